@@ -1,1 +1,23 @@
-//! x
+//! Bytes in, bytes out.
+//!
+//! Whatever a customer holds in hand at the end, a certificate or a signature file, is made and read here. Nothing
+//! in this crate opens a file, asks for the time or sees a private key. Making something takes three steps:
+//!
+//! 1. *prepare*: everything that can be said before the signature exists;
+//! 2. *sign*: not here. The prepared value says exactly what a signer of its algorithm has to be given;
+//! 3. *assemble*: the signature goes in, the finished bytes come out.
+//!
+//! So the same code serves the engine, where the key lies in a device, and a gateway that sends only digests.
+//!
+//! - [`x509`]: certificates (RFC 5280; GB/T 20518 for SM2), issued, read and followed up to a trust anchor.
+//! - [`cms`]: detached signatures (RFC 5652) with the attributes of CAdES-BES.
+//!
+//! Reading has one rule: what was signed is verified over the bytes that came in, never over a second encoding
+//! of them (`element.rs`).
+
+pub mod cms;
+pub mod x509;
+
+mod element;
+mod identifier;
+mod time;

@@ -1,1 +1,44 @@
-//! x
+//! What must survive: the journal, the key index beside it, the registry, usage. Embedded: one SQLite database with
+//! one writer.
+//!
+//! - [`Store`] opens the data folder and runs the two threads: [`committer`] writes, [`background`] tidies up.
+//! - [`record`] says what a journal entry is; [`journal`] how batches of them lie on disk, chained by hash.
+//! - [`index`] knows every idempotency key: running in memory, settled in memory or in sorted runs on disk.
+//! - [`registry`] holds tenants, apps, keys and credentials; [`directory`] is the same in memory, for the gate.
+//! - [`fence`] is how a revocation wins over signatures already in flight.
+//! - [`tail`] and [`space`] are for bad days: lost entries, a full disk.
+//!
+//! `docs/store-format.md` says what is on disk and what a crash at each step leaves. This crate knows nothing of
+//! wires, keys or devices, and releases nothing before its commit.
+
+mod background;
+mod committer;
+mod directory;
+mod error;
+mod fence;
+mod index;
+mod journal;
+mod lock;
+mod open;
+mod reader;
+mod record;
+mod registry;
+mod space;
+mod sqlite;
+mod tail;
+mod usage;
+
+pub use committer::{Attempt, Draft};
+pub use directory::{Account, App, Credential, Directory, Place, Tenant};
+pub use error::{Result, StoreError};
+pub use fence::{Epoch, Fence};
+pub use index::{Claim, Delivery, KeyIndex, Known, Outcome, Release, Settled, State, Waiters};
+pub use journal::Entry;
+pub use open::{Options, Store, StoreHandle};
+pub use reader::Reader;
+pub use record::{
+    DiscardReason, Fingerprint, Item, Proof, ProofKind, Record, RequestHash, month_of,
+};
+pub use registry::{Change, NewApp, NewCredential, StoredKey};
+pub use tail::ChainPoint;
+pub use usage::UsageRow;

@@ -1,0 +1,187 @@
+//! Distinguished names (X.501; RFC 5280 4.1.2.4).
+
+use std::fmt;
+use std::str::FromStr;
+
+use const_oid::db::rfc4519;
+use der::asn1::{PrintableStringRef, SetOfVec, Utf8StringRef};
+use der::{Any, Decode, Encode, Tag, Tagged};
+use spki::ObjectIdentifier;
+use x509_cert::attr::AttributeTypeAndValue;
+use x509_cert::name::{RdnSequence, RelativeDistinguishedName};
+
+use super::{Certificate, ReadError};
+
+/// Longest common name and organization, in characters (RFC 5280 A.1, ub-common-name and ub-organization-name).
+const TEXT_CHARACTERS_MAX: usize = 64;
+
+/// Why a name cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Not an RFC 4514 string.
+    #[error("'{0}' is not a distinguished name in the form of RFC 4514, such as CN=Li Lei,O=Example,C=CN")]
+    Syntax(String),
+    /// A country that is not two capital letters.
+    #[error("'{0}' is not a country code of two capital letters")]
+    Country(String),
+    /// A text that is empty, too long, or not of the characters its kind of string allows.
+    #[error("'{0}' is empty, longer than {TEXT_CHARACTERS_MAX} characters, or not text its attribute can hold")]
+    Text(String),
+}
+
+/// A distinguished name. A name taken from a certificate keeps the bytes it has there, because names are compared
+/// by their bytes when certificates are chained.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Name {
+    der: Vec<u8>,
+    parsed: RdnSequence,
+}
+
+/// The three attributes our own certificates use. Names that come from customers are put here, never pasted into
+/// an RFC 4514 string, where a comma would start another attribute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NameParts<'a> {
+    /// Two capital letters (ISO 3166-1).
+    pub country: Option<&'a str>,
+    /// The organization.
+    pub organization: Option<&'a str>,
+    /// The common name.
+    pub common_name: Option<&'a str>,
+}
+
+impl Name {
+    /// The subject of a certificate, to issue further certificates under it.
+    pub fn subject_of(certificate: &[u8]) -> Result<Self, ReadError> {
+        Ok(Self::from_der(Certificate::parse(certificate)?.subject().0)?)
+    }
+
+    /// The name as DER.
+    pub fn as_der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// Whether there is no attribute at all.
+    pub fn is_empty(&self) -> bool {
+        self.parsed.is_empty()
+    }
+
+    pub(crate) fn from_der(der: &[u8]) -> der::Result<Self> {
+        Ok(Self { der: der.to_vec(), parsed: RdnSequence::from_der(der)? })
+    }
+
+    /// `None` if it is longer than DER can say.
+    fn new(parsed: RdnSequence) -> Option<Self> {
+        Some(Self { der: parsed.to_der().ok()?, parsed })
+    }
+}
+
+impl TryFrom<NameParts<'_>> for Name {
+    type Error = NameError;
+
+    /// From the general to the particular: C, O, CN, as certificates are usually written.
+    fn try_from(parts: NameParts<'_>) -> Result<Self, NameError> {
+        let mut names = RdnSequence::default();
+        for (oid, tag, value) in [
+            (rfc4519::C, Tag::PrintableString, parts.country),
+            (rfc4519::O, Tag::Utf8String, parts.organization),
+            (rfc4519::CN, Tag::Utf8String, parts.common_name),
+        ] {
+            let Some(text) = value else { continue };
+            names.push(attribute(oid, tag, text).ok_or_else(|| NameError::Text(text.to_owned()))?);
+        }
+        check(&names)?;
+        Self::new(names).ok_or_else(|| NameError::Text(String::new()))
+    }
+}
+
+fn attribute(oid: ObjectIdentifier, tag: Tag, text: &str) -> Option<RelativeDistinguishedName> {
+    let value = Any::new(tag, text.as_bytes()).ok()?;
+    let mut attributes = SetOfVec::new();
+    attributes.insert(AttributeTypeAndValue { oid, value }).ok()?;
+    RelativeDistinguishedName::try_from(attributes.into_vec()).ok()
+}
+
+impl FromStr for Name {
+    type Err = NameError;
+
+    /// Reads the string form of RFC 4514, the most particular attribute first: `CN=Li Lei,O=Example,C=CN`.
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let syntax = || NameError::Syntax(text.to_owned());
+        let parsed = RdnSequence::from_str(text).map_err(|_| syntax())?;
+        check(&parsed)?;
+        Self::new(parsed).ok_or_else(syntax)
+    }
+}
+
+/// What neither the string form nor the DER types see to: that each value is what its attribute allows.
+fn check(names: &RdnSequence) -> Result<(), NameError> {
+    let mut attributes = names.iter().flat_map(RelativeDistinguishedName::iter);
+    attributes.try_for_each(|attribute| {
+        let shown = || String::from_utf8_lossy(attribute.value.value()).into_owned();
+        let text = text_of(&attribute.value).ok_or_else(|| NameError::Text(shown()))?;
+        if attribute.oid == rfc4519::C && !(text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase())) {
+            return Err(NameError::Country(shown()));
+        }
+        if text.is_empty() || text.chars().count() > TEXT_CHARACTERS_MAX {
+            return Err(NameError::Text(shown()));
+        }
+        Ok(())
+    })
+}
+
+fn text_of(value: &Any) -> Option<&str> {
+    match value.tag() {
+        Tag::Utf8String => Utf8StringRef::try_from(value).ok().map(|text| text.as_str()),
+        Tag::PrintableString => PrintableStringRef::try_from(value).ok().map(|text| text.as_str()),
+        Tag::Ia5String => der::asn1::Ia5StringRef::try_from(value).ok().map(|text| text.as_str()),
+        _ => None,
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.parsed.fmt(f)
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Name({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_and_strings_say_the_same() {
+        let parts = NameParts { country: Some("CN"), organization: Some("北京示例公司"), common_name: Some("测试") };
+        let name = Name::try_from(parts).unwrap();
+        assert_eq!(name.to_string(), "CN=测试,O=北京示例公司,C=CN");
+        assert_eq!("CN=测试,O=北京示例公司,C=CN".parse::<Name>().unwrap(), name);
+        assert_eq!(Name::from_der(name.as_der()).unwrap(), name);
+        assert!(Name::try_from(NameParts::default()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_comma_in_a_part_starts_nothing() {
+        let parts = NameParts { common_name: Some("Evil,O=Bank"), ..NameParts::default() };
+        let name = Name::try_from(parts).unwrap();
+        assert_eq!(name.to_string(), "CN=Evil\\,O=Bank");
+        assert_eq!(name.parsed.len(), 1);
+    }
+
+    #[test]
+    fn unusable_names_are_refused_with_the_part_at_fault() {
+        let country = |code| Name::try_from(NameParts { country: Some(code), ..NameParts::default() });
+        assert_eq!(country("China"), Err(NameError::Country("China".into())));
+        assert_eq!(country("cn"), Err(NameError::Country("cn".into())));
+        assert_eq!(country("中国"), Err(NameError::Text("中国".into())), "not a PrintableString");
+        let long = "x".repeat(65);
+        assert_eq!(format!("CN={long}").parse::<Name>(), Err(NameError::Text(long)));
+        for bad in ["", "Li Lei", "CN=a,,C=CN", "XX=a", "CN=\\ff", "CN=#0403"] {
+            assert!(bad.parse::<Name>().is_err(), "{bad}");
+        }
+    }
+}

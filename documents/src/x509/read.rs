@@ -1,0 +1,58 @@
+//! Questions about one certificate.
+
+use der::Encode;
+use der::pem::LineEnding;
+use protocol::clock::UnixMillis;
+use spki::ObjectIdentifier;
+
+use super::{Certificate, Name};
+
+/// Why a certificate cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Not a certificate, or not in DER.
+    #[error("not an X.509 certificate in DER: {0}")]
+    Malformed(#[from] der::Error),
+    /// An extension that is there twice (RFC 5280 4.2).
+    #[error("a certificate with two extensions {0}")]
+    RepeatedExtension(ObjectIdentifier),
+}
+
+/// The SubjectPublicKeyInfo, in DER.
+pub fn subject_public_key(certificate: &[u8]) -> Result<Vec<u8>, ReadError> {
+    Ok(Certificate::parse(certificate)?.public_key().to_vec())
+}
+
+/// notBefore and notAfter; the second that begins with notAfter still counts (RFC 5280 4.1.2.5).
+pub fn validity(certificate: &[u8]) -> Result<(UnixMillis, UnixMillis), ReadError> {
+    Ok(Certificate::parse(certificate)?.validity())
+}
+
+/// The subject, as RFC 4514 writes names.
+pub fn subject(certificate: &[u8]) -> Result<String, ReadError> {
+    Ok(Name::subject_of(certificate)?.to_string())
+}
+
+/// The IssuerAndSerialNumber, in DER (RFC 5652 10.2.4).
+pub fn issuer_and_serial(certificate: &[u8]) -> Result<Vec<u8>, ReadError> {
+    Ok(Certificate::parse(certificate)?.issuer_and_serial().to_der()?)
+}
+
+/// A certificate as text (RFC 7468 5).
+pub fn to_pem(certificate: &[u8]) -> String {
+    der::pem::encode_string("CERTIFICATE", LineEnding::LF, certificate)
+        .expect("the label is well-formed, and nothing else can be refused")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_no_certificate_are_refused() {
+        for bytes in [&b""[..], b"\x30\x00", b"-----BEGIN CERTIFICATE-----"] {
+            assert!(matches!(subject_public_key(bytes), Err(ReadError::Malformed(_))));
+        }
+        assert!(to_pem(b"\x30\x00").starts_with("-----BEGIN CERTIFICATE-----\nMAA=\n"));
+    }
+}

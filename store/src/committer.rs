@@ -1,0 +1,400 @@
+//! The committing thread: the only writer. It takes whatever has piled up while it was writing, writes it as one
+//! batch with one sync, and only then tells those who wait (DESIGN "durable before release").
+//!
+//! A crash before the commit: nobody got the signature, nobody pays, the key is absent.
+//! A crash after it: the retry finds the entry, gets the same bytes, and pays once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use protocol::clock::{self, UnixMillis};
+use protocol::error_code::{Code, Refusal};
+use protocol::ids::Sequence;
+use protocol::verify::SignatureBytes;
+use rusqlite::Connection;
+
+use crate::background::{self, Committed};
+use crate::directory::{App, Credential, Directory};
+use crate::error::{Result, StoreError};
+use crate::fence::Epoch;
+use crate::index::{self, Delivery, KeyIndex, Outcome, Pending, Settled, State};
+use crate::journal::Batch;
+use crate::record::{DiscardReason, Fingerprint, Item, ItemRecord, Record};
+use crate::registry::{self, Change};
+use crate::space::Reserve;
+use crate::tail::{ChainPoint, Tail};
+use crate::usage::Tally;
+
+/// One try to sign one item: admitted by the gate, carried through the pool, judged here.
+#[derive(Debug)]
+pub struct Attempt {
+    /// Its key in the index.
+    pub fingerprint: Fingerprint,
+    /// What was asked.
+    pub item: Item,
+    /// Who asked, and the epoch under which that was allowed.
+    pub app: (Arc<App>, Epoch),
+    /// With which credential, and the epoch under which that was allowed.
+    pub credential: (Arc<Credential>, Epoch),
+}
+
+/// Something to be written about an attempt.
+#[derive(Debug)]
+pub enum Draft {
+    /// It was signed.
+    Signed(Arc<Attempt>, SignatureBytes),
+    /// Its caller has to be answered while it still runs.
+    Pending(Arc<Attempt>),
+    /// It failed after it was recorded as pending.
+    Failed(Arc<Attempt>, Refusal),
+}
+
+impl Draft {
+    const fn attempt(&self) -> &Arc<Attempt> {
+        match self {
+            Self::Signed(attempt, _) | Self::Pending(attempt) | Self::Failed(attempt, _) => attempt,
+        }
+    }
+}
+
+/// What the committing thread is asked to do.
+pub(crate) enum Command {
+    Drafts(Vec<Draft>),
+    Change { actor: String, change: Change, reply: Sender<Result<()>> },
+    Stop,
+}
+
+/// Entries in one commit. Larger batches cost latency and save nothing more.
+const BATCH_MAX: usize = 1024;
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+pub(crate) struct Committer<W> {
+    pub(crate) db: Connection,
+    pub(crate) tail: Tail,
+    pub(crate) end: ChainPoint,
+    pub(crate) index: Arc<KeyIndex<W>>,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) reserve: Reserve,
+    /// Failures that could not be recorded while the disk was full.
+    pub(crate) owed: Vec<Draft>,
+    pub(crate) full: Arc<AtomicBool>,
+    pub(crate) restart_wal: Arc<AtomicBool>,
+    pub(crate) background: Sender<Committed>,
+    pub(crate) deliver: Box<dyn FnMut(Vec<Delivery<W>>) + Send>,
+    pub(crate) fatal: Box<dyn Fn(&StoreError) + Send>,
+}
+
+/// What a draft becomes, decided before anything is written.
+enum Verdict {
+    Sign,
+    Discard(DiscardReason),
+    Pend,
+    Fail,
+}
+
+/// A draft that is written.
+struct Written {
+    /// Its place among the drafts.
+    place: usize,
+    verdict: Verdict,
+    sequence: Sequence,
+    /// Whether its row among the pending items goes.
+    clears_pending: bool,
+}
+
+/// A batch that is ready to be written.
+struct Plan {
+    at: UnixMillis,
+    batch: Batch,
+    tally: Tally,
+    written: Vec<Written>,
+}
+
+impl<W: Clone> Committer<W> {
+    /// Runs until told to stop, or until the store fails.
+    pub(crate) fn run(mut self, commands: &Receiver<Command>) {
+        let mut due = clock::monotonic() + HOUSEKEEPING;
+        loop {
+            let first = match commands.recv_deadline(due) {
+                Ok(command) => Some(command),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if let Some(command) = first
+                && !self.take(command, commands)
+            {
+                return;
+            }
+            due = self.housekeep_if(due);
+        }
+    }
+
+    /// Handles a command and what has piled up behind it. False: stop.
+    fn take(&mut self, first: Command, commands: &Receiver<Command>) -> bool {
+        let mut next = Some(first);
+        let mut drafts = Vec::new();
+        while let Some(command) = next {
+            match command {
+                Command::Drafts(more) => drafts.extend(more),
+                Command::Change { actor, change, reply } => {
+                    self.commit(std::mem::take(&mut drafts));
+                    let result = self.change(&actor, change);
+                    // Whoever asked may have gone; the change stands all the same.
+                    let _ = reply.send(result);
+                }
+                Command::Stop => {
+                    self.commit(drafts);
+                    return false;
+                }
+            }
+            next = (drafts.len() < BATCH_MAX).then(|| commands.try_recv().ok()).flatten();
+        }
+        self.commit(drafts);
+        true
+    }
+
+    /// Writes drafts and tells those who wait.
+    fn commit(&mut self, drafts: Vec<Draft>) {
+        if drafts.is_empty() {
+            return;
+        }
+        let plan = self.plan(&drafts);
+        let point = plan.batch.chain_point(&self.end);
+        let mut result = if plan.batch.is_empty() { Ok(()) } else { self.write(&plan, &drafts, &point) };
+        if result.as_ref().is_err_and(StoreError::is_full) {
+            self.full.store(true, Ordering::Release);
+            tracing::error!("the disk is full; new requests are refused");
+            if self.reserve.give_up() {
+                result = self.write(&plan, &drafts, &point);
+            }
+        }
+        match result {
+            Ok(()) => self.settle(plan, drafts, point),
+            Err(error) if error.is_full() => self.give_back(&drafts, &error.refusal()),
+            Err(error) => (self.fatal)(&error),
+        }
+    }
+
+    fn plan(&self, drafts: &[Draft]) -> Plan {
+        let mut plan = Plan {
+            at: clock::wall(),
+            batch: Batch::starting_at(self.end.sequence + 1),
+            tally: Tally::default(),
+            written: Vec::with_capacity(drafts.len()),
+        };
+        for (place, draft) in drafts.iter().enumerate() {
+            // The journal may have it already, or nobody asked: then there is nothing to write.
+            let Some((verdict, pending)) = self.judge(draft, &plan.tally) else { continue };
+            let sequence = plan.record(draft, &verdict);
+            let clears_pending = !matches!(verdict, Verdict::Pend) && pending != Pending::No;
+            plan.written.push(Written { place, verdict, sequence, clears_pending });
+        }
+        plan
+    }
+
+    fn judge(&self, draft: &Draft, tally: &Tally) -> Option<(Verdict, Pending)> {
+        let key = draft.attempt().fingerprint;
+        Some(match draft {
+            Draft::Pending(_) => match self.index.pendency(key)? {
+                Pending::Recorded(_) => return None,
+                pending => (Verdict::Pend, pending),
+            },
+            Draft::Failed(..) => (Verdict::Fail, self.index.begin_commit(key)?),
+            Draft::Signed(attempt, _) => {
+                let pending = self.index.begin_commit(key)?;
+                (discard_reason(attempt, tally).map_or(Verdict::Sign, Verdict::Discard), pending)
+            }
+        })
+    }
+
+    fn write(&mut self, plan: &Plan, drafts: &[Draft], point: &ChainPoint) -> Result<()> {
+        let change = self.db.transaction()?;
+        plan.batch.insert(&change, plan.at, &point.chain)?;
+        plan.tally.write(&change, plan.at)?;
+        for written in &plan.written {
+            write_pending(&change, written, drafts[written.place].attempt())?;
+        }
+        Ok(change.commit()?)
+    }
+
+    /// The batch is durable: remember it, then release it.
+    fn settle(&mut self, plan: Plan, drafts: Vec<Draft>, point: ChainPoint) {
+        if !plan.batch.is_empty() {
+            self.end = point;
+            if let Err(error) = self.tail.note(point) {
+                (self.fatal)(&error);
+                return;
+            }
+        }
+        let mut keys = Vec::with_capacity(plan.written.len());
+        let mut deliveries = Vec::with_capacity(plan.written.len());
+        let mut drafts: Vec<Option<Draft>> = drafts.into_iter().map(Some).collect();
+        for Written { place, verdict, sequence, .. } in plan.written {
+            let Some(draft) = drafts[place].take() else { continue };
+            let key = draft.attempt().fingerprint;
+            let (state, outcome) = self.outcome(&verdict, draft, sequence);
+            let waiters = match state {
+                State::Pending => self.index.mark_pending(key, sequence),
+                _ => self.index.settle(key, Settled { sequence, state }),
+            };
+            keys.push(index::Entry { key, settled: Settled { sequence, state } });
+            deliver_to(&mut deliveries, waiters, outcome);
+        }
+        // The background thread lags only when the disk does; then waiting here is the back-pressure.
+        let _ = self.background.send(Committed { keys, last: self.end.sequence });
+        (self.deliver)(deliveries);
+    }
+
+    /// What the waiters hear, after the balance has been charged.
+    fn outcome(&self, verdict: &Verdict, draft: Draft, sequence: Sequence) -> (State, Outcome) {
+        match (verdict, draft) {
+            (Verdict::Sign, Draft::Signed(attempt, signature)) => {
+                let account = &attempt.app.0.tenant.account;
+                if account.left().is_some() {
+                    account.add_used(1);
+                }
+                (State::Done, Outcome::Done { sequence, signature })
+            }
+            (Verdict::Discard(reason), _) => (State::Failed, Outcome::Failed(discarded(*reason))),
+            (_, Draft::Failed(_, refusal)) => (State::Failed, Outcome::Failed(refusal)),
+            _ => (State::Pending, Outcome::Pending),
+        }
+    }
+
+    /// Nothing could be written: every key is free again, and its waiters hear why. What is on disk as pending
+    /// will be recorded as failed when there is room.
+    fn give_back(&mut self, drafts: &[Draft], refusal: &Refusal) {
+        let mut deliveries = Vec::new();
+        for draft in drafts {
+            let (waiters, owed) = self.index.give_back(draft.attempt().fingerprint);
+            deliver_to(&mut deliveries, waiters, Outcome::Failed(refusal.clone()));
+            if owed {
+                self.owed.push(Draft::Failed(Arc::clone(draft.attempt()), refusal.clone()));
+            }
+        }
+        (self.deliver)(deliveries);
+    }
+
+    fn change(&mut self, actor: &str, change: Change) -> Result<()> {
+        let result = self.write_change(actor, change);
+        match &result {
+            Err(StoreError::Refused(_)) | Ok(()) => {}
+            Err(error) if error.is_full() => self.full.store(true, Ordering::Release),
+            Err(error) => (self.fatal)(error),
+        }
+        result
+    }
+
+    fn write_change(&mut self, actor: &str, change: Change) -> Result<()> {
+        let at = clock::wall();
+        let (action, subject) = change.describe();
+        let mut batch = Batch::starting_at(self.end.sequence + 1);
+        batch.push(&Record::Change { actor: actor.into(), action: action.into(), subject: subject.into() });
+        let point = batch.chain_point(&self.end);
+        let transaction = self.db.transaction()?;
+        let effect = registry::apply(&transaction, &self.directory, at, change)?;
+        batch.insert(&transaction, at, &point.chain)?;
+        transaction.commit()?;
+        self.end = point;
+        self.tail.note(point)?;
+        effect.take(&self.directory);
+        let _ = self.background.send(Committed { keys: Vec::new(), last: point.sequence });
+        Ok(())
+    }
+
+    fn housekeep_if(&mut self, due: Instant) -> Instant {
+        if self.restart_wal.swap(false, Ordering::AcqRel)
+            && let Err(error) = background::checkpoint(&self.db)
+        {
+            tracing::warn!(%error, "checkpoint");
+        }
+        if clock::monotonic() < due {
+            return due;
+        }
+        if self.full.load(Ordering::Acquire) && self.has_room() {
+            self.full.store(false, Ordering::Release);
+            tracing::info!("there is room on the disk again");
+            let owed = std::mem::take(&mut self.owed);
+            self.commit(owed);
+        }
+        clock::monotonic() + HOUSEKEEPING
+    }
+
+    /// Whether the reserve fits and a commit goes through.
+    fn has_room(&mut self) -> bool {
+        self.reserve.retake() && self.db.execute("INSERT INTO probe DEFAULT VALUES", []).is_ok() && {
+            // The probe row is only there to be written.
+            self.db.execute("DELETE FROM probe", []).is_ok()
+        }
+    }
+}
+
+impl Plan {
+    /// Adds the entry for a draft and returns its sequence number.
+    fn record(&mut self, draft: &Draft, verdict: &Verdict) -> Sequence {
+        let attempt = draft.attempt();
+        let item = &attempt.item;
+        match (verdict, draft) {
+            (Verdict::Sign, Draft::Signed(_, signature)) => {
+                self.tally.count(item.app, item.credential);
+                if attempt.app.0.tenant.account.left().is_some() {
+                    self.tally.count_prepaid(item.tenant);
+                }
+                self.batch.push(&ItemRecord::Signature { item, signature })
+            }
+            (Verdict::Discard(reason), _) => self.batch.push(&ItemRecord::Discarded { item, reason: *reason }),
+            (_, Draft::Failed(_, refusal)) => {
+                self.batch.push(&ItemRecord::Failed { item, code: refusal.code.wire() })
+            }
+            _ => self.batch.push(&ItemRecord::Pending { item }),
+        }
+    }
+}
+
+/// Why a finished signature must not be released, if there is a reason: a revocation that was committed before it,
+/// or a balance that ends with it.
+fn discard_reason(attempt: &Attempt, tally: &Tally) -> Option<DiscardReason> {
+    let (app, app_epoch) = &attempt.app;
+    let (credential, credential_epoch) = &attempt.credential;
+    let tenant = &app.tenant;
+    if !app.fence.holds(*app_epoch) {
+        return Some(DiscardReason::App);
+    }
+    if !credential.fence.holds(*credential_epoch) {
+        return Some(DiscardReason::Credential);
+    }
+    let left = tenant.account.left()?;
+    (left <= tally.prepaid_of(tenant.row)).then_some(DiscardReason::Balance)
+}
+
+/// Keeps the table of pending items in step: what a crash leaves in it is failed at the next start.
+fn write_pending(db: &Connection, written: &Written, attempt: &Attempt) -> Result<()> {
+    if matches!(written.verdict, Verdict::Pend) {
+        let item = minicbor::to_vec(&attempt.item).expect("writing to a Vec cannot fail");
+        db.prepare_cached("INSERT OR REPLACE INTO pending (key, item) VALUES (?, ?)")?
+            .execute(rusqlite::params![attempt.fingerprint.0, item])?;
+    } else if written.clears_pending {
+        db.prepare_cached("DELETE FROM pending WHERE key = ?")?.execute([attempt.fingerprint.0])?;
+    }
+    Ok(())
+}
+
+fn deliver_to<W>(deliveries: &mut Vec<Delivery<W>>, mut waiters: index::Waiters<W>, outcome: Outcome) {
+    let Some(last) = waiters.pop() else { return };
+    for waiter in waiters {
+        deliveries.push(Delivery { waiter, outcome: outcome.clone() });
+    }
+    deliveries.push(Delivery { waiter: last, outcome });
+}
+
+fn discarded(reason: DiscardReason) -> Refusal {
+    match reason {
+        DiscardReason::App => Refusal::new(Code::AppRevoked, "the app was revoked while the request ran"),
+        DiscardReason::Credential => {
+            Refusal::new(Code::CredentialDisabled, "the credential was disabled while the request ran")
+        }
+        DiscardReason::Balance => Refusal::new(Code::QuotaExhausted, "the prepaid balance is used up"),
+    }
+}

@@ -1,0 +1,302 @@
+//! Opening the store: check what is there, finish what a crash left, start the threads.
+
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Sender, bounded};
+use protocol::clock;
+use protocol::error_code::Code;
+use protocol::ids::Sequence;
+use rusqlite::Connection;
+
+use crate::background::Background;
+use crate::committer::{Command, Committer, Draft};
+use crate::directory::Directory;
+use crate::error::{Result, StoreError};
+use crate::index::{self, Delivery, KeyIndex, Runs, Settled, State};
+use crate::journal::{self, Batch};
+use crate::lock::FolderLock;
+use crate::reader::Reader;
+use crate::record::{Fingerprint, Item, ItemRecord, Record};
+use crate::registry::{self, Change};
+use crate::space::Reserve;
+use crate::sqlite;
+use crate::tail::{ChainPoint, Tail};
+
+/// How to open a store.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What the engine calls itself in the journal.
+    pub version: String,
+    /// Bytes the database may take; `None`: as many as the disk has.
+    pub bytes_max: Option<u64>,
+    /// Settled keys in memory before they are written to a run.
+    pub flush_keys: usize,
+    /// Whether missing entries are accepted, and recorded as missing.
+    pub accept_loss: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { version: String::new(), bytes_max: None, flush_keys: 1 << 18, accept_loss: false }
+    }
+}
+
+/// Batches of drafts that may wait for the committing thread. Requests in flight bound it far more tightly.
+const COMMANDS_MAX: usize = 4096;
+/// Batches of the chain that are checked at every start; `cinnabar journal check` checks all.
+const CHECKED_AT_START: u32 = 1000;
+
+/// An open store without its threads.
+#[derive(Debug)]
+pub struct Store<W> {
+    folder: PathBuf,
+    db: Connection,
+    tail: Tail,
+    end: ChainPoint,
+    index: Arc<KeyIndex<W>>,
+    directory: Arc<Directory>,
+    unflushed: Vec<index::Entry>,
+    options: Options,
+    lock: FolderLock,
+}
+
+impl<W: Clone + Send + 'static> Store<W> {
+    /// Opens the store in `folder`, makes it if it is new, and settles what a crash left pending.
+    pub fn open(folder: &Path, options: Options) -> Result<Self> {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(StoreError::file(folder))?;
+        let lock = FolderLock::take(folder)?;
+        let db = sqlite::open_writer(&database(folder), options.bytes_max)?;
+        let (tail, known) = Tail::open(&folder.join("tail"))?;
+        journal::check_chain(&db, CHECKED_AT_START, &known)?;
+        let end = journal::end(&db)?;
+        let lost = (end.sequence < known.sequence).then_some(known.sequence);
+        if let Some(tail) = lost
+            && !options.accept_loss
+        {
+            return Err(StoreError::EntriesLost { journal: end.sequence, tail });
+        }
+        let runs = Runs::open(&folder.join("index"), end.sequence)?;
+        let index = Arc::new(KeyIndex::new(runs));
+        let directory = Arc::new(registry::load(&db)?);
+        let mut store =
+            Self { folder: folder.into(), db, tail, end, index, directory, unflushed: Vec::new(), options, lock };
+        store.read_unflushed()?;
+        store.record_opening(lost)?;
+        store.fail_pending()?;
+        Ok(store)
+    }
+
+    /// Reads the journal beyond what the runs hold into the key index.
+    fn read_unflushed(&mut self) -> Result<()> {
+        let from = Sequence(self.index.older().covered() + 1);
+        let (index, unflushed) = (&self.index, &mut self.unflushed);
+        journal::scan(&self.db, from, |entry| {
+            if let Some((key, state)) = settled_state(&entry.record) {
+                let settled = Settled { sequence: entry.sequence, state };
+                index.restore(key, settled);
+                unflushed.push(index::Entry { key, settled });
+            }
+            Ok(())
+        })
+    }
+
+    fn record_opening(&mut self, lost_upto: Option<u64>) -> Result<()> {
+        let first = self.end.sequence + 1;
+        // Numbers of lost entries are never used again.
+        let mut batch = Batch::starting_at(lost_upto.map_or(first, |last| last + 1));
+        batch.push(&Record::Opened { version: self.options.version.as_str().into() });
+        if let Some(last) = lost_upto {
+            batch.push(&Record::LossAccepted { first, last });
+        }
+        self.write(&batch, |_| Ok(()))
+    }
+
+    /// What was pending when the process died will never be delivered: its worker died with it (SEMANTICS 1.3).
+    fn fail_pending(&mut self) -> Result<()> {
+        let items = read_pending(&self.db)?;
+        if items.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::starting_at(self.end.sequence + 1);
+        let mut settled = Vec::with_capacity(items.len());
+        for item in &items {
+            let sequence = batch.push(&ItemRecord::Failed { item, code: Code::Restarted.wire() });
+            settled.push((item.fingerprint(), Settled { sequence, state: State::Failed }));
+        }
+        self.write(&batch, |db| {
+            db.execute("DELETE FROM pending", [])?;
+            Ok(())
+        })?;
+        for (key, settled) in settled {
+            self.index.restore(key, settled);
+            self.unflushed.push(index::Entry { key, settled });
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &Batch, also: impl FnOnce(&Connection) -> Result<()>) -> Result<()> {
+        let point = batch.chain_point(&self.end);
+        let change = self.db.transaction()?;
+        batch.insert(&change, clock::wall(), &point.chain)?;
+        also(&change)?;
+        change.commit()?;
+        self.end = point;
+        self.tail.note(point)
+    }
+
+    /// Starts the threads. `deliver` is called on the committing thread after each commit; `fatal` when the store
+    /// has failed and the process must end.
+    pub fn start(
+        self,
+        deliver: impl FnMut(Vec<Delivery<W>>) + Send + 'static,
+        fatal: impl Fn(&StoreError) + Send + 'static,
+    ) -> Result<StoreHandle<W>> {
+        let (commands, receiver) = bounded(COMMANDS_MAX);
+        let (background, commits) = bounded(COMMANDS_MAX);
+        let full = Arc::new(AtomicBool::new(false));
+        let restart_wal = Arc::new(AtomicBool::new(false));
+        let second = Background {
+            index: Arc::clone(&self.index),
+            commits,
+            db: Connection::open(database(&self.folder))?,
+            tail: self.tail.syncer()?,
+            flush_keys: self.options.flush_keys,
+            restart_wal: Arc::clone(&restart_wal),
+            last: self.end.sequence,
+            collected: self.unflushed,
+        };
+        let committer = Committer {
+            db: self.db,
+            tail: self.tail,
+            end: self.end,
+            index: Arc::clone(&self.index),
+            directory: Arc::clone(&self.directory),
+            reserve: Reserve::take(&self.folder.join("reserve")),
+            owed: Vec::new(),
+            full: Arc::clone(&full),
+            restart_wal,
+            background,
+            deliver: Box::new(deliver),
+            fatal: Box::new(fatal),
+        };
+        let threads = vec![
+            spawn("journal", move || committer.run(&receiver))?,
+            spawn("store-tidy", move || second.run())?,
+        ];
+        Ok(StoreHandle {
+            commands,
+            index: self.index,
+            directory: self.directory,
+            full,
+            database: database(&self.folder),
+            threads,
+            _lock: self.lock,
+        })
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.into()).spawn(run).map_err(StoreError::file(name))
+}
+
+fn database(folder: &Path) -> PathBuf {
+    folder.join("cinnabar.db")
+}
+
+fn settled_state(record: &Record) -> Option<(Fingerprint, State)> {
+    let state = match record {
+        Record::Signature { .. } => State::Done,
+        Record::Pending { .. } => State::Pending,
+        Record::Failed { .. } | Record::Discarded { .. } => State::Failed,
+        _ => return None,
+    };
+    Some((record.item()?.fingerprint(), state))
+}
+
+fn read_pending(db: &Connection) -> Result<Vec<Item>> {
+    let mut statement = db.prepare("SELECT item FROM pending")?;
+    let rows = statement.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
+    rows.map(|bytes| {
+        let corrupt = |_| StoreError::Corrupt { sequence: 0, what: "a pending item cannot be read" };
+        minicbor::decode(&bytes?).map_err(corrupt)
+    })
+    .collect()
+}
+
+/// A running store.
+#[derive(Debug)]
+pub struct StoreHandle<W> {
+    commands: Sender<Command>,
+    index: Arc<KeyIndex<W>>,
+    directory: Arc<Directory>,
+    full: Arc<AtomicBool>,
+    database: PathBuf,
+    threads: Vec<JoinHandle<()>>,
+    _lock: FolderLock,
+}
+
+impl<W> StoreHandle<W> {
+    /// The key index.
+    pub const fn index(&self) -> &Arc<KeyIndex<W>> {
+        &self.index
+    }
+
+    /// The registry in memory.
+    pub const fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// Whether the disk is full, so that new requests should be refused.
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Acquire)
+    }
+
+    /// A new view for reading.
+    pub fn reader(&self) -> Result<Reader> {
+        Reader::open(&self.database)
+    }
+
+    /// Hands drafts to the committing thread, waiting if it is far behind: for lane threads, not for a core.
+    pub fn commit(&self, drafts: Vec<Draft>) -> Result<()> {
+        self.commands.send(Command::Drafts(drafts)).map_err(|_| StoreError::Stopped)
+    }
+
+    /// Hands over drafts without waiting; gives them back if the committing thread is that far behind.
+    pub fn try_commit(&self, drafts: Vec<Draft>) -> std::result::Result<(), Vec<Draft>> {
+        self.commands.try_send(Command::Drafts(drafts)).map_err(|error| match error.into_inner() {
+            Command::Drafts(drafts) => drafts,
+            _ => Vec::new(),
+        })
+    }
+
+    /// Makes a change of the registry and returns when it is durable.
+    pub fn change(&self, actor: &str, change: Change) -> Result<()> {
+        let (reply, answer) = bounded(1);
+        let command = Command::Change { actor: actor.to_owned(), change, reply };
+        self.commands.send(command).map_err(|_| StoreError::Stopped)?;
+        answer.recv().map_err(|_| StoreError::Stopped)?
+    }
+
+    /// Batches waiting for the committing thread.
+    pub fn backlog(&self) -> usize {
+        self.commands.len()
+    }
+
+    /// Writes what has been handed over, and ends.
+    pub fn stop(mut self) {
+        let _ = self.commands.send(Command::Stop);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a store thread panicked");
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Reading beside the writer: what a request needs that is not in memory. One connection, one thread.
+
+use std::path::Path;
+
+use protocol::ids::{AppRow, CredentialRow, KeyRow, Sequence};
+use rusqlite::Connection;
+
+use crate::error::Result;
+use crate::journal::{self, Entry};
+use crate::registry::{self, StoredKey};
+use crate::sqlite;
+use crate::tail::ChainPoint;
+use crate::usage::{self, UsageRow};
+
+/// A read-only view of the store.
+#[derive(Debug)]
+pub struct Reader(Connection);
+
+impl Reader {
+    pub(crate) fn open(database: &Path) -> Result<Self> {
+        Ok(Self(sqlite::open_reader(database)?))
+    }
+
+    /// One journal entry.
+    pub fn entry(&self, sequence: Sequence) -> Result<Option<Entry>> {
+        journal::read(&self.0, sequence)
+    }
+
+    /// Visits every journal entry from `from` on, in order.
+    pub fn entries(&self, from: Sequence, visit: impl FnMut(Entry) -> Result<()>) -> Result<()> {
+        journal::scan(&self.0, from, visit)
+    }
+
+    /// Checks the whole chain of the journal and says where it ends.
+    pub fn check_journal(&self) -> Result<Sequence> {
+        journal::check_chain(&self.0, u32::MAX, &ChainPoint::default())?;
+        Ok(Sequence(journal::end(&self.0)?.sequence))
+    }
+
+    /// A credential's certificates, its own first.
+    pub fn chain(&self, credential: CredentialRow) -> Result<Vec<Vec<u8>>> {
+        registry::read_chain(&self.0, credential)
+    }
+
+    /// A key as stored.
+    pub fn key(&self, key: KeyRow) -> Result<Option<StoredKey>> {
+        registry::read_key(&self.0, key)
+    }
+
+    /// An app's usage.
+    pub fn usage(&self, app: AppRow) -> Result<Vec<UsageRow>> {
+        usage::read(&self.0, app)
+    }
+}

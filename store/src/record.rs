@@ -1,0 +1,437 @@
+//! Journal records: what an entry says. CBOR arrays, fields only ever added at the end (`docs/store-format.md`).
+
+use minicbor::{Decode, Encode};
+use protocol::algorithm::{Algorithm, Format};
+use protocol::clock::UnixMillis;
+use protocol::ids::{AppRow, CredentialRow, TenantRow};
+use protocol::verify::SignatureBytes;
+use smallvec::SmallVec;
+
+/// Sixteen bytes that stand for one item of one call of one app in the key index.
+///
+/// 14 bytes of SHA-256 over app and key, then the item number: items of a call are neighbours. A collision needs
+/// 2^56 work of the app's own and harms only that app, because the record holds the full key and is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fingerprint(pub [u8; 16]);
+
+impl Fingerprint {
+    /// The fingerprint of item 0 of a call.
+    pub fn of_call(app: AppRow, key: &str) -> Self {
+        let mut hash = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+        hash.update(&app.0.to_be_bytes());
+        hash.update(key.as_bytes());
+        let mut bytes = [0; 16];
+        bytes[..14].copy_from_slice(&hash.finish().as_ref()[..14]);
+        Self(bytes)
+    }
+
+    /// The fingerprint of another item of the same call.
+    #[must_use]
+    pub const fn item(mut self, item: u16) -> Self {
+        let [high, low] = item.to_be_bytes();
+        self.0[14] = high;
+        self.0[15] = low;
+        self
+    }
+}
+
+/// Sixteen bytes of SHA-256 over everything that makes a request the same request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(transparent)]
+pub struct RequestHash(#[cbor(with = "minicbor::bytes")] pub [u8; 16]);
+
+/// How the caller proved the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum ProofKind {
+    /// A MAC under a session key: not provable to a third party.
+    #[n(0)]
+    SessionMac,
+    /// `hmac-sha256` in an HTTP message signature: not provable to a third party.
+    #[n(1)]
+    HttpMac,
+    /// An asymmetric HTTP message signature: provable with the app's registered public key.
+    #[n(2)]
+    HttpSignature,
+    /// The TLS client certificate of the connection.
+    #[n(3)]
+    ClientCertificate,
+}
+
+/// Who asked, and the proof of it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Proof {
+    /// Of which kind.
+    #[n(0)]
+    pub kind: ProofKind,
+    /// The MAC or signature.
+    #[cbor(n(1), with = "small_bytes")]
+    pub bytes: SmallVec<[u8; 64]>,
+    /// What the signature is over, where somebody else can check it.
+    #[n(2)]
+    pub base: Option<Box<str>>,
+}
+
+/// What is known of an item whatever became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Item {
+    /// Whose.
+    #[cbor(n(0), with = "rows::tenant")]
+    pub tenant: TenantRow,
+    /// Which app asked.
+    #[cbor(n(1), with = "rows::app")]
+    pub app: AppRow,
+    /// With which credential.
+    #[cbor(n(2), with = "rows::credential")]
+    pub credential: CredentialRow,
+    /// The idempotency key.
+    #[n(3)]
+    pub key: Box<str>,
+    /// The item's place in its call.
+    #[n(4)]
+    pub item: u16,
+    /// Items in the call.
+    #[n(5)]
+    pub of: u16,
+    /// What makes the request the same request.
+    #[n(6)]
+    pub request: RequestHash,
+    /// Algorithm.
+    #[cbor(n(7), with = "names::algorithm")]
+    pub algorithm: Algorithm,
+    /// Format of the result.
+    #[cbor(n(8), with = "names::format")]
+    pub format: Format,
+    /// The digest that was signed; for whole messages the digest of the message.
+    #[cbor(n(9), with = "small_bytes")]
+    pub digest: SmallVec<[u8; 64]>,
+    /// Who asked.
+    #[n(10)]
+    pub proof: Proof,
+}
+
+/// Why a finished signature was not released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum DiscardReason {
+    /// The app was revoked meanwhile.
+    #[n(0)]
+    App,
+    /// The credential was disabled or revoked meanwhile.
+    #[n(1)]
+    Credential,
+    /// The prepaid balance was used up meanwhile.
+    #[n(2)]
+    Balance,
+}
+
+/// One journal entry.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Record {
+    /// A signature, released after this entry was durable and charged as one unit.
+    #[n(1)]
+    Signature {
+        /// What was asked.
+        #[n(0)]
+        item: Item,
+        /// What was released.
+        #[cbor(n(1), with = "small_bytes")]
+        signature: SignatureBytes,
+    },
+    /// Still running when its caller had to be answered.
+    #[n(2)]
+    Pending {
+        /// What was asked.
+        #[n(0)]
+        item: Item,
+    },
+    /// A pending item that will not be signed: not charged, and the key may be used again.
+    #[n(3)]
+    Failed {
+        /// What was asked.
+        #[n(0)]
+        item: Item,
+        /// An error code's number.
+        #[n(1)]
+        code: u16,
+    },
+    /// A signature that was made but not released: not charged.
+    #[n(4)]
+    Discarded {
+        /// What was asked.
+        #[n(0)]
+        item: Item,
+        /// Why.
+        #[n(1)]
+        reason: DiscardReason,
+    },
+    /// An operator's change of the registry.
+    #[n(5)]
+    Change {
+        /// Who, as far as the operator channel knows.
+        #[n(0)]
+        actor: Box<str>,
+        /// What, as `noun.verb`.
+        #[n(1)]
+        action: Box<str>,
+        /// To what.
+        #[n(2)]
+        subject: Box<str>,
+    },
+    /// The engine opened the store.
+    #[n(6)]
+    Opened {
+        /// The engine's version.
+        #[n(0)]
+        version: Box<str>,
+    },
+    /// An operator accepted that entries are missing.
+    #[n(7)]
+    LossAccepted {
+        /// First missing entry.
+        #[n(0)]
+        first: u64,
+        /// Last missing entry.
+        #[n(1)]
+        last: u64,
+    },
+}
+
+impl Record {
+    /// The item this entry is about, if it is about one.
+    pub const fn item(&self) -> Option<&Item> {
+        match self {
+            Self::Signature { item, .. }
+            | Self::Pending { item }
+            | Self::Failed { item, .. }
+            | Self::Discarded { item, .. } => Some(item),
+            Self::Change { .. } | Self::Opened { .. } | Self::LossAccepted { .. } => None,
+        }
+    }
+
+    /// Reads a record back.
+    pub fn decode_from(bytes: &[u8]) -> Result<Self, minicbor::decode::Error> {
+        minicbor::decode(bytes)
+    }
+}
+
+/// A [`Record`] about an item, borrowed: what the committing thread writes without copying the item.
+#[derive(Debug, Encode)]
+pub(crate) enum ItemRecord<'a> {
+    /// [`Record::Signature`].
+    #[n(1)]
+    Signature {
+        /// What was asked.
+        #[n(0)]
+        item: &'a Item,
+        /// What is released.
+        #[cbor(n(1), with = "small_bytes")]
+        signature: &'a SignatureBytes,
+    },
+    /// [`Record::Pending`].
+    #[n(2)]
+    Pending {
+        /// What was asked.
+        #[n(0)]
+        item: &'a Item,
+    },
+    /// [`Record::Failed`].
+    #[n(3)]
+    Failed {
+        /// What was asked.
+        #[n(0)]
+        item: &'a Item,
+        /// An error code's number.
+        #[n(1)]
+        code: u16,
+    },
+    /// [`Record::Discarded`].
+    #[n(4)]
+    Discarded {
+        /// What was asked.
+        #[n(0)]
+        item: &'a Item,
+        /// Why.
+        #[n(1)]
+        reason: DiscardReason,
+    },
+}
+
+impl Item {
+    /// Its fingerprint in the key index.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of_call(self.app, &self.key).item(self.item)
+    }
+}
+
+/// The month an instant belongs to, as YYYYMM in Asia/Shanghai (SEMANTICS 4.4), which has been UTC+8 without
+/// daylight saving since 1991.
+pub const fn month_of(at: UnixMillis) -> u32 {
+    let days = (at.0 / 1000 + 8 * 3600) / 86_400;
+    // Days since 1970-01-01 to year and month: Howard Hinnant's civil_from_days, for years after 1970.
+    let z = days + 719_468;
+    let era = z / 146_097;
+    let day_of_era = z % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + (month <= 2) as u64;
+    (year * 100 + month) as u32
+}
+
+mod small_bytes {
+    use minicbor::decode::Error;
+    use minicbor::encode::Write;
+    use minicbor::{Decoder, Encoder};
+    use smallvec::{Array, SmallVec};
+
+    pub(super) fn encode<A: Array<Item = u8>, C, W: Write>(
+        bytes: &SmallVec<A>,
+        e: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.bytes(bytes)?;
+        Ok(())
+    }
+
+    pub(super) fn decode<A: Array<Item = u8>, C>(
+        d: &mut Decoder<'_>,
+        _: &mut C,
+    ) -> Result<SmallVec<A>, Error> {
+        Ok(SmallVec::from_slice(d.bytes()?))
+    }
+}
+
+mod rows {
+    macro_rules! row {
+        ($module:ident, $type:ident) => {
+            pub(super) mod $module {
+                use minicbor::encode::Write;
+                use minicbor::{Decoder, Encoder};
+                use protocol::ids::$type;
+
+                pub(in super::super) fn encode<C, W: Write>(
+                    row: &$type,
+                    e: &mut Encoder<W>,
+                    _: &mut C,
+                ) -> Result<(), minicbor::encode::Error<W::Error>> {
+                    e.u32(row.0)?;
+                    Ok(())
+                }
+
+                pub(in super::super) fn decode<C>(
+                    d: &mut Decoder<'_>,
+                    _: &mut C,
+                ) -> Result<$type, minicbor::decode::Error> {
+                    Ok($type(d.u32()?))
+                }
+            }
+        };
+    }
+
+    row!(tenant, TenantRow);
+    row!(app, AppRow);
+    row!(credential, CredentialRow);
+}
+
+mod names {
+    macro_rules! number {
+        ($module:ident, $type:ident) => {
+            pub(super) mod $module {
+                use minicbor::encode::Write;
+                use minicbor::{Decoder, Encoder};
+                use protocol::algorithm::$type;
+
+                pub(in super::super) fn encode<C, W: Write>(
+                    value: &$type,
+                    e: &mut Encoder<W>,
+                    _: &mut C,
+                ) -> Result<(), minicbor::encode::Error<W::Error>> {
+                    e.u8(value.wire())?;
+                    Ok(())
+                }
+
+                pub(in super::super) fn decode<C>(
+                    d: &mut Decoder<'_>,
+                    _: &mut C,
+                ) -> Result<$type, minicbor::decode::Error> {
+                    let number = d.u8()?;
+                    $type::from_wire(number)
+                        .ok_or_else(|| minicbor::decode::Error::message("unknown number in a record"))
+                }
+            }
+        };
+    }
+
+    number!(algorithm, Algorithm);
+    number!(format, Format);
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn item(app: u32, key: &str, at: u16) -> Item {
+        Item {
+            tenant: TenantRow(1),
+            app: AppRow(app),
+            credential: CredentialRow(1),
+            key: key.into(),
+            item: at,
+            of: 1,
+            request: RequestHash([7; 16]),
+            algorithm: Algorithm::EcdsaP256Sha256,
+            format: Format::Raw,
+            digest: SmallVec::from_slice(&[5; 32]),
+            proof: Proof { kind: ProofKind::SessionMac, bytes: SmallVec::from_slice(&[1; 32]), base: None },
+        }
+    }
+
+    #[test]
+    fn records_read_back_as_they_were_written() {
+        let records = [
+            Record::Signature { item: item(1, "k", 0), signature: SmallVec::from_slice(&[3; 71]) },
+            Record::Pending { item: item(1, "k", 1) },
+            Record::Failed { item: item(1, "k", 1), code: 300 },
+            Record::Discarded { item: item(1, "k", 2), reason: DiscardReason::Credential },
+            Record::Change { actor: "uid 0".into(), action: "app.revoke".into(), subject: "a".into() },
+            Record::LossAccepted { first: 5, last: 9 },
+        ];
+        for record in records {
+            let bytes = minicbor::to_vec(&record).unwrap();
+            assert_eq!(Record::decode_from(&bytes).unwrap(), record);
+            for end in 0..bytes.len() {
+                assert!(Record::decode_from(&bytes[..end]).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn a_signature_record_stays_small() {
+        let signature = SmallVec::from_slice(&[3; 71]);
+        let item = item(1, "0123456789abcdef0123456789abcdef", 0);
+        let bytes = minicbor::to_vec(ItemRecord::Signature { item: &item, signature: &signature }).unwrap();
+        assert!(bytes.len() < 260, "{} bytes", bytes.len());
+        assert_eq!(Record::decode_from(&bytes).unwrap(), Record::Signature { item, signature });
+    }
+
+    #[test]
+    fn months_are_those_of_shanghai() {
+        // 2026-10-31T15:59:59Z is 23:59:59 in Shanghai, a second later it is November.
+        assert_eq!(month_of(UnixMillis(1_793_462_399_000)), 2026_10);
+        assert_eq!(month_of(UnixMillis(1_793_462_400_000)), 2026_11);
+        assert_eq!(month_of(UnixMillis(1_709_136_000_000)), 2024_02);
+        assert_eq!(month_of(UnixMillis(1_709_222_400_000 + 16 * 3_600_000)), 2024_03);
+        assert_eq!(month_of(UnixMillis(0)), 1970_01);
+    }
+
+    #[test]
+    fn fingerprints_keep_apps_keys_and_items_apart() {
+        let base = Fingerprint::of_call(AppRow(1), "k");
+        assert_ne!(base, Fingerprint::of_call(AppRow(2), "k"));
+        assert_ne!(base, Fingerprint::of_call(AppRow(1), "l"));
+        assert_eq!(base, base.item(0));
+        assert_ne!(base, base.item(1));
+    }
+}

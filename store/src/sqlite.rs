@@ -1,0 +1,122 @@
+//! Opening the database: pragmas, schema, format version.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::error::{Result, StoreError};
+
+/// What this version reads and writes (`docs/store-format.md`).
+const FORMAT: i64 = 1;
+
+/// The WAL-reset corruption bug is in every SQLite before this one.
+const SQLITE_VERSION_MIN: i32 = 3_051_003;
+
+const SCHEMA: &str = "
+    CREATE TABLE journal (
+        first  INTEGER PRIMARY KEY,   -- sequence number of the batch's first entry
+        count  INTEGER NOT NULL,      -- entries in the batch
+        at_ms  INTEGER NOT NULL,      -- when it was committed, Unix milliseconds
+        records BLOB NOT NULL,        -- the entries: 32-bit little-endian length, then CBOR, each
+        chain  BLOB NOT NULL          -- SHA-256 over the previous chain value and this batch
+    );
+    CREATE TABLE pending (            -- items whose last entry is Pending
+        key    BLOB PRIMARY KEY,
+        item   BLOB NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE usage (
+        app        INTEGER NOT NULL,
+        credential INTEGER NOT NULL,
+        month      INTEGER NOT NULL,  -- YYYYMM, Asia/Shanghai
+        units      INTEGER NOT NULL,
+        PRIMARY KEY (app, credential, month)
+    ) WITHOUT ROWID;
+    CREATE TABLE tenant (
+        row     INTEGER PRIMARY KEY,
+        name    TEXT NOT NULL UNIQUE,
+        prepaid INTEGER,              -- units granted; NULL: unlimited
+        used    INTEGER NOT NULL DEFAULT 0,
+        created_ms INTEGER NOT NULL
+    );
+    CREATE TABLE app (
+        row     INTEGER PRIMARY KEY,
+        tenant  INTEGER NOT NULL REFERENCES tenant,
+        id      TEXT NOT NULL UNIQUE,
+        active  INTEGER NOT NULL,
+        epoch   INTEGER NOT NULL,
+        secret  BLOB,                 -- wrapped under the master key; NULL: no shared secret
+        public_key BLOB,              -- SubjectPublicKeyInfo for HTTP message signatures
+        client_certificate BLOB,      -- SHA-256 of the TLS client certificate
+        binding_required INTEGER NOT NULL,
+        created_ms INTEGER NOT NULL
+    );
+    CREATE TABLE key (
+        row     INTEGER PRIMARY KEY,
+        kind    TEXT NOT NULL,
+        public_key BLOB NOT NULL,     -- SubjectPublicKeyInfo
+        device  TEXT,                 -- NULL: software
+        object  BLOB,                 -- CKA_ID on the device
+        wrapped BLOB,                 -- software: PKCS#8 encrypted under the master key
+        created_ms INTEGER NOT NULL
+    );
+    CREATE TABLE credential (
+        row     INTEGER PRIMARY KEY,
+        tenant  INTEGER NOT NULL REFERENCES tenant,
+        id      TEXT NOT NULL,
+        key     INTEGER NOT NULL REFERENCES key,
+        active  INTEGER NOT NULL,
+        epoch   INTEGER NOT NULL,
+        chain   BLOB NOT NULL,        -- CBOR array of certificates, DER, the credential's own first
+        created_ms INTEGER NOT NULL,
+        UNIQUE (tenant, id)
+    );
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE probe (n INTEGER PRIMARY KEY);
+";
+
+/// Opens the database for the one writer, and makes it if it is new.
+pub(crate) fn open_writer(path: &Path, bytes_max: Option<u64>) -> Result<Connection> {
+    if rusqlite::version_number() < SQLITE_VERSION_MIN {
+        return Err(StoreError::SqliteVersion(rusqlite::version()));
+    }
+    let mut db = Connection::open(path)?;
+    db.pragma_update(None, "journal_mode", "WAL")?;
+    // FULL: every commit is synced before it returns. This is the promise "durable before release".
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update(None, "foreign_keys", true)?;
+    // Checkpoints run beside the writer (checkpoint.rs), not inside somebody's commit.
+    db.pragma_update(None, "wal_autocheckpoint", 0)?;
+    db.pragma_update(None, "mmap_size", 0)?;
+    db.set_prepared_statement_cache_capacity(64);
+    if let Some(bytes) = bytes_max {
+        let page: i64 = db.pragma_query_value(None, "page_size", |row| row.get(0))?;
+        let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page;
+        // The pragma answers with a row, which `pragma_update` would take for an error.
+        db.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
+    }
+    check_format(&mut db)?;
+    Ok(db)
+}
+
+fn check_format(db: &mut Connection) -> Result<()> {
+    let found: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match found {
+        FORMAT => Ok(()),
+        0 => {
+            let change = db.transaction()?;
+            change.execute_batch(SCHEMA)?;
+            change.pragma_update(None, "user_version", FORMAT)?;
+            Ok(change.commit()?)
+        }
+        _ => Err(StoreError::Format { found, known: FORMAT }),
+    }
+}
+
+/// Opens the database for reading beside the writer.
+pub(crate) fn open_reader(path: &Path) -> Result<Connection> {
+    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    db.busy_timeout(std::time::Duration::from_secs(1))?;
+    db.pragma_update(None, "mmap_size", 0)?;
+    db.set_prepared_statement_cache_capacity(64);
+    Ok(db)
+}

@@ -1,0 +1,79 @@
+//! Usage counters: how many signatures each app has had, by credential and month. Written in the same transaction
+//! as the entries they count, so they cannot differ from the journal.
+
+use protocol::clock::UnixMillis;
+use protocol::ids::{AppRow, CredentialRow, TenantRow};
+use rusqlite::{Connection, params};
+
+use crate::error::Result;
+use crate::record::month_of;
+
+/// One counter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageRow {
+    /// The credential's id.
+    pub credential: String,
+    /// YYYYMM, Asia/Shanghai.
+    pub month: u32,
+    /// Signatures.
+    pub units: u64,
+}
+
+/// The counts of one commit. A batch seldom spans more than a few apps and credentials, so a list serves.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    credentials: Vec<((AppRow, CredentialRow), u64)>,
+    prepaid: Vec<(TenantRow, u64)>,
+}
+
+fn add<K: PartialEq>(counts: &mut Vec<(K, u64)>, key: K) {
+    match counts.iter_mut().find(|(counted, _)| *counted == key) {
+        Some((_, units)) => *units += 1,
+        None => counts.push((key, 1)),
+    }
+}
+
+impl Tally {
+    pub(crate) fn count(&mut self, app: AppRow, credential: CredentialRow) {
+        add(&mut self.credentials, (app, credential));
+    }
+
+    pub(crate) fn count_prepaid(&mut self, tenant: TenantRow) {
+        add(&mut self.prepaid, tenant);
+    }
+
+    /// Units of this commit that are charged to a prepaid tenant.
+    pub(crate) fn prepaid_of(&self, tenant: TenantRow) -> u64 {
+        self.prepaid.iter().find(|(counted, _)| *counted == tenant).map_or(0, |(_, units)| *units)
+    }
+
+    /// Writes the counts into the open transaction.
+    pub(crate) fn write(&self, db: &Connection, at: UnixMillis) -> Result<()> {
+        let sql = "INSERT INTO usage (app, credential, month, units) VALUES (?, ?, ?, ?) \
+                   ON CONFLICT DO UPDATE SET units = units + excluded.units";
+        let mut statement = db.prepare_cached(sql)?;
+        for ((app, credential), units) in &self.credentials {
+            statement.execute(params![app.0, credential.0, month_of(at), units.cast_signed()])?;
+        }
+        let mut statement = db.prepare_cached("UPDATE tenant SET used = used + ? WHERE row = ?")?;
+        for (tenant, units) in &self.prepaid {
+            statement.execute(params![units.cast_signed(), tenant.0])?;
+        }
+        Ok(())
+    }
+}
+
+/// An app's counters.
+pub(crate) fn read(db: &Connection, app: AppRow) -> Result<Vec<UsageRow>> {
+    let sql = "SELECT c.id, u.month, u.units FROM usage u JOIN credential c ON c.row = u.credential \
+               WHERE u.app = ? ORDER BY u.month, c.id";
+    let mut statement = db.prepare_cached(sql)?;
+    let rows = statement.query_map([app.0], |row| {
+        Ok(UsageRow {
+            credential: row.get(0)?,
+            month: row.get(1)?,
+            units: row.get::<_, i64>(2)?.cast_unsigned(),
+        })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
