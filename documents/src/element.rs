@@ -1,11 +1,12 @@
 //! Pieces of DER kept exactly as they came.
 //!
-//! A signature covers bytes, not the values that one parser makes of them. Whatever is signed, compared or copied
-//! is therefore carried as a slice of the input, and these two types put such slices into the structures of the
-//! other modules, for reading and for writing.
+//! A signature covers bytes, not the values that one parser makes of them. Whatever is signed, compared or
+//! copied is therefore carried as a slice of the input, and these two types put such slices into the
+//! structures of the other modules, for reading and for writing.
 
 use der::{
-    Decode, DecodeValue, Encode, EncodeValue, FixedTag, Header, Length, Reader, Result, SliceReader, Tag, Writer,
+    Decode, DecodeValue, Encode, EncodeValue, FixedTag, Header, Length, Reader, Result, SliceReader, Tag,
+    Writer,
 };
 
 /// One whole element: tag, length and value.
@@ -30,8 +31,8 @@ impl Encode for Element<'_> {
     }
 }
 
-/// The members of a SET, in the order in which they came. Tagged implicitly (RFC 5652 uses `[0]` and `[1]`) it
-/// reads and writes the same members under the other tag, and encoded by itself it is the SET again.
+/// The members of a SET, in the order in which they came. Tagged implicitly (RFC 5652 uses `[0]` and `[1]`)
+/// it reads and writes the same members under the other tag, and encoded by itself it is the SET again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Members<'a>(pub(crate) &'a [u8]);
 
@@ -78,7 +79,9 @@ pub(crate) fn in_set_order<T: AsRef<[u8]> + Ord>(elements: &mut [T]) -> Vec<u8> 
     elements.sort_unstable();
     let length = elements.iter().map(|element| element.as_ref().len()).sum();
     let mut bytes = Vec::with_capacity(length);
-    elements.iter().for_each(|element| bytes.extend_from_slice(element.as_ref()));
+    elements
+        .iter()
+        .for_each(|element| bytes.extend_from_slice(element.as_ref()));
     bytes
 }
 

@@ -11,8 +11,8 @@ const SM2_WITH_SM3: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.156.101
 /// SM3 without a key (GB/T 33560).
 const SM3: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.156.10197.1.401");
 
-/// The algorithms that an OID names by itself. SM2 reads as the kind that takes the message, which is what there is
-/// to verify a certificate with.
+/// The algorithms that an OID names by itself. SM2 reads as the kind that takes the message, which is what
+/// there is to verify a certificate with.
 const READABLE: [Algorithm; 7] = [
     Algorithm::EcdsaP256Sha256,
     Algorithm::EcdsaP384Sha384,
@@ -23,10 +23,17 @@ const READABLE: [Algorithm; 7] = [
     Algorithm::Sm2Sm3,
 ];
 
-const RSA_PKCS1: [Algorithm; 3] =
-    [Algorithm::RsaPkcs1Sha256, Algorithm::RsaPkcs1Sha384, Algorithm::RsaPkcs1Sha512];
+const RSA_PKCS1: [Algorithm; 3] = [
+    Algorithm::RsaPkcs1Sha256,
+    Algorithm::RsaPkcs1Sha384,
+    Algorithm::RsaPkcs1Sha512,
+];
 
-const RSA_PSS: [Algorithm; 3] = [Algorithm::RsaPssSha256, Algorithm::RsaPssSha384, Algorithm::RsaPssSha512];
+const RSA_PSS: [Algorithm; 3] = [
+    Algorithm::RsaPssSha256,
+    Algorithm::RsaPssSha384,
+    Algorithm::RsaPssSha512,
+];
 
 const HASHES: [Hash; 4] = [Hash::Sha256, Hash::Sha384, Hash::Sha512, Hash::Sm3];
 
@@ -56,8 +63,8 @@ const fn hash_oid(hash: Hash) -> ObjectIdentifier {
     }
 }
 
-/// RSASSA-PSS-params (RFC 4055 3.1). The defaults are those of SHA-1, which we neither make nor accept, so every
-/// field that matters is there.
+/// RSASSA-PSS-params (RFC 4055 3.1). The defaults are those of SHA-1, which we neither make nor accept, so
+/// every field that matters is there.
 #[derive(Sequence)]
 struct PssParameters<'a> {
     #[asn1(context_specific = "0", tag_mode = "EXPLICIT")]
@@ -86,19 +93,33 @@ pub(crate) fn signature_identifier(algorithm: Algorithm) -> der::Result<Vec<u8>>
         (A::RsaPkcs1Sha256 | A::RsaPkcs1Sha384 | A::RsaPkcs1Sha512, _) => Some(AnyRef::NULL),
         _ => None,
     };
-    AlgorithmIdentifierRef { oid: signature_oid(algorithm), parameters }.to_der()
+    AlgorithmIdentifierRef {
+        oid: signature_oid(algorithm),
+        parameters,
+    }
+    .to_der()
 }
 
 fn pss_identifier(hash: Hash) -> der::Result<Vec<u8>> {
     // Inside PSS parameters the hashes carry NULL (RFC 4055 2.1, sha256Identifier), unlike in CMS.
-    let hash_identifier = AlgorithmIdentifierRef { oid: hash_oid(hash), parameters: Some(AnyRef::NULL) };
+    let hash_identifier = AlgorithmIdentifierRef {
+        oid: hash_oid(hash),
+        parameters: Some(AnyRef::NULL),
+    };
     let parameters = PssParameters {
         hash: hash_identifier,
-        mask: AlgorithmIdentifier { oid: rfc5912::ID_MGF_1, parameters: Some(hash_identifier) },
+        mask: AlgorithmIdentifier {
+            oid: rfc5912::ID_MGF_1,
+            parameters: Some(hash_identifier),
+        },
         salt_bytes: salt_bytes(hash),
         trailer: trailer_bc(),
     };
-    AlgorithmIdentifier { oid: rfc5912::ID_RSASSA_PSS, parameters: Some(parameters) }.to_der()
+    AlgorithmIdentifier {
+        oid: rfc5912::ID_RSASSA_PSS,
+        parameters: Some(parameters),
+    }
+    .to_der()
 }
 
 /// The salt is as long as the hash (SEMANTICS 2.2).
@@ -106,8 +127,8 @@ fn salt_bytes(hash: Hash) -> u8 {
     u8::try_from(hash.bytes()).unwrap_or(u8::MAX)
 }
 
-/// The algorithm an identifier names, `None` if it is none of ours. `digest` is what a CMS signer hashed with: it
-/// completes `rsaEncryption`, which many signers write there instead of a full name (RFC 3370 3.2).
+/// The algorithm an identifier names, `None` if it is none of ours. `digest` is what a CMS signer hashed
+/// with: it completes `rsaEncryption`, which many signers write there instead of a full name (RFC 3370 3.2).
 pub(crate) fn read_signature(
     identifier: &AlgorithmIdentifierRef<'_>,
     digest: Option<Hash>,
@@ -116,7 +137,9 @@ pub(crate) fn read_signature(
         rfc5912::ID_RSASSA_PSS => read_pss(identifier.parameters?),
         rfc5912::RSA_ENCRYPTION => with_hash(RSA_PKCS1, digest?),
         // Some signers write NULL where it should be left out; it means nothing.
-        oid if is_plain(identifier) => READABLE.into_iter().find(|algorithm| signature_oid(*algorithm) == oid),
+        oid if is_plain(identifier) => READABLE
+            .into_iter()
+            .find(|algorithm| signature_oid(*algorithm) == oid),
         _ => None,
     }
 }
@@ -127,7 +150,9 @@ fn is_plain(identifier: &AlgorithmIdentifierRef<'_>) -> bool {
 }
 
 fn with_hash(candidates: [Algorithm; 3], hash: Hash) -> Option<Algorithm> {
-    candidates.into_iter().find(|algorithm| algorithm.input() == InputKind::Digest(hash))
+    candidates
+        .into_iter()
+        .find(|algorithm| algorithm.input() == InputKind::Digest(hash))
 }
 
 /// Accepts exactly what we make ourselves: MGF1 with the same hash and a salt of its length.
@@ -144,12 +169,17 @@ fn read_pss(parameters: AnyRef<'_>) -> Option<Algorithm> {
 
 /// A hash by itself, without parameters (RFC 5754 2).
 pub(crate) const fn hash_identifier(hash: Hash) -> AlgorithmIdentifierRef<'static> {
-    AlgorithmIdentifierRef { oid: hash_oid(hash), parameters: None }
+    AlgorithmIdentifierRef {
+        oid: hash_oid(hash),
+        parameters: None,
+    }
 }
 
 /// The hash an identifier names.
 pub(crate) fn read_hash(identifier: &AlgorithmIdentifierRef<'_>) -> Option<Hash> {
-    HASHES.into_iter().find(|hash| is_plain(identifier) && hash_oid(*hash) == identifier.oid)
+    HASHES
+        .into_iter()
+        .find(|hash| is_plain(identifier) && hash_oid(*hash) == identifier.oid)
 }
 
 #[cfg(test)]
@@ -163,7 +193,11 @@ mod tests {
         for algorithm in Algorithm::ALL {
             let bytes = signature_identifier(algorithm).unwrap();
             let identifier = AlgorithmIdentifierRef::from_der(&bytes).unwrap();
-            let expected = if algorithm == Algorithm::Sm2Sm3E { Algorithm::Sm2Sm3 } else { algorithm };
+            let expected = if algorithm == Algorithm::Sm2Sm3E {
+                Algorithm::Sm2Sm3
+            } else {
+                algorithm
+            };
             assert_eq!(read_signature(&identifier, None), Some(expected), "{algorithm}");
         }
         for hash in HASHES {
@@ -173,9 +207,15 @@ mod tests {
 
     #[test]
     fn a_bare_rsa_needs_the_digest_to_be_understood() {
-        let bare = AlgorithmIdentifierRef { oid: rfc5912::RSA_ENCRYPTION, parameters: Some(AnyRef::NULL) };
+        let bare = AlgorithmIdentifierRef {
+            oid: rfc5912::RSA_ENCRYPTION,
+            parameters: Some(AnyRef::NULL),
+        };
         assert_eq!(read_signature(&bare, None), None);
-        assert_eq!(read_signature(&bare, Some(Hash::Sha384)), Some(Algorithm::RsaPkcs1Sha384));
+        assert_eq!(
+            read_signature(&bare, Some(Hash::Sha384)),
+            Some(Algorithm::RsaPkcs1Sha384)
+        );
         assert_eq!(read_signature(&bare, Some(Hash::Sm3)), None);
     }
 

@@ -1,7 +1,8 @@
 //! Bytes in, bytes out.
 //!
-//! Whatever a customer holds in hand at the end, a certificate or a signature file, is made and read here. Nothing
-//! in this crate opens a file, asks for the time or sees a private key. Making something takes three steps:
+//! Whatever a customer holds in hand at the end, a certificate or a signature file, is made and read here.
+//! Nothing in this crate opens a file, asks for the time or sees a private key. Making something takes three
+//! steps:
 //!
 //! 1. *prepare*: everything that can be said before the signature exists;
 //! 2. *sign*: not here. The prepared value says exactly what a signer of its algorithm has to be given;
@@ -12,8 +13,8 @@
 //! - [`x509`]: certificates (RFC 5280; GB/T 20518 for SM2), issued, read and followed up to a trust anchor.
 //! - [`cms`]: detached signatures (RFC 5652) with the attributes of CAdES-BES.
 //!
-//! Reading has one rule: what was signed is verified over the bytes that came in, never over a second encoding
-//! of them (`element.rs`).
+//! Reading has one rule: what was signed is verified over the bytes that came in, never over a second
+//! encoding of them (`element.rs`).
 
 pub mod cms;
 pub mod x509;

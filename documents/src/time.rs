@@ -29,8 +29,14 @@ mod tests {
     fn the_kind_of_time_changes_with_the_year_2050() {
         let last_of_2049 = UnixMillis(2_524_607_999_999);
         assert!(matches!(to_asn1(last_of_2049), Ok(Time::UtcTime(_))));
-        assert!(matches!(to_asn1(UnixMillis(2_524_608_000_000)), Ok(Time::GeneralTime(_))));
-        assert_eq!(from_asn1(to_asn1(last_of_2049).unwrap()), UnixMillis(2_524_607_999_000));
+        assert!(matches!(
+            to_asn1(UnixMillis(2_524_608_000_000)),
+            Ok(Time::GeneralTime(_))
+        ));
+        assert_eq!(
+            from_asn1(to_asn1(last_of_2049).unwrap()),
+            UnixMillis(2_524_607_999_000)
+        );
         assert!(to_asn1(UnixMillis(u64::MAX)).is_err(), "after the year 9999");
     }
 

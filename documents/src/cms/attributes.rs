@@ -32,8 +32,8 @@ struct SigningCertificateV2<'a> {
     policies: Option<AnyRef<'a>>,
 }
 
-/// ESSCertIDv2 (RFC 5035 4); the hash is SHA-256 where none is named. Issuer and serial number are not read: the
-/// digest says it all.
+/// ESSCertIDv2 (RFC 5035 4); the hash is SHA-256 where none is named. Issuer and serial number are not read:
+/// the digest says it all.
 #[derive(Sequence)]
 struct CertificateIdV2<'a> {
     hash: Option<AlgorithmIdentifierRef<'a>>,
@@ -55,18 +55,24 @@ struct GeneralNames<'a> {
     directory: AnyRef<'a>,
 }
 
-/// The attribute that names the signer's certificate; it is the same in every signature under that certificate.
+/// The attribute that names the signer's certificate; it is the same in every signature under that
+/// certificate.
 pub(super) fn signing_certificate(leaf: &Certificate<'_>) -> der::Result<Vec<u8>> {
     let digest = Hash::Sha256.digest(leaf.der());
     let IssuerAndSerial { issuer, serial } = leaf.issuer_and_serial();
-    let issuer = GeneralNames { directory: AnyRef::from_der(issuer.0)? };
+    let issuer = GeneralNames {
+        directory: AnyRef::from_der(issuer.0)?,
+    };
     let issuer_and_serial = IssuerSerial { issuer, serial }.to_der()?;
     let id = CertificateIdV2 {
         hash: None,
         digest: OctetStringRef::new(&digest)?,
         issuer_and_serial: Some(AnyRef::from_der(&issuer_and_serial)?),
     };
-    let value = SigningCertificateV2 { certificates: vec![id], policies: None };
+    let value = SigningCertificateV2 {
+        certificates: vec![id],
+        policies: None,
+    };
     attribute(ID_AA_SIGNING_CERTIFICATE_V_2, &value)
 }
 
@@ -79,12 +85,21 @@ pub(super) fn write(
     let content_type = attribute(ID_CONTENT_TYPE, &ID_DATA)?;
     let digest = attribute(ID_MESSAGE_DIGEST, &OctetStringRef::new(content_digest)?)?;
     let time = attribute(ID_SIGNING_TIME, &time::to_asn1(signing_time)?)?;
-    Ok(in_set_order(&mut [&content_type[..], &digest, &time, signing_certificate]))
+    Ok(in_set_order(&mut [
+        &content_type[..],
+        &digest,
+        &time,
+        signing_certificate,
+    ]))
 }
 
 fn attribute(kind: ObjectIdentifier, value: &impl Encode) -> der::Result<Vec<u8>> {
     let value = value.to_der()?;
-    Attribute { kind, values: Members(&value) }.to_der()
+    Attribute {
+        kind,
+        values: Members(&value),
+    }
+    .to_der()
 }
 
 /// The signed attributes of a signature, looked up by kind.
@@ -93,7 +108,11 @@ pub(super) struct SignedAttributes<'a>(Vec<Attribute<'a>>);
 impl<'a> SignedAttributes<'a> {
     pub(super) fn parse(members: Members<'a>) -> der::Result<Self> {
         let elements = members.elements(ATTRIBUTES_MAX)?;
-        elements.into_iter().map(|element| Attribute::from_der(element.0)).collect::<Result<_, _>>().map(Self)
+        elements
+            .into_iter()
+            .map(|element| Attribute::from_der(element.0))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     /// contentType, which must be there and agree with the content signed (RFC 5652 11.1).
@@ -112,10 +131,12 @@ impl<'a> SignedAttributes<'a> {
 
     /// signingTime (RFC 5652 11.3): what the signer says, and nobody else.
     pub(super) fn signing_time(&self) -> Result<UnixMillis, VerifyError> {
-        self.value::<Time>(ID_SIGNING_TIME, "signingTime").map(time::from_asn1)
+        self.value::<Time>(ID_SIGNING_TIME, "signingTime")
+            .map(time::from_asn1)
     }
 
-    /// signingCertificateV2 (RFC 5035 3): the first entry must be the certificate the signature is verified with.
+    /// signingCertificateV2 (RFC 5035 3): the first entry must be the certificate the signature is verified
+    /// with.
     pub(super) fn check_signing_certificate(&self, leaf: &Certificate<'_>) -> Result<(), VerifyError> {
         let value: SigningCertificateV2<'_> =
             self.value(ID_AA_SIGNING_CERTIFICATE_V_2, "signingCertificateV2")?;

@@ -5,7 +5,7 @@ use protocol::algorithm::Hash;
 use protocol::clock::UnixMillis;
 use protocol::verify::{PublicKey, PublicKeyError};
 
-use super::{CERTIFICATES_MAX, attributes};
+use super::{CERTIFICATES_MAX, DigestBytes, attributes};
 use crate::element::in_set_order;
 use crate::x509::{Certificate, ReadError};
 
@@ -31,22 +31,27 @@ pub enum ChainError {
 pub struct Chain {
     certificates: Vec<u8>,
     issuer_and_serial: Vec<u8>,
-    leaf_digest: [u8; 32],
+    leaf_digest: DigestBytes,
     signing_certificate: Vec<u8>,
     public_key: PublicKey,
     validity: (UnixMillis, UnixMillis),
 }
 
 impl Chain {
-    /// Reads the certificates, in DER: the signer's first, each followed by its issuer's, the root or not as you
-    /// like. Names are checked, signatures are not.
+    /// Reads the certificates, in DER: the signer's first, each followed by its issuer's, the root or not as
+    /// you like. Names are checked, signatures are not.
     pub fn new(certificates: &[impl AsRef<[u8]>]) -> Result<Self, ChainError> {
         if certificates.is_empty() || certificates.len() > CERTIFICATES_MAX {
             return Err(ChainError::Count(certificates.len()));
         }
-        let parsed: Vec<_> =
-            certificates.iter().map(|der| Certificate::parse(der.as_ref())).collect::<Result<_, _>>()?;
-        if let Some(at) = parsed.windows(2).position(|pair| pair[0].issuer() != pair[1].subject()) {
+        let parsed: Vec<_> = certificates
+            .iter()
+            .map(|der| Certificate::parse(der.as_ref()))
+            .collect::<Result<_, _>>()?;
+        if let Some(at) = parsed
+            .windows(2)
+            .position(|pair| pair[0].issuer() != pair[1].subject())
+        {
             return Err(ChainError::Order(at + 1));
         }
         let mut elements: Vec<_> = parsed.iter().map(Certificate::der).collect();
@@ -54,12 +59,10 @@ impl Chain {
     }
 
     fn under(leaf: &Certificate<'_>, certificates: Vec<u8>) -> Result<Self, ChainError> {
-        let mut leaf_digest = [0; 32];
-        leaf_digest.copy_from_slice(&Hash::Sha256.digest(leaf.der()));
         Ok(Self {
             certificates,
             issuer_and_serial: leaf.issuer_and_serial().to_der().map_err(ReadError::from)?,
-            leaf_digest,
+            leaf_digest: Hash::Sha256.digest(leaf.der()),
             signing_certificate: attributes::signing_certificate(leaf).map_err(ReadError::from)?,
             public_key: PublicKey::from_spki(leaf.public_key())?,
             validity: leaf.validity(),
@@ -77,7 +80,7 @@ impl Chain {
     }
 
     /// SHA-256 of the signer's certificate.
-    pub const fn leaf_digest(&self) -> &[u8; 32] {
+    pub fn leaf_digest(&self) -> &[u8] {
         &self.leaf_digest
     }
 

@@ -1,10 +1,10 @@
 //! Detached signatures (RFC 5652), with the signed attributes of CAdES-BES (ETSI EN 319 122-1): content type,
-//! message digest, signing time, and the signer's certificate by its hash (RFC 5035), so that another certificate of
-//! the same key cannot be put in its place.
+//! message digest, signing time, and the signer's certificate by its hash (RFC 5035), so that another
+//! certificate of the same key cannot be put in its place.
 //!
 //! - [`Chain`]: a signer's certificates, read once and shared by all its signatures.
-//! - [`prepare`]: from the digest of some content to a [`PreparedCms`], which says what to sign and, given the
-//!   signature, becomes a file that `openssl cms -verify` accepts.
+//! - [`prepare`]: from the digest of some content to a [`PreparedCms`], which says what to sign and, given
+//!   the signature, becomes a file that `openssl cms -verify` accepts.
 //! - [`verify_detached`]: the other direction.
 //!
 //! [`supports`] says with which algorithms. Ed25519 (RFC 8419) and SM2 (GB/T 35275) are not among them yet.

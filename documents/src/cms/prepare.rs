@@ -70,7 +70,8 @@ pub struct PreparedCms {
     to_sign: DigestBytes,
 }
 
-/// Writes the signed attributes for content whose digest, made with the algorithm's hash, is `content_digest`.
+/// Writes the signed attributes for content whose digest, made with the algorithm's hash, is
+/// `content_digest`.
 pub fn prepare(
     content_digest: &[u8],
     algorithm: Algorithm,
@@ -88,7 +89,13 @@ pub fn prepare(
     let signed_attributes = attributes::write(content_digest, signing_time, chain.signing_certificate())?;
     // The signature covers the encoding as a SET, not the tagged form that is stored (RFC 5652 5.4).
     let to_sign = hash.digest(&Members(&signed_attributes).to_der()?);
-    Ok(PreparedCms { chain: Arc::clone(chain), algorithm, hash, signed_attributes, to_sign })
+    Ok(PreparedCms {
+        chain: Arc::clone(chain),
+        algorithm,
+        hash,
+        signed_attributes,
+        to_sign,
+    })
 }
 
 impl PreparedCms {
@@ -97,8 +104,8 @@ impl PreparedCms {
         &self.to_sign
     }
 
-    /// The ContentInfo, in DER. `signature` is in the algorithm's usual encoding: DER for ECDSA, plain bytes for
-    /// RSA. Its form is checked; that it verifies is for the pool to see to.
+    /// The ContentInfo, in DER. `signature` is in the algorithm's usual encoding: DER for ECDSA, plain bytes
+    /// for RSA. Its form is checked; that it verifies is for the pool to see to.
     pub fn assemble(self, signature: &[u8]) -> Result<Vec<u8>, AssembleError> {
         if !self.is_well_formed(signature) {
             return Err(AssembleError::Signature(self.algorithm));
@@ -121,12 +128,19 @@ impl PreparedCms {
         let content = SignedData {
             version: V1,
             digest_algorithms: Members(digest_algorithm),
-            content: EncapsulatedContentInfo { content_type: ID_DATA, content: None },
+            content: EncapsulatedContentInfo {
+                content_type: ID_DATA,
+                content: None,
+            },
             certificates: Some(Members(self.chain.certificates())),
             crls: None,
             signers: Members(signer),
         };
-        ContentInfo { content_type: ID_SIGNED_DATA, content }.to_der()
+        ContentInfo {
+            content_type: ID_SIGNED_DATA,
+            content,
+        }
+        .to_der()
     }
 
     fn is_well_formed(&self, signature: &[u8]) -> bool {
@@ -143,7 +157,10 @@ mod tests {
 
     #[test]
     fn the_supported_algorithms() {
-        let supported = Algorithm::ALL.into_iter().filter(|algorithm| supports(*algorithm)).count();
+        let supported = Algorithm::ALL
+            .into_iter()
+            .filter(|algorithm| supports(*algorithm))
+            .count();
         assert_eq!(supported, 8);
         for algorithm in [Algorithm::Ed25519, Algorithm::Sm2Sm3, Algorithm::Sm2Sm3E] {
             assert!(!supports(algorithm), "{algorithm}");

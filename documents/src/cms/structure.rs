@@ -57,7 +57,10 @@ pub(super) struct SignerInfo<'a> {
 impl<'a> SignedData<'a> {
     /// Reads a detached signature over content of type id-data.
     pub(super) fn detached(cms: &'a [u8]) -> Result<Self, VerifyError> {
-        let ContentInfo { content_type, content: signed } = ContentInfo::from_der(cms)?;
+        let ContentInfo {
+            content_type,
+            content: signed,
+        } = ContentInfo::from_der(cms)?;
         if content_type != ID_SIGNED_DATA || signed.content.content_type != ID_DATA {
             return Err(VerifyError::ContentType);
         }

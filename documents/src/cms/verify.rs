@@ -16,10 +16,12 @@ use crate::element::Members;
 use crate::identifier;
 use crate::x509::{Certificate, IssuerAndSerial, Name, PathError, ReadError, verify_path};
 
-/// Extended key usages that allow to sign documents, where a certificate names any: mail, as everybody uses it, and
-/// id-kp-documentSigning (RFC 9336 3.1).
-const DOCUMENT_SIGNING: [ObjectIdentifier; 2] =
-    [ID_KP_EMAIL_PROTECTION, ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.36")];
+/// Extended key usages that allow to sign documents, where a certificate names any: mail, as everybody uses
+/// it, and id-kp-documentSigning (RFC 9336 3.1).
+const DOCUMENT_SIGNING: [ObjectIdentifier; 2] = [
+    ID_KP_EMAIL_PROTECTION,
+    ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.36"),
+];
 
 /// Why a signature is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,12 +83,13 @@ pub struct VerifiedCms {
     pub algorithm: Algorithm,
 }
 
-/// Verifies a detached signature with the attributes of CAdES-BES: that the content is what was signed, that the
-/// signature over the signed attributes, as received, is the signer's, and that the signer's certificate was valid at
-/// the signing time and leads to one of `trust_anchors` (certificates, in DER). Revocation is not looked at.
+/// Verifies a detached signature with the attributes of CAdES-BES: that the content is what was signed, that
+/// the signature over the signed attributes, as received, is the signer's, and that the signer's certificate
+/// was valid at the signing time and leads to one of `trust_anchors` (certificates, in DER). Revocation is
+/// not looked at.
 ///
-/// `content_digest` gives the digest of the content for the hash the signer chose; a caller that holds only one
-/// digest returns that one, whatever is asked, and a signature with another hash is refused.
+/// `content_digest` gives the digest of the content for the hash the signer chose; a caller that holds only
+/// one digest returns that one, whatever is asked, and a signature with another hash is refused.
 pub fn verify_detached(
     cms: &[u8],
     content_digest: &dyn Fn(Hash) -> DigestBytes,
@@ -94,7 +97,9 @@ pub fn verify_detached(
 ) -> Result<VerifiedCms, VerifyError> {
     let signed = SignedData::detached(cms)?;
     let signer = signed.signer()?;
-    let members = signer.signed_attributes.ok_or(VerifyError::Attribute("contentType"))?;
+    let members = signer
+        .signed_attributes
+        .ok_or(VerifyError::Attribute("signedAttrs"))?;
     let attributes = SignedAttributes::parse(members)?;
     attributes.check_content_type()?;
     let hash = identifier::read_hash(&signer.digest_algorithm).ok_or(VerifyError::UnsupportedAlgorithm)?;
@@ -109,15 +114,28 @@ pub fn verify_detached(
     let signing_time = attributes.signing_time()?;
     check_path(leaf, &certificates, trust_anchors, signing_time)?;
     let name = Name::from_der(leaf.subject().0)?;
-    Ok(VerifiedCms { signer: name.to_string(), certificate: leaf.der().to_vec(), signing_time, algorithm })
+    Ok(VerifiedCms {
+        signer: name.to_string(),
+        certificate: leaf.der().to_vec(),
+        signing_time,
+        algorithm,
+    })
 }
 
-/// The X.509 certificates among the CertificateChoices (RFC 5652 10.2.2): the SEQUENCEs, the others are tagged.
+/// The X.509 certificates among the CertificateChoices (RFC 5652 10.2.2): the SEQUENCEs, the others are
+/// tagged.
 fn enclosed_certificates<'a>(signed: &SignedData<'a>) -> Result<Vec<Certificate<'a>>, VerifyError> {
     const SEQUENCE: u8 = 0x30;
-    let elements = signed.certificates.unwrap_or(Members(&[])).elements(CERTIFICATES_MAX)?;
-    let x509 = elements.iter().filter(|element| element.0.first() == Some(&SEQUENCE));
-    Ok(x509.map(|element| Certificate::parse(element.0)).collect::<Result<_, _>>()?)
+    let elements = signed
+        .certificates
+        .unwrap_or(Members(&[]))
+        .elements(CERTIFICATES_MAX)?;
+    let x509 = elements
+        .iter()
+        .filter(|element| element.0.first() == Some(&SEQUENCE));
+    Ok(x509
+        .map(|element| Certificate::parse(element.0))
+        .collect::<Result<_, _>>()?)
 }
 
 /// The certificate named by the SignerIdentifier (RFC 5652 5.3).
@@ -125,12 +143,19 @@ fn find_signer<'p, 'a>(
     certificates: &'p [Certificate<'a>],
     signer: AnyRef<'_>,
 ) -> Result<&'p Certificate<'a>, VerifyError> {
-    const KEY_IDENTIFIER: Tag = Tag::ContextSpecific { constructed: false, number: TagNumber(0) };
+    const KEY_IDENTIFIER: Tag = Tag::ContextSpecific {
+        constructed: false,
+        number: TagNumber(0),
+    };
     let found = if signer.tag() == KEY_IDENTIFIER {
-        certificates.iter().find(|certificate| has_key_identifier(certificate, signer.value()))
+        certificates
+            .iter()
+            .find(|certificate| has_key_identifier(certificate, signer.value()))
     } else {
         let id: IssuerAndSerial<'_> = signer.decode_as()?;
-        certificates.iter().find(|certificate| certificate.issuer_and_serial() == id)
+        certificates
+            .iter()
+            .find(|certificate| certificate.issuer_and_serial() == id)
     };
     found.ok_or(VerifyError::NoCertificate)
 }
@@ -162,7 +187,8 @@ fn check_signature(
         return Err(VerifyError::UnsupportedAlgorithm);
     }
     let digest = hash.digest(&members.to_der()?);
-    key.verify(algorithm, &digest, signer.signature.as_bytes()).map_err(|_| VerifyError::BadSignature)?;
+    key.verify(algorithm, &digest, signer.signature.as_bytes())
+        .map_err(|_| VerifyError::BadSignature)?;
     Ok(algorithm)
 }
 
@@ -172,8 +198,13 @@ fn check_path(
     trust_anchors: &[impl AsRef<[u8]>],
     at: UnixMillis,
 ) -> Result<(), VerifyError> {
-    let anchors: Vec<_> =
-        trust_anchors.iter().map(|anchor| Certificate::parse(anchor.as_ref())).collect::<Result<_, _>>()?;
-    let others = enclosed.iter().filter(|other| other.der() != leaf.der()).collect();
+    let anchors: Vec<_> = trust_anchors
+        .iter()
+        .map(|anchor| Certificate::parse(anchor.as_ref()))
+        .collect::<Result<_, _>>()?;
+    let others = enclosed
+        .iter()
+        .filter(|other| other.der() != leaf.der())
+        .collect();
     Ok(verify_path(leaf, others, &anchors, at, &DOCUMENT_SIGNING)?)
 }

@@ -62,8 +62,13 @@ impl<'a> Certificate<'a> {
     pub(crate) fn parse(der: &'a [u8]) -> Result<Self, ReadError> {
         let envelope = Envelope::from_der(der)?;
         let tbs = Tbs::from_der(envelope.tbs.0)?;
-        let extensions = tbs.extensions.map_or(Ok(Vec::new()), |list| list.decode_as())?;
-        Ok(Self { der, envelope, tbs, extensions })
+        let extensions = tbs.extensions.map_or(Ok(Vec::new()), AnyRef::decode_as)?;
+        Ok(Self {
+            der,
+            envelope,
+            tbs,
+            extensions,
+        })
     }
 
     /// The whole certificate.
@@ -99,7 +104,10 @@ impl<'a> Certificate<'a> {
     }
 
     pub(crate) const fn issuer_and_serial(&self) -> IssuerAndSerial<'a> {
-        IssuerAndSerial { issuer: self.tbs.issuer, serial: self.tbs.serial }
+        IssuerAndSerial {
+            issuer: self.tbs.issuer,
+            serial: self.tbs.serial,
+        }
     }
 
     /// SubjectPublicKeyInfo.
@@ -108,7 +116,11 @@ impl<'a> Certificate<'a> {
     }
 
     pub(crate) fn validity(&self) -> (UnixMillis, UnixMillis) {
-        let Validity { not_before, not_after, .. } = self.tbs.validity;
+        let Validity {
+            not_before,
+            not_after,
+            ..
+        } = self.tbs.validity;
         (time::from_asn1(not_before), time::from_asn1(not_after))
     }
 
@@ -121,8 +133,13 @@ impl<'a> Certificate<'a> {
     where
         T: AssociatedOid + for<'b> Decode<'b, Error = der::Error>,
     {
-        let mut found = self.extensions.iter().filter(|extension| extension.extn_id == T::OID);
-        let Some(extension) = found.next() else { return Ok(None) };
+        let mut found = self
+            .extensions
+            .iter()
+            .filter(|extension| extension.extn_id == T::OID);
+        let Some(extension) = found.next() else {
+            return Ok(None);
+        };
         if found.next().is_some() {
             return Err(ReadError::RepeatedExtension(T::OID));
         }

@@ -10,9 +10,8 @@ use spki::ObjectIdentifier;
 use x509_cert::attr::AttributeTypeAndValue;
 use x509_cert::name::{RdnSequence, RelativeDistinguishedName};
 
-use super::{Certificate, ReadError};
-
-/// Longest common name and organization, in characters (RFC 5280 A.1, ub-common-name and ub-organization-name).
+/// Longest common name and organization, in characters (RFC 5280 A.1, ub-common-name and
+/// ub-organization-name).
 const TEXT_CHARACTERS_MAX: usize = 64;
 
 /// Why a name cannot be used.
@@ -25,20 +24,22 @@ pub enum NameError {
     #[error("'{0}' is not a country code of two capital letters")]
     Country(String),
     /// A text that is empty, too long, or not of the characters its kind of string allows.
-    #[error("'{0}' is empty, longer than {TEXT_CHARACTERS_MAX} characters, or not text its attribute can hold")]
+    #[error(
+        "'{0}' is empty, longer than {TEXT_CHARACTERS_MAX} characters, or not text its attribute can hold"
+    )]
     Text(String),
 }
 
-/// A distinguished name. A name taken from a certificate keeps the bytes it has there, because names are compared
-/// by their bytes when certificates are chained.
+/// A distinguished name. A name taken from a certificate keeps the bytes it has there, because names are
+/// compared by their bytes when certificates are chained.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Name {
     der: Vec<u8>,
     parsed: RdnSequence,
 }
 
-/// The three attributes our own certificates use. Names that come from customers are put here, never pasted into
-/// an RFC 4514 string, where a comma would start another attribute.
+/// The three attributes our own certificates use. Names that come from customers are put here, never pasted
+/// into an RFC 4514 string, where a comma would start another attribute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NameParts<'a> {
     /// Two capital letters (ISO 3166-1).
@@ -50,11 +51,6 @@ pub struct NameParts<'a> {
 }
 
 impl Name {
-    /// The subject of a certificate, to issue further certificates under it.
-    pub fn subject_of(certificate: &[u8]) -> Result<Self, ReadError> {
-        Ok(Self::from_der(Certificate::parse(certificate)?.subject().0)?)
-    }
-
     /// The name as DER.
     pub fn as_der(&self) -> &[u8] {
         &self.der
@@ -66,12 +62,18 @@ impl Name {
     }
 
     pub(crate) fn from_der(der: &[u8]) -> der::Result<Self> {
-        Ok(Self { der: der.to_vec(), parsed: RdnSequence::from_der(der)? })
+        Ok(Self {
+            der: der.to_vec(),
+            parsed: RdnSequence::from_der(der)?,
+        })
     }
 
-    /// `None` if it is longer than DER can say.
-    fn new(parsed: RdnSequence) -> Option<Self> {
-        Some(Self { der: parsed.to_der().ok()?, parsed })
+    fn checked(parsed: RdnSequence) -> Result<Self, NameError> {
+        check(&parsed)?;
+        let der = parsed
+            .to_der()
+            .map_err(|_| NameError::Syntax(parsed.to_string()))?;
+        Ok(Self { der, parsed })
     }
 }
 
@@ -89,8 +91,7 @@ impl TryFrom<NameParts<'_>> for Name {
             let Some(text) = value else { continue };
             names.push(attribute(oid, tag, text).ok_or_else(|| NameError::Text(text.to_owned()))?);
         }
-        check(&names)?;
-        Self::new(names).ok_or_else(|| NameError::Text(String::new()))
+        Self::checked(names)
     }
 }
 
@@ -106,10 +107,14 @@ impl FromStr for Name {
 
     /// Reads the string form of RFC 4514, the most particular attribute first: `CN=Li Lei,O=Example,C=CN`.
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let syntax = || NameError::Syntax(text.to_owned());
-        let parsed = RdnSequence::from_str(text).map_err(|_| syntax())?;
-        check(&parsed)?;
-        Self::new(parsed).ok_or_else(syntax)
+        // x509-cert 0.3 takes the comma in `\\\,` for a separator, so an escaped backslash is not accepted at
+        // all.
+        let parsed = if text.contains(r"\\") {
+            None
+        } else {
+            RdnSequence::from_str(text).ok()
+        };
+        Self::checked(parsed.ok_or_else(|| NameError::Syntax(text.to_owned()))?)
     }
 }
 
@@ -133,7 +138,9 @@ fn text_of(value: &Any) -> Option<&str> {
     match value.tag() {
         Tag::Utf8String => Utf8StringRef::try_from(value).ok().map(|text| text.as_str()),
         Tag::PrintableString => PrintableStringRef::try_from(value).ok().map(|text| text.as_str()),
-        Tag::Ia5String => der::asn1::Ia5StringRef::try_from(value).ok().map(|text| text.as_str()),
+        Tag::Ia5String => der::asn1::Ia5StringRef::try_from(value)
+            .ok()
+            .map(|text| text.as_str()),
         _ => None,
     }
 }
@@ -156,7 +163,11 @@ mod tests {
 
     #[test]
     fn parts_and_strings_say_the_same() {
-        let parts = NameParts { country: Some("CN"), organization: Some("北京示例公司"), common_name: Some("测试") };
+        let parts = NameParts {
+            country: Some("CN"),
+            organization: Some("北京示例公司"),
+            common_name: Some("测试"),
+        };
         let name = Name::try_from(parts).unwrap();
         assert_eq!(name.to_string(), "CN=测试,O=北京示例公司,C=CN");
         assert_eq!("CN=测试,O=北京示例公司,C=CN".parse::<Name>().unwrap(), name);
@@ -166,7 +177,10 @@ mod tests {
 
     #[test]
     fn a_comma_in_a_part_starts_nothing() {
-        let parts = NameParts { common_name: Some("Evil,O=Bank"), ..NameParts::default() };
+        let parts = NameParts {
+            common_name: Some("Evil,O=Bank"),
+            ..NameParts::default()
+        };
         let name = Name::try_from(parts).unwrap();
         assert_eq!(name.to_string(), "CN=Evil\\,O=Bank");
         assert_eq!(name.parsed.len(), 1);
@@ -174,13 +188,30 @@ mod tests {
 
     #[test]
     fn unusable_names_are_refused_with_the_part_at_fault() {
-        let country = |code| Name::try_from(NameParts { country: Some(code), ..NameParts::default() });
+        let country = |code| {
+            Name::try_from(NameParts {
+                country: Some(code),
+                ..NameParts::default()
+            })
+        };
         assert_eq!(country("China"), Err(NameError::Country("China".into())));
         assert_eq!(country("cn"), Err(NameError::Country("cn".into())));
-        assert_eq!(country("中国"), Err(NameError::Text("中国".into())), "not a PrintableString");
+        assert_eq!(
+            country("中国"),
+            Err(NameError::Text("中国".into())),
+            "not a PrintableString"
+        );
         let long = "x".repeat(65);
         assert_eq!(format!("CN={long}").parse::<Name>(), Err(NameError::Text(long)));
-        for bad in ["", "Li Lei", "CN=a,,C=CN", "XX=a", "CN=\\ff", "CN=#0403"] {
+        for bad in [
+            "",
+            "Li Lei",
+            "CN=a,,C=CN",
+            "XX=a",
+            "CN=\\ff",
+            "CN=#0403",
+            r"CN=a\\\,O=b",
+        ] {
             assert!(bad.parse::<Name>().is_err(), "{bad}");
         }
     }

@@ -1,9 +1,9 @@
 //! From a certificate to whoever answers for it (RFC 5280 6).
 //!
-//! What is checked: signatures over the bytes received, names, basic constraints with path lengths, key usage,
-//! extended key usage, validity, and that no critical extension goes unheeded. What is not: revocation, which
-//! needs lists from outside, and name constraints and policy constraints; where those are critical the path is
-//! refused.
+//! What is checked: signatures over the bytes received, names, basic constraints with path lengths, key
+//! usage, extended key usage, validity, and that no critical extension goes unheeded. What is not:
+//! revocation, which needs lists from outside, and name constraints and policy constraints; where those are
+//! critical the path is refused.
 
 use const_oid::AssociatedOid;
 use const_oid::db::rfc5280::{ANY_EXTENDED_KEY_USAGE, ID_CE_CERTIFICATE_POLICIES};
@@ -16,8 +16,8 @@ use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, Subject
 use super::{Certificate, Name, ReadError};
 use crate::time;
 
-/// Critical extensions that are understood. Certificate policies are among them because no policy is demanded,
-/// and then every policy is accepted (RFC 5280 6.1.1 (c), any-policy).
+/// Critical extensions that are understood. Certificate policies are among them because no policy is
+/// demanded, and then every policy is accepted (RFC 5280 6.1.1 (c), any-policy).
 const UNDERSTOOD: [ObjectIdentifier; 5] = [
     BasicConstraints::OID,
     KeyUsage::OID,
@@ -62,8 +62,8 @@ pub enum PathError {
 }
 
 /// Checks that `certificate` was issued by the holder of `issuer`: its signature over the bytes received, the
-/// names byte for byte (stricter than RFC 5280 7.1 has to be), and that `issuer` may issue certificates. Validity is
-/// a matter of time and not checked here.
+/// names byte for byte (stricter than RFC 5280 7.1 has to be), and that `issuer` may issue certificates.
+/// Validity is a matter of time and not checked here.
 pub fn verify_issued_by(certificate: &[u8], issuer: &[u8]) -> Result<(), PathError> {
     let certificate = Certificate::parse(certificate)?;
     let issuer = Certificate::parse(issuer)?;
@@ -72,11 +72,11 @@ pub fn verify_issued_by(certificate: &[u8], issuer: &[u8]) -> Result<(), PathErr
     check_issuer(&certificate, &issuer, 0)
 }
 
-/// Follows `leaf` through `others` to one of `anchors`, every certificate valid at `at` and, below the anchor, free
-/// to be used for one of `purposes`.
+/// Follows `leaf` through `others` to one of `anchors`, every certificate valid at `at` and, below the
+/// anchor, free to be used for one of `purposes`.
 ///
-/// At each step the first issuer that fits is taken and never reconsidered: real hierarchies are trees, and an
-/// attacker's mesh of certificates cannot ask for more than one look at each pair.
+/// At each step the first issuer that fits is taken and never reconsidered: real hierarchies are trees, and
+/// an attacker's mesh of certificates cannot ask for more than one look at each pair.
 pub(crate) fn verify_path<'p, 'a>(
     leaf: &'p Certificate<'a>,
     mut others: Vec<&'p Certificate<'a>>,
@@ -93,13 +93,12 @@ pub(crate) fn verify_path<'p, 'a>(
         if anchors.iter().any(|anchor| anchor.der() == current.der()) {
             return Ok(());
         }
-        let fault = match issuer_among(&anchors, current, authorities_below) {
+        match issuer_among(&anchors, current, authorities_below) {
             Ok(anchor) => return check_alone(anchor, at),
-            Err(fault) => fault,
-        };
-        // The anchor's fault says more than that the signer sent no other issuer.
-        current = issuer_among(&others, current, authorities_below)
-            .map_err(|other| if fault == PathError::NoTrustAnchor { other } else { fault })?;
+            Err(PathError::NoTrustAnchor) => current = issuer_among(&others, current, authorities_below)?,
+            // An anchor of that name was found wanting, which says more than any fault of the others.
+            Err(fault) => current = issuer_among(&others, current, authorities_below).map_err(|_| fault)?,
+        }
         others.retain(|other| other.der() != current.der());
         authorities_below += usize::from(current.subject() != current.issuer());
     }
@@ -112,7 +111,10 @@ fn issuer_among<'p, 'a>(
     authorities_below: usize,
 ) -> Result<&'p Certificate<'a>, PathError> {
     let mut fault = PathError::NoTrustAnchor;
-    for candidate in pool.iter().filter(|candidate| candidate.subject() == certificate.issuer()) {
+    for candidate in pool
+        .iter()
+        .filter(|candidate| candidate.subject() == certificate.issuer())
+    {
         match check_issuer(certificate, candidate, authorities_below) {
             Ok(()) => return Ok(candidate),
             Err(error) => fault = error,
@@ -138,14 +140,20 @@ fn check_issuer(
 
 /// RFC 5280 6.1.4 (k) to (n).
 fn may_issue(issuer: &Certificate<'_>, authorities_below: usize) -> Result<bool, ReadError> {
-    let Some(constraints) = issuer.extension::<BasicConstraints>()? else { return Ok(false) };
+    let Some(constraints) = issuer.extension::<BasicConstraints>()? else {
+        return Ok(false);
+    };
     let usage = issuer.extension::<KeyUsage>()?;
-    let fits = constraints.path_len_constraint.is_none_or(|most| authorities_below <= usize::from(most));
+    let fits = constraints
+        .path_len_constraint
+        .is_none_or(|most| authorities_below <= usize::from(most));
     Ok(constraints.ca && fits && usage.is_none_or(|usage| usage.key_cert_sign()))
 }
 
 fn check_signature(certificate: &Certificate<'_>, issuer_key: &[u8]) -> Result<(), PathError> {
-    let algorithm = certificate.signature_algorithm().ok_or(PathError::UnsupportedAlgorithm)?;
+    let algorithm = certificate
+        .signature_algorithm()
+        .ok_or(PathError::UnsupportedAlgorithm)?;
     let key = PublicKey::from_spki(issuer_key).map_err(|_| PathError::UnsupportedAlgorithm)?;
     if !key.kind().algorithms().contains(&algorithm) {
         return Err(PathError::UnsupportedAlgorithm);
@@ -157,7 +165,8 @@ fn check_signature(certificate: &Certificate<'_>, issuer_key: &[u8]) -> Result<(
 fn verify(key: &PublicKey, algorithm: Algorithm, signed: &[u8], signature: &[u8]) -> Result<(), PathError> {
     let verified = match algorithm.input() {
         InputKind::Digest(hash) => key.verify(algorithm, &hash.digest(signed), signature),
-        // SM2 comes here too: the key hashes the message itself, with the default user id (GB/T 20518 asks for it).
+        // SM2 comes here too: the key hashes the message itself, with the default user id (GB/T 20518 asks
+        // for it).
         InputKind::Message(_) => key.verify(algorithm, signed, signature),
     };
     verified.map_err(|_| PathError::BadSignature)
@@ -170,11 +179,16 @@ fn check_alone(certificate: &Certificate<'_>, at: UnixMillis) -> Result<(), Path
         return Ok(());
     }
     let subject = Name::from_der(certificate.subject().0).map_err(ReadError::from)?;
-    Err(PathError::NotValidThen { subject: subject.to_string() })
+    Err(PathError::NotValidThen {
+        subject: subject.to_string(),
+    })
 }
 
 fn check_critical_extensions(certificate: &Certificate<'_>) -> Result<(), PathError> {
-    let mut critical = certificate.extensions().iter().filter(|extension| extension.critical);
+    let mut critical = certificate
+        .extensions()
+        .iter()
+        .filter(|extension| extension.critical);
     match critical.find(|extension| !UNDERSTOOD.contains(&extension.extn_id)) {
         Some(extension) => Err(PathError::CriticalExtension(extension.extn_id)),
         None => Ok(()),
@@ -182,8 +196,13 @@ fn check_critical_extensions(certificate: &Certificate<'_>) -> Result<(), PathEr
 }
 
 fn check_purpose(certificate: &Certificate<'_>, purposes: &[ObjectIdentifier]) -> Result<(), PathError> {
-    let Some(ExtendedKeyUsage(allowed)) = certificate.extension::<ExtendedKeyUsage>()? else { return Ok(()) };
-    if allowed.iter().any(|usage| *usage == ANY_EXTENDED_KEY_USAGE || purposes.contains(usage)) {
+    let Some(ExtendedKeyUsage(allowed)) = certificate.extension::<ExtendedKeyUsage>()? else {
+        return Ok(());
+    };
+    if allowed
+        .iter()
+        .any(|usage| *usage == ANY_EXTENDED_KEY_USAGE || purposes.contains(usage))
+    {
         return Ok(());
     }
     Err(PathError::Purpose)

@@ -7,7 +7,7 @@ use protocol::verify::{PublicKey, SM2_DEFAULT_USER_ID};
 use x509_cert::time::Validity;
 
 use super::certificate::{Envelope, Tbs, V3};
-use super::spec::{self, Spec, SpecError};
+use super::spec::{self, IssuerParts, Spec, SpecError};
 use crate::element::Element;
 use crate::{identifier, time};
 
@@ -38,27 +38,33 @@ pub enum AssembleError {
 /// `issuer_algorithm`.
 pub fn prepare(spec: &Spec, issuer_algorithm: Algorithm) -> Result<PreparedCertificate, SpecError> {
     PublicKey::from_spki(&spec.subject_public_key).map_err(SpecError::SubjectKey)?;
-    let issuer = PublicKey::from_spki(&spec.issuer_public_key).map_err(SpecError::IssuerKey)?;
+    let parts = spec.issuer_parts()?;
+    let issuer = PublicKey::from_spki(&parts.public_key).map_err(SpecError::IssuerKey)?;
     if !issuer.kind().algorithms().contains(&issuer_algorithm) {
         return Err(SpecError::IssuerAlgorithm(issuer_algorithm));
     }
-    let tbs = signed_part(spec, issuer_algorithm)?;
+    let tbs = signed_part(spec, &parts, issuer_algorithm)?;
     let to_sign = signer_input(&issuer, issuer_algorithm, &tbs);
-    Ok(PreparedCertificate { tbs, to_sign, algorithm: issuer_algorithm, issuer })
+    Ok(PreparedCertificate {
+        tbs,
+        to_sign,
+        algorithm: issuer_algorithm,
+        issuer,
+    })
 }
 
-fn signed_part(spec: &Spec, issuer_algorithm: Algorithm) -> Result<Vec<u8>, SpecError> {
+fn signed_part(spec: &Spec, issuer: &IssuerParts, issuer_algorithm: Algorithm) -> Result<Vec<u8>, SpecError> {
     if spec.not_after < spec.not_before {
         return Err(SpecError::Validity);
     }
     let serial = serial_number(&spec.serial)?;
     let algorithm = identifier::signature_identifier(issuer_algorithm)?;
-    let extensions = spec::extensions(spec)?.to_der()?;
+    let extensions = spec::extensions(spec, issuer)?.to_der()?;
     let tbs = Tbs {
         version: V3,
         serial: Element(&serial),
         algorithm: Element(&algorithm),
-        issuer: Element(spec.issuer.as_der()),
+        issuer: Element(&issuer.name),
         validity: Validity::new(time::to_asn1(spec.not_before)?, time::to_asn1(spec.not_after)?),
         subject: Element(spec.subject.as_der()),
         public_key: Element(&spec.subject_public_key),
@@ -94,14 +100,16 @@ impl PreparedCertificate {
         &self.tbs
     }
 
-    /// What to give to a signer of the issuer's algorithm: the digest for ECDSA and RSA, e = SM3(Z ‖ tbs) with the
-    /// default user id for `sm2-sm3-e` (GB/T 32918.2 6.1), the whole of [`Self::tbs`] for the others.
+    /// What to give to a signer of the issuer's algorithm: the digest for ECDSA and RSA, e = SM3(Z ‖ tbs)
+    /// with the default user id for `sm2-sm3-e` (GB/T 32918.2 6.1), the whole of [`Self::tbs`] for the
+    /// others.
     pub fn to_sign(&self) -> &[u8] {
         &self.to_sign
     }
 
-    /// The certificate, in DER. `signature` is in the algorithm's usual encoding: DER for ECDSA and SM2, plain
-    /// bytes for RSA and Ed25519. It is verified, so that no certificate leaves that nobody would accept.
+    /// The certificate, in DER. `signature` is in the algorithm's usual encoding: DER for ECDSA and SM2,
+    /// plain bytes for RSA and Ed25519. It is verified, so that no certificate leaves that nobody would
+    /// accept.
     pub fn assemble(self, signature: &[u8]) -> Result<Vec<u8>, AssembleError> {
         self.issuer
             .verify(self.algorithm, &self.to_sign, signature)
@@ -123,7 +131,11 @@ mod tests {
     #[test]
     fn serial_numbers_are_positive_and_at_most_20_bytes() {
         assert_eq!(serial_number(&[0, 0, 1]).unwrap(), [2, 1, 1]);
-        assert_eq!(serial_number(&[0x80]).unwrap(), [2, 2, 0, 0x80], "not a negative number");
+        assert_eq!(
+            serial_number(&[0x80]).unwrap(),
+            [2, 2, 0, 0x80],
+            "not a negative number"
+        );
         assert_eq!(serial_number(&[0x7f; 20]).unwrap().len(), 22);
         for bad in [&[][..], &[0], &[0; 20], &[0x80; 20], &[1; 21]] {
             assert_eq!(serial_number(bad), Err(SpecError::Serial), "{bad:?}");

@@ -30,7 +30,7 @@ pub fn validity(certificate: &[u8]) -> Result<(UnixMillis, UnixMillis), ReadErro
 
 /// The subject, as RFC 4514 writes names.
 pub fn subject(certificate: &[u8]) -> Result<String, ReadError> {
-    Ok(Name::subject_of(certificate)?.to_string())
+    Ok(Name::from_der(Certificate::parse(certificate)?.subject().0)?.to_string())
 }
 
 /// The IssuerAndSerialNumber, in DER (RFC 5652 10.2.4).

@@ -18,15 +18,15 @@ use x509_cert::ext::pkix::{
     SubjectKeyIdentifier,
 };
 
-use super::Name;
+use super::{Certificate, Name, ReadError};
 
 /// What a certificate is for; this decides its extensions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Profile {
-    /// An authority that issues signers' certificates.
+    /// An authority that issues signers' certificates, and may have other authorities below it.
     Root,
-    /// A signer of documents and digests: digitalSignature and nonRepudiation, and no extended key usage, so that
-    /// plain `openssl cms -verify` accepts its signatures (SEMANTICS 6.3).
+    /// A signer of documents and digests: digitalSignature and nonRepudiation, and no extended key usage, so
+    /// that plain `openssl cms -verify` accepts its signatures (SEMANTICS 6.3).
     Signer,
     /// An authority that issues the certificates of TLS servers and nothing below them.
     TlsRoot,
@@ -39,14 +39,24 @@ pub enum Profile {
     },
 }
 
+/// Who certifies. The name, the key and its identifier all come from one certificate, so they cannot
+/// disagree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Issuer {
+    /// The subject itself: a root.
+    Itself,
+    /// The holder of this certificate, in DER.
+    Holder(Vec<u8>),
+}
+
 /// What to certify.
 #[derive(Clone, Debug)]
 pub struct Spec {
-    /// The serial number, unsigned and big-endian: positive, and at most 20 bytes in DER (RFC 5280 4.1.2.2), so
-    /// with 20 bytes the first must be below 128.
+    /// The serial number, unsigned and big-endian: positive, and at most 20 bytes in DER (RFC 5280 4.1.2.2),
+    /// so with 20 bytes the first must be below 128.
     pub serial: Vec<u8>,
-    /// Who certifies: for a root its own subject, else [`Name::subject_of`] the issuer's certificate.
-    pub issuer: Name,
+    /// Who certifies.
+    pub issuer: Issuer,
     /// Who is certified.
     pub subject: Name,
     /// First instant of validity, rounded down to the second.
@@ -55,8 +65,6 @@ pub struct Spec {
     pub not_after: UnixMillis,
     /// The subject's SubjectPublicKeyInfo, in DER.
     pub subject_public_key: Vec<u8>,
-    /// The issuer's SubjectPublicKeyInfo, in DER: for a root the same as the subject's.
-    pub issuer_public_key: Vec<u8>,
     /// What it is for.
     pub profile: Profile,
 }
@@ -79,6 +87,9 @@ pub enum SpecError {
     /// The subject's key cannot be used.
     #[error("the subject's key: {0}")]
     SubjectKey(#[source] PublicKeyError),
+    /// The issuer's certificate cannot be read.
+    #[error("the issuer: {0}")]
+    IssuerCertificate(#[from] ReadError),
     /// The issuer's key cannot be used.
     #[error("the issuer's key: {0}")]
     IssuerKey(#[source] PublicKeyError),
@@ -90,8 +101,43 @@ pub enum SpecError {
     Encoding(#[from] der::Error),
 }
 
+/// What a certificate says of its issuer.
+pub(super) struct IssuerParts {
+    pub(super) name: Vec<u8>,
+    pub(super) public_key: Vec<u8>,
+    key_identifier: Vec<u8>,
+}
+
+impl Spec {
+    pub(super) fn issuer_parts(&self) -> Result<IssuerParts, SpecError> {
+        let (name, public_key, named) = match &self.issuer {
+            Issuer::Itself => (
+                self.subject.as_der().to_vec(),
+                self.subject_public_key.clone(),
+                None,
+            ),
+            Issuer::Holder(certificate) => {
+                let issuer = Certificate::parse(certificate)?;
+                let named = issuer.extension::<SubjectKeyIdentifier>()?;
+                (issuer.subject().0.to_vec(), issuer.public_key().to_vec(), named)
+            }
+        };
+        // An authority that we did not make may name its key in another way, and both must match (RFC 5280
+        // 4.2.1.1).
+        let key_identifier = match named {
+            Some(SubjectKeyIdentifier(named)) => named.as_bytes().to_vec(),
+            None => key_identifier(&public_key)?,
+        };
+        Ok(IssuerParts {
+            name,
+            public_key,
+            key_identifier,
+        })
+    }
+}
+
 /// The extensions of the certificate, in the order in which they are usually shown (RFC 5280 4.2.1).
-pub(super) fn extensions(spec: &Spec) -> Result<Vec<Extension>, SpecError> {
+pub(super) fn extensions(spec: &Spec, issuer: &IssuerParts) -> Result<Vec<Extension>, SpecError> {
     let mut list = vec![
         extension(true, &spec.profile.basic_constraints())?,
         extension(true, &KeyUsage(spec.profile.key_usage()))?,
@@ -102,26 +148,35 @@ pub(super) fn extensions(spec: &Spec) -> Result<Vec<Extension>, SpecError> {
         list.push(extension(spec.subject.is_empty(), &alternative_names(dns, ips)?)?);
     }
     let subject_key = OctetString::new(key_identifier(&spec.subject_public_key)?)?;
-    let issuer_key = OctetString::new(key_identifier(&spec.issuer_public_key)?)?;
+    let issuer_key = OctetString::new(&issuer.key_identifier[..])?;
     list.push(extension(false, &SubjectKeyIdentifier(subject_key))?);
-    list.push(extension(
-        false,
-        &AuthorityKeyIdentifier { key_identifier: Some(issuer_key), ..Default::default() },
-    )?);
+    let authority = AuthorityKeyIdentifier {
+        key_identifier: Some(issuer_key),
+        ..Default::default()
+    };
+    list.push(extension(false, &authority)?);
     Ok(list)
 }
 
 fn extension<T: AssociatedOid + Encode>(critical: bool, value: &T) -> der::Result<Extension> {
     let extn_id: ObjectIdentifier = T::OID;
-    Ok(Extension { extn_id, critical, extn_value: OctetString::new(value.to_der()?)? })
+    Ok(Extension {
+        extn_id,
+        critical,
+        extn_value: OctetString::new(value.to_der()?)?,
+    })
 }
 
 impl Profile {
     const fn basic_constraints(&self) -> BasicConstraints {
-        match self {
-            Self::Root => BasicConstraints { ca: true, path_len_constraint: None },
-            Self::TlsRoot => BasicConstraints { ca: true, path_len_constraint: Some(0) },
-            Self::Signer | Self::TlsServer { .. } => BasicConstraints { ca: false, path_len_constraint: None },
+        let (ca, path_len_constraint) = match self {
+            Self::Root => (true, None),
+            Self::TlsRoot => (true, Some(0)),
+            Self::Signer | Self::TlsServer { .. } => (false, None),
+        };
+        BasicConstraints {
+            ca,
+            path_len_constraint,
         }
     }
 

@@ -1,0 +1,9 @@
+//! What this crate makes is judged by OpenSSL, and what OpenSSL makes is judged by this crate.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod cms;
+mod hostile;
+mod path;
+mod support;
+mod x509;

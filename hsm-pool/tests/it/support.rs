@@ -1,0 +1,195 @@
+//! A pool, the keys it is given, and a SoftHSM2 token of the test's own.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use hsm_pool::device::{DeviceConfig, DeviceKey};
+use hsm_pool::job::{Finished, Sink, Work};
+use hsm_pool::keys::{KeyMaterial, KeySource};
+use hsm_pool::lanes::Verify;
+use hsm_pool::pool::{Pool, PoolConfig};
+use parking_lot::Mutex;
+use protocol::algorithm::{Algorithm, KeyKind};
+use protocol::ids::KeyRow;
+use protocol::verify::{PublicKey, SM2_DEFAULT_USER_ID};
+use zeroize::Zeroizing;
+
+pub(crate) const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
+pub(crate) const PIN: &str = "123456";
+
+pub(crate) struct Job {
+    pub(crate) key: KeyRow,
+    pub(crate) algorithm: Algorithm,
+    pub(crate) input: Vec<u8>,
+    pub(crate) object: Vec<u8>,
+    pub(crate) deadline: Instant,
+}
+
+impl Work for Job {
+    fn key(&self) -> KeyRow {
+        self.key
+    }
+    fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+    fn input(&self) -> &[u8] {
+        &self.input
+    }
+    fn user_id(&self) -> &[u8] {
+        SM2_DEFAULT_USER_ID
+    }
+    fn object(&self) -> &[u8] {
+        &self.object
+    }
+    fn deadline(&self) -> Instant {
+        self.deadline
+    }
+}
+
+struct Outbox(Sender<Finished<Job>>);
+
+impl Sink<Job> for Outbox {
+    fn finished(&self, batch: Vec<Finished<Job>>) {
+        for job in batch {
+            self.0.send(job).unwrap();
+        }
+    }
+}
+
+/// Keys by row, in memory.
+#[derive(Default)]
+pub(crate) struct Keyring(Mutex<HashMap<KeyRow, (Vec<u8>, Option<Vec<u8>>)>>);
+
+impl Keyring {
+    pub(crate) fn add(&self, row: u32, public_key: &[u8], pkcs8: Option<&[u8]>) -> KeyRow {
+        self.0.lock().insert(KeyRow(row), (public_key.to_vec(), pkcs8.map(<[u8]>::to_vec)));
+        KeyRow(row)
+    }
+}
+
+impl KeySource for Keyring {
+    fn load(&self, key: KeyRow) -> Result<KeyMaterial, String> {
+        let keys = self.0.lock();
+        let (public_key, pkcs8) = keys.get(&key).ok_or("no such key")?;
+        Ok(KeyMaterial { public_key: public_key.clone(), pkcs8: pkcs8.clone().map(Zeroizing::new) })
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) pool: Pool<Job>,
+    pub(crate) keys: Arc<Keyring>,
+    pub(crate) finished: Receiver<Finished<Job>>,
+}
+
+pub(crate) fn world(devices: Vec<DeviceConfig>) -> World {
+    let (sender, finished) = bounded(10_000);
+    let keys = Arc::new(Keyring::default());
+    let config = PoolConfig { lanes: 2, queue: 1024, verify: Verify::All, key_cache: 100, devices };
+    let source: Arc<dyn KeySource> = keys.clone();
+    let pool = Pool::start(config, source, Arc::new(Outbox(sender))).unwrap();
+    World { pool, keys, finished }
+}
+
+impl World {
+    pub(crate) fn next(&self) -> Finished<Job> {
+        self.finished.recv_timeout(Duration::from_secs(20)).expect("every job ends")
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test's deadline")]
+pub(crate) fn soon(milliseconds: u64) -> Instant {
+    Instant::now() + Duration::from_millis(milliseconds)
+}
+
+pub(crate) fn job(number: usize, key: KeyRow, algorithm: Algorithm, object: &[u8]) -> Job {
+    let text = format!("text {number}");
+    let input = match algorithm.input() {
+        protocol::algorithm::InputKind::Digest(hash) => hash.digest(text.as_bytes()).to_vec(),
+        protocol::algorithm::InputKind::Message(_) => text.into_bytes(),
+    };
+    Job { key, algorithm, input, object: object.to_vec(), deadline: soon(10_000) }
+}
+
+pub(crate) fn assert_verifies(public_key: &[u8], job: &Job, signature: &[u8]) {
+    let key = PublicKey::from_spki(public_key).unwrap();
+    key.verify(job.algorithm, &job.input, signature).expect("the signature verifies");
+}
+
+/// A fresh SoftHSM2 token in a folder of its own.
+///
+/// SoftHSM2 finds its tokens through the environment, which worker processes inherit; so each token is an
+/// environment, and tests that need one run in a process that sets it once.
+pub(crate) struct SoftHsm {
+    pub(crate) folder: tempfile::TempDir,
+}
+
+impl SoftHsm {
+    /// The one token of this test process.
+    pub(crate) fn shared() -> &'static Self {
+        static TOKEN: std::sync::OnceLock<SoftHsm> = std::sync::OnceLock::new();
+        TOKEN.get_or_init(Self::create)
+    }
+
+    #[expect(unsafe_code, reason = "set_var: before this OnceLock is filled no thread of ours reads these variables")]
+    fn create() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let tokens = folder.path().join("tokens");
+        std::fs::create_dir(&tokens).unwrap();
+        let config = folder.path().join("softhsm2.conf");
+        let text = format!("directories.tokendir = {}\nobjectstore.backend = file\n", tokens.display());
+        std::fs::write(&config, text).unwrap();
+        // SAFETY: see the reason above.
+        unsafe {
+            std::env::set_var("SOFTHSM2_CONF", &config);
+            std::env::set_var("FAULTY_TOKEN_SCRIPT", folder.path().join("script"));
+        }
+        let made = Command::new("softhsm2-util")
+            .args(["--init-token", "--free", "--label", "test", "--pin", PIN, "--so-pin", "12345678"])
+            .output()
+            .expect("softhsm2 is installed (make test does it)");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        Self { folder }
+    }
+
+    pub(crate) fn device(&self, name: &str, module: &Path) -> DeviceConfig {
+        DeviceConfig {
+            name: name.into(),
+            module: module.into(),
+            token_label: Some("test".into()),
+            token_serial: None,
+            pin: PIN.into(),
+            processes: 1,
+            program: env!("CARGO_BIN_EXE_hsm-worker").into(),
+        }
+    }
+
+    /// Tells the faulty module what to do from now on.
+    pub(crate) fn script(&self, order: &str) {
+        let path = self.folder.path().join("script");
+        let next = path.with_extension("next");
+        std::fs::write(&next, order).unwrap();
+        std::fs::rename(next, path).unwrap();
+    }
+}
+
+/// The faulty module, built when it is not there yet.
+pub(crate) fn faulty_module() -> PathBuf {
+    let folder = Path::new(env!("CARGO_BIN_EXE_hsm-worker")).parent().unwrap().to_owned();
+    let path = folder.join("libfaulty_token.so");
+    static BUILT: std::sync::Once = std::sync::Once::new();
+    BUILT.call_once(|| {
+        let status = Command::new(env!("CARGO")).args(["build", "-q", "-p", "faulty-token"]).status().unwrap();
+        assert!(status.success());
+    });
+    assert!(path.exists(), "{}", path.display());
+    path
+}
+
+pub(crate) fn generate(world: &World, device: &str, row: u32, kind: KeyKind) -> (KeyRow, DeviceKey) {
+    let made = world.pool.generate(device, kind, "a label").unwrap();
+    (world.keys.add(row, &made.public_key, None), made)
+}
