@@ -1,1 +1,32 @@
-//! x
+//! The path of a request between front and journal, and the actors on it.
+//!
+//! In the order a request travels:
+//!
+//! - [`gate`]: fields in, a call or a refusal out. Pure.
+//! - [`core`]: one thread, its calls in flight ([`call`]), their deadlines ([`deadline`], [`wheel`]).
+//! - [`shard`]: the actor that works on a core's calls: claims keys, sends tasks, brings outcomes back.
+//! - [`metering`]: the actor that owns the prepaid balances; cores spend from leases.
+//! - [`task`]: one attempt on its way through the pool, and from the pool to the committing thread.
+//! - [`reader`]: reads what memory does not have: replays, look-ups, certificates, usage.
+//! - [`services`]: what the cores share, and how outcomes find their core.
+//!
+//! Beside the path: [`keeper`] starts anew what has died, [`vault`] holds the master key, [`registrar`] makes an
+//! operator's changes, [`stats`] counts.
+//!
+//! Who talks to whom: front → core → shard → {index, metering, reader, pool}; pool → committing thread → core → shard
+//! → front. No sockets, no files, no C; time comes from `protocol::clock`.
+
+pub mod call;
+pub mod core;
+mod deadline;
+pub mod gate;
+pub mod keeper;
+pub mod metering;
+mod reader;
+pub mod registrar;
+pub mod services;
+mod shard;
+pub mod stats;
+pub mod task;
+pub mod vault;
+mod wheel;

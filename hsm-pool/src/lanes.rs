@@ -10,7 +10,7 @@ use protocol::algorithm::Algorithm;
 use protocol::clock;
 use protocol::verify::SignatureBytes;
 
-use crate::job::{Finished, JobError, Sink, Work};
+use crate::job::{Finished, JobError, Sink, Work, cost_us};
 use crate::keys::Keys;
 use crate::soft::{SoftKey, SoftKeyError};
 
@@ -48,6 +48,8 @@ pub(crate) struct Lane<T> {
     pub(crate) sink: Arc<dyn Sink<T>>,
     pub(crate) verify: Verify,
     pub(crate) counters: Arc<LaneCounters>,
+    /// What waits in the queue, in microseconds of one core.
+    pub(crate) waiting_us: Arc<AtomicU64>,
 }
 
 impl<T: Work> Lane<T> {
@@ -63,13 +65,14 @@ impl<T: Work> Lane<T> {
     }
 
     fn collect(&self, first: T) -> Vec<T> {
-        let mut cost = cost_us(first.algorithm());
+        let mut cost = cost_us(first.kind());
         let mut batch = vec![first];
         while cost < BATCH_US_MAX {
             let Ok(next) = self.jobs.try_recv() else { break };
-            cost += cost_us(next.algorithm());
+            cost += cost_us(next.kind());
             batch.push(next);
         }
+        self.waiting_us.fetch_sub(cost, Ordering::Relaxed);
         batch
     }
 
@@ -108,16 +111,4 @@ fn sign_with<T: Work>(key: &SoftKey, work: &T) -> Result<SignatureBytes, JobErro
         SoftKeyError::Unsupported(algorithm) => JobError::Unsupported(algorithm),
         other => JobError::Key(other.to_string()),
     })
-}
-
-/// About what a signature costs, in microseconds: only for deciding how many to take at once.
-const fn cost_us(algorithm: Algorithm) -> u64 {
-    match algorithm {
-        Algorithm::EcdsaP256Sha256 => 12,
-        Algorithm::EcdsaP384Sha384 => 63,
-        Algorithm::Ed25519 => 45,
-        Algorithm::Sm2Sm3 | Algorithm::Sm2Sm3E => 67,
-        // The key may be of any size; one of the smallest is half the budget.
-        _ => 240,
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
@@ -10,7 +11,7 @@ use protocol::algorithm::KeyKind;
 
 use crate::device::supervisor::{DeviceJob, Supervisor};
 use crate::device::{DeviceConfig, DeviceKey, DeviceState};
-use crate::job::{JobError, Sink, Work};
+use crate::job::{JobError, Sink, Work, cost_us};
 use crate::keys::{KeySource, Keys};
 use crate::lanes::{Lane, LaneCounters, Verify};
 
@@ -21,6 +22,8 @@ pub struct PoolConfig {
     pub lanes: usize,
     /// Jobs that may wait for the software lanes, and for each device.
     pub queue: usize,
+    /// How long a job may have to wait for a software lane, in milliseconds, as far as can be told when it comes.
+    pub queue_ms_max: u64,
     /// Which signatures of software lanes are verified before they leave.
     pub verify: Verify,
     /// Software keys kept ready.
@@ -48,6 +51,8 @@ struct Device<T> {
 /// The pool.
 pub struct Pool<T> {
     software: Sender<T>,
+    waiting_us: Arc<AtomicU64>,
+    waiting_us_max: u64,
     devices: HashMap<String, Device<T>>,
     counters: Arc<LaneCounters>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -68,15 +73,18 @@ impl<T: Work> Pool<T> {
     ) -> std::io::Result<Self> {
         let keys = Arc::new(Keys::new(source, config.key_cache));
         let counters = Arc::new(LaneCounters::default());
+        let waiting_us = Arc::new(AtomicU64::new(0));
+        let lanes = config.lanes.max(1);
         let mut threads = Vec::new();
         let (software, jobs) = bounded(config.queue);
-        for number in 0..config.lanes.max(1) {
+        for number in 0..lanes {
             let lane = Lane {
                 jobs: jobs.clone(),
                 keys: Arc::clone(&keys),
                 sink: Arc::clone(&sink),
                 verify: config.verify,
                 counters: Arc::clone(&counters),
+                waiting_us: Arc::clone(&waiting_us),
             };
             threads.push(spawn(format!("lane-{number}"), move || lane.run())?);
         }
@@ -85,12 +93,23 @@ impl<T: Work> Pool<T> {
             let (name, device) = start_device(device, config.queue, &keys, &sink, &mut threads)?;
             devices.insert(name, device);
         }
-        Ok(Self { software, devices, counters, threads: Mutex::new(threads) })
+        let waiting_us_max = config.queue_ms_max * 1000 * lanes as u64;
+        Ok(Self { software, waiting_us, waiting_us_max, devices, counters, threads: Mutex::new(threads) })
     }
 
-    /// Hands over a job for the software lanes, or gives it back.
+    /// Hands over a job for the software lanes, or gives it back when the wait would be too long.
     pub fn submit_software(&self, work: T) -> Result<(), (T, SubmitError)> {
-        self.software.try_send(work).map_err(|error| (error.into_inner(), SubmitError::Full))
+        let cost = cost_us(work.kind());
+        let before = self.waiting_us.fetch_add(cost, Ordering::Relaxed);
+        let result = if before > self.waiting_us_max {
+            Err(work)
+        } else {
+            self.software.try_send(work).map_err(TrySendError::into_inner)
+        };
+        result.map_err(|work| {
+            self.waiting_us.fetch_sub(cost, Ordering::Relaxed);
+            (work, SubmitError::Full)
+        })
     }
 
     /// Hands over a job for a device, or gives it back.

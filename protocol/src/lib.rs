@@ -11,6 +11,7 @@
 //! - [`error_code`]: every code, sorted by who is to blame.
 //! - [`verify`]: what a signature is checked against; used by the pool, the clients and the load tool.
 //! - [`clock`]: the only place that asks the operating system what time it is.
+//! - `json` (feature `json`): the bodies of the HTTPS interface, for both sides of it.
 //! - `client` (feature `client`): the Rust client for both transports.
 //!
 //! It is not a place for state: nothing here remembers a request, and outside `client` nothing opens a socket.
@@ -25,6 +26,9 @@ pub mod limits;
 pub mod message;
 pub mod session;
 pub mod verify;
+
+#[cfg(feature = "json")]
+pub mod json;
 
 #[cfg(feature = "client")]
 pub mod client;

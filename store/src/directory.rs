@@ -34,6 +34,17 @@ impl Account {
         (granted != UNLIMITED).then(|| granted.saturating_sub(self.used.load(Ordering::Acquire)))
     }
 
+    /// Units granted in all, or `None` without a limit.
+    pub fn granted(&self) -> Option<u64> {
+        let granted = self.granted.load(Ordering::Acquire);
+        (granted != UNLIMITED).then_some(granted)
+    }
+
+    /// Units used since there is a limit.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Acquire)
+    }
+
     pub(crate) fn add_used(&self, units: u64) {
         self.used.fetch_add(units, Ordering::AcqRel);
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, bounded};
+use parking_lot::Mutex;
 use protocol::clock;
 use protocol::error_code::Code;
 use protocol::ids::Sequence;
@@ -92,6 +93,24 @@ impl<W: Clone + Send + 'static> Store<W> {
         store.record_opening(lost)?;
         store.fail_pending()?;
         Ok(store)
+    }
+
+    /// A named value that the engine keeps beside the registry.
+    pub fn meta(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        use rusqlite::OptionalExtension;
+        let sql = "SELECT value FROM meta WHERE name = ?";
+        Ok(self.db.query_row(sql, [name], |row| row.get(0)).optional()?)
+    }
+
+    /// Sets a named value, durably.
+    pub fn set_meta(&self, name: &str, value: &[u8]) -> Result<()> {
+        self.db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", rusqlite::params![name, value])?;
+        Ok(())
+    }
+
+    /// The registry in memory.
+    pub const fn directory(&self) -> &Arc<Directory> {
+        &self.directory
     }
 
     /// Reads the journal beyond what the runs hold into the key index.
@@ -197,7 +216,7 @@ impl<W: Clone + Send + 'static> Store<W> {
             directory: self.directory,
             full,
             database: database(&self.folder),
-            threads,
+            threads: Mutex::new(threads),
             _lock: self.lock,
         })
     }
@@ -239,7 +258,7 @@ pub struct StoreHandle<W> {
     directory: Arc<Directory>,
     full: Arc<AtomicBool>,
     database: PathBuf,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     _lock: FolderLock,
 }
 
@@ -290,10 +309,10 @@ impl<W> StoreHandle<W> {
         self.commands.len()
     }
 
-    /// Writes what has been handed over, and ends.
-    pub fn stop(mut self) {
+    /// Writes what has been handed over, and ends; nothing can be committed afterwards.
+    pub fn stop(&self) {
         let _ = self.commands.send(Command::Stop);
-        for thread in self.threads.drain(..) {
+        for thread in self.threads.lock().drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a store thread panicked");
             }

@@ -2,7 +2,7 @@
 
 use documents::cms::{VerifiedCms, VerifyError, verify_detached};
 use documents::x509::{issuer_and_serial, subject, subject_public_key, validity, verify_issued_by};
-use protocol::algorithm::Algorithm;
+use protocol::algorithm::{Algorithm, Hash};
 
 use crate::cms::sign;
 use crate::support::{Holder, content};
@@ -63,6 +63,36 @@ fn a_flipped_bit_never_changes_what_a_signature_says() {
         harmless < signed.cms.len() * 4,
         "{harmless} bits make no difference"
     );
+}
+
+/// The signature with the last byte of the last place where `oid` stands raised by one.
+fn with_next_oid(cms: &[u8], oid: &[u8]) -> Vec<u8> {
+    let at = cms.windows(oid.len()).rposition(|window| window == oid).unwrap();
+    let mut changed = cms.to_vec();
+    changed[at + oid.len() - 1] += 1;
+    changed
+}
+
+#[test]
+fn hash_and_signature_algorithm_must_agree() {
+    let signed = Signed::new();
+    // The signer's SHA-256 becomes SHA-384, and the content's digest is the one signed, whatever is asked.
+    let changed = with_next_oid(
+        &signed.cms,
+        &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01],
+    );
+    let content_digest = |_| Hash::Sha256.digest(&signed.content);
+    let verdict = verify_detached(&changed, &content_digest, &[&signed.root.certificate]);
+    assert_eq!(verdict, Err(VerifyError::UnsupportedAlgorithm));
+}
+
+#[test]
+fn content_type_and_its_attribute_must_agree() {
+    let signed = Signed::new();
+    // id-data in the signed attribute becomes id-signedData.
+    let id_data = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01];
+    let verdict = signed.verify(&with_next_oid(&signed.cms, &id_data));
+    assert_eq!(verdict, Err(VerifyError::ContentType));
 }
 
 #[test]

@@ -172,6 +172,31 @@ fn we_issue_under_an_authority_that_openssl_made() {
 }
 
 #[test]
+fn an_authority_needs_both_the_constraint_and_the_usage() {
+    let mut root = Holder::root(Algorithm::EcdsaP256Sha256);
+    let bench = Bench::new();
+    bench.write("key.der", &root.key.private());
+    bench.write("config", b"[req]\ndistinguished_name=dn\n[dn]\n");
+    let make = "req -x509 -new -config config -key key.der -keyform DER -subj /CN=Authority -outform DER \
+                -out ca.der";
+    for (constraints, usage, expected) in [
+        ("CA:TRUE", "keyCertSign", Ok(())),
+        ("CA:FALSE", "keyCertSign", Err(PathError::NotAnAuthority)),
+        ("CA:TRUE", "digitalSignature", Err(PathError::NotAnAuthority)),
+    ] {
+        let extensions = format!("-addext basicConstraints={constraints} -addext keyUsage={usage}");
+        bench.openssl(&format!("{make} {extensions}")).accepted();
+        root.certificate = bench.read("ca.der");
+        let signer = root.signer(Algorithm::EcdsaP256Sha256);
+        assert_eq!(
+            verify_issued_by(&signer.certificate, &root.certificate),
+            expected,
+            "{constraints} {usage}"
+        );
+    }
+}
+
+#[test]
 fn two_extensions_of_a_kind_are_refused() {
     let root = Holder::root(Algorithm::EcdsaP256Sha256);
     let mut twice = root.certificate.clone();

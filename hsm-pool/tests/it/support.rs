@@ -33,6 +33,9 @@ impl Work for Job {
     fn key(&self) -> KeyRow {
         self.key
     }
+    fn kind(&self) -> KeyKind {
+        KeyKind::P256
+    }
     fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
@@ -88,7 +91,7 @@ pub(crate) struct World {
 pub(crate) fn world(devices: Vec<DeviceConfig>) -> World {
     let (sender, finished) = bounded(10_000);
     let keys = Arc::new(Keyring::default());
-    let config = PoolConfig { lanes: 2, queue: 1024, verify: Verify::All, key_cache: 100, devices };
+    let config = PoolConfig { lanes: 2, queue: 1024, queue_ms_max: 1000, verify: Verify::All, key_cache: 100, devices };
     let source: Arc<dyn KeySource> = keys.clone();
     let pool = Pool::start(config, source, Arc::new(Outbox(sender))).unwrap();
     World { pool, keys, finished }

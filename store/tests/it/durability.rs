@@ -12,7 +12,7 @@ fn a_recorded_signature_is_replayed_after_a_restart_and_counted_once() {
     let world = create(folder.path(), Options::default(), None);
     let Outcome::Done { sequence, signature } = world.sign("k") else { panic!("not done") };
     assert_eq!(&signature[..], b"signature");
-    world.store.stop();
+    world.stop();
 
     let world = open(folder.path(), Options::default());
     assert_eq!(world.claim("k", 1), Claim::Recorded(sequence));
@@ -33,7 +33,7 @@ fn keys_move_to_run_files_and_are_still_known() {
     for n in 0..500 {
         world.sign(&format!("k{n}"));
     }
-    world.store.stop();
+    world.stop();
     let world = open(folder.path(), options);
     assert!(std::fs::read_dir(folder.path().join("index")).unwrap().count() > 0);
     assert!(world.store.index().len_in_memory() < 100);
@@ -52,7 +52,7 @@ fn run_files_can_be_deleted_and_come_back_from_the_journal() {
     for n in 0..100 {
         world.sign(&format!("k{n}"));
     }
-    world.store.stop();
+    world.stop();
     std::fs::remove_dir_all(folder.path().join("index")).unwrap();
     let world = open(folder.path(), options);
     assert!((0..100).all(|n| matches!(world.claim(&format!("k{n}"), 1), Claim::Recorded(_))));
@@ -72,7 +72,7 @@ fn pending_becomes_done_when_the_device_delivers_after_all() {
     world.store.commit(vec![crate::support::signed(&attempt)]).unwrap();
     assert!(matches!(world.next(), Outcome::Done { .. }));
     assert_eq!(world.used(), 1);
-    world.store.stop();
+    world.stop();
     let world = open(folder.path(), Options::default());
     assert!(matches!(world.claim("k", 1), Claim::Recorded(_)), "and a restart does not fail it");
 }
@@ -93,7 +93,7 @@ fn pending_and_its_end_in_one_batch_end_well_in_either_order() {
         world.next();
     }
     assert_eq!(world.used(), 2);
-    world.store.stop();
+    world.stop();
     let world = open(folder.path(), Options::default());
     for key in ["a", "b"] {
         assert!(matches!(world.claim(key, 1), Claim::Recorded(_)), "{key}");
@@ -109,7 +109,7 @@ fn what_was_pending_at_a_crash_is_failed_and_may_be_tried_again() {
     world.store.index().ask_pending(attempt.fingerprint);
     world.store.commit(vec![Draft::Pending(attempt)]).unwrap();
     assert_eq!(world.next(), Outcome::Pending);
-    world.store.stop();
+    world.stop();
 
     let world = open(folder.path(), Options::default());
     let Known::Settled(Settled { sequence, state: State::Failed }) = world.store.index().look_up(world.key("k"))

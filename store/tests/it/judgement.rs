@@ -46,7 +46,7 @@ fn a_revoked_app_loses_what_is_in_flight_and_stays_revoked() {
     world.store.change("test", Change::SetApp { id, active: false }).unwrap();
     world.store.commit(vec![signed(&attempt)]).unwrap();
     assert_eq!(refused(&world.next()), Code::AppRevoked);
-    world.store.stop();
+    world.stop();
     let world = open(folder.path(), Options::default());
     assert_eq!(world.store.directory().app("a").unwrap().fence.pass(), None);
 }
@@ -65,7 +65,7 @@ fn a_prepaid_balance_ends_with_exactly_its_units() {
     let done = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Done { .. })).count();
     assert_eq!((done, world.used()), (10, 10));
     assert_eq!(refused(&outcomes[15]), Code::QuotaExhausted);
-    world.store.stop();
+    world.stop();
     let world = open(folder.path(), Options::default());
     let account = &world.store.directory().tenant("t").unwrap().account;
     assert_eq!(account.left(), Some(0));

@@ -104,6 +104,11 @@ impl World {
         self.next()
     }
 
+    /// Stops the threads and lets go of the folder.
+    pub(crate) fn stop(self) {
+        self.store.stop();
+    }
+
     pub(crate) fn next(&self) -> Outcome {
         self.delivered.recv_timeout(Duration::from_secs(10)).expect("something is delivered").outcome
     }

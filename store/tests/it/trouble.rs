@@ -29,7 +29,7 @@ fn a_full_disk_refuses_frees_the_keys_and_keeps_reading() {
     assert_eq!(world.store.index().look_up(world.key(&refused.0)), Known::Absent);
     assert_eq!(world.used(), done.len() as u64);
     assert!(world.store.reader().unwrap().entry(done[0]).unwrap().is_some());
-    world.store.stop();
+    world.stop();
 
     // With room again everything is there and the refused key can be used.
     let world = open(folder.path(), Options::default());
@@ -45,7 +45,7 @@ fn filled(folder: &std::path::Path) -> u64 {
         let Outcome::Done { sequence, .. } = world.sign(&format!("k{n}")) else { panic!("not done") };
         last = sequence.0;
     }
-    world.store.stop();
+    world.stop();
     last
 }
 
@@ -70,7 +70,7 @@ fn missing_entries_are_noticed_and_only_an_operator_can_accept_that() {
     assert_eq!(noted, Some((last - lost + 1, last)));
     let Outcome::Done { sequence, .. } = world.sign("new") else { panic!("not done") };
     assert!(sequence.0 > last, "numbers of lost entries are not used again");
-    world.store.stop();
+    world.stop();
     assert!(reopen(folder.path()).is_ok(), "accepted once, for good");
 }
 
@@ -98,7 +98,7 @@ fn a_write_ahead_log_cut_short_is_refused() {
     let log = std::fs::OpenOptions::new().write(true).open(copy.path().join("cinnabar.db-wal")).unwrap();
     log.set_len(log.metadata().unwrap().len() - 4096 * 3).unwrap();
     assert!(matches!(reopen(copy.path()), Err(StoreError::EntriesLost { .. })));
-    world.store.stop();
+    world.stop();
 }
 
 #[test]
@@ -118,6 +118,6 @@ fn one_process_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let world = create(folder.path(), Options::default(), None);
     assert!(matches!(reopen(folder.path()), Err(StoreError::Locked(_))));
-    world.store.stop();
+    world.stop();
     assert!(reopen(folder.path()).is_ok());
 }

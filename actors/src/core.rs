@@ -1,0 +1,348 @@
+//! A core: one thread, its calls in flight, and what other threads may send it.
+//!
+//! The calls belong to the thread, not to the shard actor that works on them: a panic in the actor costs no call and
+//! no connection (SEMANTICS 3.5). Fronts hand calls in by [`Core::submit`]; the shard is only told that there is work
+//! ("nudged"), so no message can be lost with a mailbox. Deadlines are kept by the core's own clock task, so they
+//! hold while the shard is down.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use actix::Addr;
+use crossbeam_queue::ArrayQueue;
+use parking_lot::Mutex;
+use protocol::clock;
+use protocol::error_code::{Code, Refusal};
+use protocol::ids::TenantRow;
+use protocol::message::{Answer, ItemOutcome};
+use store::{Outcome, Tenant};
+use tokio::sync::Notify;
+
+use crate::call::{Call, CallTable, ItemState, Ticket};
+use crate::metering::LeaseCells;
+use crate::services::Services;
+use crate::shard::{Poison, Shard, Work};
+use crate::stats::Stats;
+use crate::wheel::TURN;
+
+/// Something that happened elsewhere to a call of this core.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Items have their outcomes.
+    Outcomes(Vec<(Ticket, Outcome)>),
+    /// A question was answered.
+    Answer(Ticket, Result<Answer, Refusal>),
+    /// What the call waited for is there now; go on with it.
+    Resume(Ticket),
+    /// The metering actor has answered a request for units; `Ok`: try again to take them.
+    Leased(Ticket, Result<(), Refusal>),
+}
+
+/// The part of a core that other threads see. It outlives the thread.
+#[derive(Debug)]
+pub struct CoreRemote {
+    number: u16,
+    events: ArrayQueue<Event>,
+    wake: Notify,
+    alive: AtomicBool,
+    beat_ms: AtomicU64,
+    in_flight: AtomicUsize,
+    generation: AtomicU32,
+    shard: Mutex<Option<Addr<Shard>>>,
+    /// What the core has answered.
+    pub stats: Stats,
+}
+
+impl CoreRemote {
+    /// A core that has not started. `in_flight_max` bounds what can be underway to it.
+    pub fn new(number: u16, in_flight_max: usize) -> Self {
+        Self {
+            number,
+            events: ArrayQueue::new(in_flight_max.max(1)),
+            wake: Notify::new(),
+            alive: AtomicBool::new(false),
+            beat_ms: AtomicU64::new(0),
+            in_flight: AtomicUsize::new(0),
+            generation: AtomicU32::new(0),
+            shard: Mutex::new(None),
+            stats: Stats::default(),
+        }
+    }
+
+    /// Sends an event. There is one place for every item in flight, so a full queue means that the core is stalled
+    /// or gone; the sender then waits, because an outcome must not be dropped.
+    pub(crate) fn send(&self, event: Event) {
+        let mut event = event;
+        while let Err(back) = self.events.push(event) {
+            event = back;
+            self.wake.notify_one();
+            std::thread::yield_now();
+            if !self.is_alive() {
+                return;
+            }
+        }
+        self.wake.notify_one();
+    }
+
+    /// Whether the core's thread runs.
+    pub fn is_alive(&self) -> bool {
+        self.alive.load(Ordering::Acquire)
+    }
+
+    /// Whether the core's shard takes messages.
+    pub fn shard_is_up(&self) -> bool {
+        self.shard.lock().as_ref().is_some_and(Addr::connected)
+    }
+
+    /// Makes the core's shard panic, for rehearsals. False: there is none to panic.
+    pub fn poison_shard(&self) -> bool {
+        self.shard.lock().as_ref().is_some_and(|shard| shard.try_send(Poison).is_ok())
+    }
+
+    /// The core's number.
+    pub const fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// Calls in flight.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// When the core last looked at its clock, in milliseconds of the wall clock.
+    pub fn beat_ms(&self) -> u64 {
+        self.beat_ms.load(Ordering::Relaxed)
+    }
+}
+
+/// Marks the remote dead when the thread ends, however it ends.
+struct AliveGuard(Arc<CoreRemote>);
+
+impl Drop for AliveGuard {
+    fn drop(&mut self) {
+        self.0.alive.store(false, Ordering::Release);
+    }
+}
+
+/// The part of a core that only its own thread sees.
+pub struct Core {
+    pub(crate) number: u16,
+    pub(crate) services: Arc<Services>,
+    pub(crate) remote: Arc<CoreRemote>,
+    pub(crate) table: RefCell<CallTable>,
+    /// Calls that nobody has looked at yet.
+    pub(crate) fresh: RefCell<VecDeque<Ticket>>,
+    /// Events taken over from other threads.
+    pub(crate) events: RefCell<VecDeque<Event>>,
+    /// The call the shard is working on: if the shard panics, this is the one to blame.
+    pub(crate) in_hand: Cell<Option<Ticket>>,
+    pub(crate) leases: RefCell<HashMap<TenantRow, Arc<LeaseCells>>>,
+    shard: RefCell<Option<Addr<Shard>>>,
+    nudged: Cell<bool>,
+    _alive: AliveGuard,
+}
+
+thread_local! {
+    static CORE: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    /// Makes this thread a core: called once on a fresh arbiter. Starts the shard and the core's own two tasks.
+    pub fn install(services: Arc<Services>, number: u16) -> Rc<Self> {
+        let remote = Arc::clone(&services.cores[usize::from(number)]);
+        let generation = remote.generation.load(Ordering::Acquire);
+        remote.alive.store(true, Ordering::Release);
+        remote.in_flight.store(0, Ordering::Relaxed);
+        let core = Rc::new(Self {
+            number,
+            table: RefCell::new(CallTable::new(number, generation, clock::monotonic())),
+            fresh: RefCell::default(),
+            events: RefCell::default(),
+            in_hand: Cell::new(None),
+            leases: RefCell::default(),
+            shard: RefCell::new(None),
+            nudged: Cell::new(false),
+            _alive: AliveGuard(Arc::clone(&remote)),
+            remote,
+            services,
+        });
+        CORE.set(Some(Rc::clone(&core)));
+        core.start_shard();
+        actix_rt::spawn(take_events(Rc::clone(&core)));
+        actix_rt::spawn(keep_time(Rc::clone(&core)));
+        core
+    }
+
+    /// The core of the current thread.
+    pub fn current() -> Option<Rc<Self>> {
+        CORE.with_borrow(Clone::clone)
+    }
+
+    /// Everything that is not the core's own.
+    pub const fn services(&self) -> &Arc<Services> {
+        &self.services
+    }
+
+    /// The counters of this core.
+    pub fn stats(&self) -> &Stats {
+        &self.remote.stats
+    }
+
+    /// Takes a call in, or answers it at once when the core has as many as it can hold.
+    pub fn submit(&self, call: Call) {
+        let mut table = self.table.borrow_mut();
+        if table.len() >= self.services.limits.calls_per_core_max {
+            let refusal = Refusal::new(Code::Overloaded, "too many requests in flight").retry_after_ms(100);
+            drop(table);
+            self.remote.stats.count_refusal(refusal.code);
+            call.reply.answer(Err(refusal));
+            return;
+        }
+        let ticket = table.insert(call);
+        self.remote.in_flight.store(table.len(), Ordering::Relaxed);
+        self.remote.generation.store(table.generation(), Ordering::Release);
+        drop(table);
+        self.fresh.borrow_mut().push_back(ticket);
+        self.nudge();
+    }
+
+    /// Tells the shard that there is work. One message at most is underway.
+    pub(crate) fn nudge(&self) {
+        if self.nudged.replace(true) {
+            return;
+        }
+        let sent = self.shard.borrow().as_ref().is_some_and(|shard| shard.try_send(Work).is_ok());
+        if !sent {
+            // No shard: the keeper starts one, and it begins by looking for work.
+            self.nudged.set(false);
+        }
+    }
+
+    pub(crate) fn begin_work(&self) {
+        self.nudged.set(false);
+    }
+
+    /// Starts a shard on this thread, at first and whenever the keeper finds it gone.
+    pub(crate) fn start_shard(self: &Rc<Self>) {
+        let core = Rc::clone(self);
+        let shard = actix::Supervisor::start(move |_| Shard::new(core));
+        *self.remote.shard.lock() = Some(shard.clone());
+        *self.shard.borrow_mut() = Some(shard);
+        self.nudged.set(false);
+        self.nudge();
+    }
+
+    /// Answers a call and forgets it.
+    pub(crate) fn answer(&self, ticket: Ticket, result: Result<Answer, Refusal>) {
+        let Some(call) = self.table.borrow_mut().remove(ticket) else { return };
+        self.remote.in_flight.store(self.table.borrow().len(), Ordering::Relaxed);
+        match &result {
+            Ok(answer) => {
+                let latency = clock::monotonic().saturating_duration_since(call.received);
+                self.remote.stats.count_answer(latency, signatures(answer));
+            }
+            Err(refusal) => self.remote.stats.count_refusal(refusal.code),
+        }
+        call.reply.answer(result);
+    }
+
+    /// Notes an item's outcome, and answers the call if it was the last one. True: this call had claimed the item.
+    pub(crate) fn finish_item(&self, ticket: Ticket, outcome: ItemOutcome) -> bool {
+        let (ours, items) = {
+            let mut table = self.table.borrow_mut();
+            let Some(call) = table.get(ticket) else { return false };
+            let Some(ours) = call.finish_item(ticket.item, outcome) else { return false };
+            (ours, (call.open == 0).then(|| std::mem::take(&mut call.items)))
+        };
+        if let Some(items) = items {
+            self.answer(ticket, Call::result(items));
+        }
+        ours
+    }
+
+    /// Takes units of a tenant's balance for calls of this core, from the core's own lease. Without a limit there is
+    /// nothing to take. False: the lease is too small, and metering must be asked.
+    pub(crate) fn take_units(&self, tenant: &Tenant, units: u64) -> bool {
+        if tenant.account.left().is_none() {
+            return true;
+        }
+        let mut leases = self.leases.borrow_mut();
+        let cells = leases.entry(tenant.row).or_insert_with(|| self.services.metering.cells(tenant.row));
+        cells.take(self.number, units)
+    }
+
+    /// The lease from which the unit of an item of ours was taken, if one was.
+    pub(crate) fn lease_of(&self, ticket: Ticket) -> Option<Arc<LeaseCells>> {
+        let mut table = self.table.borrow_mut();
+        let ItemState::Open { attempt: Some(attempt), ours: true, .. } =
+            table.get(ticket)?.items.get(usize::from(ticket.item))?
+        else {
+            return None;
+        };
+        let tenant = &attempt.app.0.tenant;
+        tenant.account.left()?;
+        self.leases.borrow().get(&tenant.row).cloned()
+    }
+
+    /// The thread is ending on purpose: everybody who waits here hears that a retry will find the outcome.
+    pub fn abandon(&self) {
+        let refusal = Refusal::new(Code::Restarted, "this part of the engine restarts; retry with the same key");
+        let tickets = self.table.borrow().tickets();
+        for ticket in tickets {
+            self.answer(ticket, Err(refusal.clone()));
+        }
+        CORE.set(None);
+    }
+}
+
+fn signatures(answer: &Answer) -> u64 {
+    match answer {
+        Answer::Items(items) => {
+            items.iter().filter(|item| matches!(item, ItemOutcome::Done { .. })).count() as u64
+        }
+        _ => 0,
+    }
+}
+
+/// Takes events over from the other threads, as many as have piled up at a time.
+async fn take_events(core: Rc<Core>) {
+    loop {
+        core.remote.wake.notified().await;
+        let mut events = core.events.borrow_mut();
+        while let Some(event) = core.remote.events.pop() {
+            events.push_back(event);
+        }
+        drop(events);
+        core.nudge();
+    }
+}
+
+/// Answers what is due, and shows that the core is alive.
+async fn keep_time(core: Rc<Core>) {
+    let mut turns = tokio::time::interval(TURN);
+    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        turns.tick().await;
+        core.remote.beat_ms.store(clock::wall().0, Ordering::Relaxed);
+        core.turn(clock::monotonic());
+    }
+}
+
+impl Core {
+    fn turn(&self, now: Instant) {
+        let due = self.table.borrow_mut().due(now);
+        for ticket in due {
+            crate::deadline::expire(self, ticket);
+        }
+    }
+}

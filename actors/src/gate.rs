@@ -1,0 +1,209 @@
+//! The gate: from a request's fields to a call, or to the refusal that names what is wrong. Pure, but for reading the
+//! directory; costs microseconds; touches no queue. What depends on the idempotency key (replays, quota, a full disk)
+//! is decided after the key is claimed, because a recorded signature must be found even when nothing new is taken.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use protocol::algorithm::{Algorithm, Format, InputError};
+use protocol::error_code::{Code, Refusal};
+use protocol::ids::{CredentialRow, IdempotencyKey};
+use protocol::limits::{ANSWER_MS_MAX, BATCH_ITEMS_MAX, DEADLINE_MS_MIN, SM2_USER_ID_BYTES_MAX};
+use smallvec::SmallVec;
+use store::{App, Credential, Epoch, Place, Proof, RequestHash};
+
+use crate::call::{Input, SignCall};
+
+/// A signing request's fields, whichever front read them.
+#[derive(Debug)]
+pub struct SignFields<'a, I> {
+    /// The credential's id.
+    pub credential: &'a str,
+    /// How to sign; `None`: the credential's default.
+    pub algorithm: Option<Algorithm>,
+    /// The format of the result.
+    pub format: Format,
+    /// The idempotency key.
+    pub key: &'a str,
+    /// Digests or messages.
+    pub inputs: I,
+    /// SM2 user id.
+    pub user_id: Option<&'a [u8]>,
+}
+
+/// When a call is due: the caller's deadline, never later than the limit.
+pub fn deadline(received: Instant, asked_ms: Option<u64>) -> Instant {
+    let ms = asked_ms.unwrap_or(ANSWER_MS_MAX).clamp(DEADLINE_MS_MIN, ANSWER_MS_MAX);
+    received + Duration::from_millis(ms)
+}
+
+/// Checks an idempotency key.
+pub fn idempotency_key(text: &str) -> Result<IdempotencyKey, Refusal> {
+    IdempotencyKey::new(text)
+        .map_err(|error| Refusal::new(Code::IdempotencyKeyInvalid, format!("the idempotency key {error}")))
+}
+
+/// Whether the app may ask now.
+pub fn admit_app(app: &App) -> Result<Epoch, Refusal> {
+    app.fence.pass().ok_or_else(|| Refusal::new(Code::AppRevoked, "the app is revoked"))
+}
+
+/// Checks a signing request of a proved app.
+pub fn admit_sign<'a, I>(app: &Arc<App>, fields: SignFields<'a, I>, proof: Proof) -> Result<SignCall, Refusal>
+where
+    I: ExactSizeIterator<Item = &'a [u8]>,
+{
+    let app_epoch = admit_app(app)?;
+    let key = idempotency_key(fields.key)?;
+    let (credential, credential_epoch) = find_credential(app, fields.credential)?;
+    let algorithm = pick_algorithm(&credential, fields.algorithm)?;
+    check_format(&credential, algorithm, fields.format)?;
+    let user_id = check_user_id(algorithm, fields.user_id)?;
+    let inputs = check_inputs(algorithm, fields.inputs)?;
+    let request = hash_request(credential.row, algorithm, fields.format, user_id, &inputs);
+    Ok(SignCall {
+        app: (Arc::clone(app), app_epoch),
+        credential: (credential, credential_epoch),
+        algorithm,
+        format: fields.format,
+        key,
+        inputs,
+        user_id: user_id.map(Into::into),
+        request,
+        proof,
+    })
+}
+
+/// Another tenant's credential is not found here either, and so gets the same answer.
+fn find_credential(app: &App, id: &str) -> Result<(Arc<Credential>, Epoch), Refusal> {
+    let credential = app
+        .tenant
+        .credential(id)
+        .ok_or_else(|| Refusal::new(Code::UnknownCredential, "no such credential"))?;
+    let epoch = credential
+        .fence
+        .pass()
+        .ok_or_else(|| Refusal::new(Code::CredentialDisabled, "the credential is disabled"))?;
+    Ok((credential, epoch))
+}
+
+fn pick_algorithm(credential: &Credential, asked: Option<Algorithm>) -> Result<Algorithm, Refusal> {
+    let possible = credential.kind.algorithms();
+    let algorithm = asked.unwrap_or(possible[0]);
+    let in_device = matches!(credential.place, Place::Device { .. });
+    let device_cannot = in_device && matches!(algorithm, Algorithm::Sm2Sm3 | Algorithm::Sm2Sm3E);
+    if !possible.contains(&algorithm) || device_cannot {
+        let text = format!("a {} key does not sign with {algorithm}", credential.kind);
+        return Err(Refusal::new(Code::UnsupportedAlgorithm, text));
+    }
+    Ok(algorithm)
+}
+
+fn check_format(credential: &Credential, algorithm: Algorithm, format: Format) -> Result<(), Refusal> {
+    let fits = match format {
+        Format::Raw => true,
+        Format::Pair => algorithm.is_pair(),
+        Format::Cms => documents::cms::supports(algorithm),
+    };
+    if fits {
+        Ok(())
+    } else {
+        let text = format!("{algorithm} with a {} key cannot be given as {format}", credential.kind);
+        Err(Refusal::new(Code::UnsupportedFormat, text))
+    }
+}
+
+fn check_user_id(algorithm: Algorithm, user_id: Option<&[u8]>) -> Result<Option<&[u8]>, Refusal> {
+    match user_id {
+        Some(_) if algorithm != Algorithm::Sm2Sm3 => {
+            Err(Refusal::new(Code::MalformedRequest, format!("a user id means nothing to {algorithm}")))
+        }
+        Some(id) if id.len() > SM2_USER_ID_BYTES_MAX => {
+            Err(Refusal::new(Code::MalformedRequest, format!("a user id has at most {SM2_USER_ID_BYTES_MAX} bytes")))
+        }
+        other => Ok(other),
+    }
+}
+
+fn check_inputs<'a>(
+    algorithm: Algorithm,
+    inputs: impl ExactSizeIterator<Item = &'a [u8]>,
+) -> Result<SmallVec<[Input; 1]>, Refusal> {
+    if inputs.len() == 0 {
+        return Err(Refusal::new(Code::MalformedRequest, "nothing to sign"));
+    }
+    if inputs.len() > BATCH_ITEMS_MAX {
+        let text = format!("one call takes at most {BATCH_ITEMS_MAX} digests");
+        return Err(Refusal::new(Code::BatchTooLarge, text));
+    }
+    inputs
+        .map(|input| {
+            algorithm.check_input(input).map_err(|error| refuse_input(&error))?;
+            Ok(Input::from_slice(input))
+        })
+        .collect()
+}
+
+fn refuse_input(error: &InputError) -> Refusal {
+    let code = match error {
+        InputError::DigestLength { .. } => Code::DigestLength,
+        InputError::MessageLength { .. } => Code::MessageTooLong,
+    };
+    Refusal::new(code, error.to_string())
+}
+
+/// What makes a request the same request: credential, algorithm, format, user id and every input, in order.
+fn hash_request(
+    credential: CredentialRow,
+    algorithm: Algorithm,
+    format: Format,
+    user_id: Option<&[u8]>,
+    inputs: &[Input],
+) -> RequestHash {
+    let mut hash = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    hash.update(&credential.0.to_be_bytes());
+    hash.update(&[algorithm.wire(), format.wire(), u8::from(user_id.is_some())]);
+    for part in user_id.into_iter().chain(inputs.iter().map(|input| &input[..])) {
+        // Lengths first, so that no two lists of parts look alike.
+        hash.update(&(part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let digest = hash.finish();
+    RequestHash(std::array::from_fn(|at| digest.as_ref()[at]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(inputs: &[&[u8]], user_id: Option<&[u8]>) -> RequestHash {
+        let inputs: Vec<Input> = inputs.iter().map(|input| Input::from_slice(input)).collect();
+        hash_request(CredentialRow(1), Algorithm::Sm2Sm3, Format::Raw, user_id, &inputs)
+    }
+
+    #[test]
+    fn requests_differ_when_any_part_differs() {
+        let base = hash(&[b"ab", b"c"], None);
+        assert_eq!(base, hash(&[b"ab", b"c"], None));
+        for other in [
+            hash(&[b"a", b"bc"], None),
+            hash(&[b"c", b"ab"], None),
+            hash(&[b"ab"], None),
+            hash(&[b"ab", b"c"], Some(b"")),
+            hash(&[b"c"], Some(b"ab")),
+        ] {
+            assert_ne!(base, other);
+        }
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "any instant serves as a start")]
+    fn a_callers_deadline_counts_up_to_the_limit() {
+        let now = Instant::now();
+        let ms = |asked| (deadline(now, asked) - now).as_millis() as u64;
+        assert_eq!(ms(None), ANSWER_MS_MAX);
+        assert_eq!(ms(Some(300)), 300);
+        assert_eq!(ms(Some(60_000)), ANSWER_MS_MAX);
+        assert_eq!(ms(Some(0)), DEADLINE_MS_MIN);
+    }
+}

@@ -1,0 +1,201 @@
+//! The reader: a thread that reads what a call needs and memory does not have. A core must never wait for the disk.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use documents::cms::Chain;
+use protocol::error_code::{Code, Refusal};
+use protocol::ids::{AppRow, CredentialRow, IdempotencyKey, Sequence};
+use protocol::message::{Answer, CredentialInfo, ItemOutcome, UsageInfo};
+use store::{Known, Outcome, Reader, Record, RequestHash, Settled, State, StoreError, Tenant};
+
+use crate::call::Ticket;
+use crate::core::{CoreRemote, Event};
+use crate::services::Chains;
+use crate::shard::reused;
+
+/// What is to be read.
+pub(crate) enum Read {
+    /// A recorded signature, for a retry.
+    Replay { sequence: Sequence, key: IdempotencyKey, request: RequestHash },
+    /// The items of an earlier call.
+    Lookup(Vec<Known>),
+    /// A credential's certificates, into the cache.
+    Chain(CredentialRow),
+    /// A tenant's credentials.
+    Credentials(Arc<Tenant>),
+    /// An app's usage.
+    Usage(AppRow),
+}
+
+/// Questions that may wait.
+const QUEUE: usize = 4096;
+
+/// Where the cores ask.
+#[derive(Debug)]
+pub(crate) struct ReaderHandle(Sender<(Ticket, Read)>);
+
+impl ReaderHandle {
+    pub(crate) fn start(
+        reader: Reader,
+        cores: Arc<[Arc<CoreRemote>]>,
+        chains: Arc<Chains>,
+    ) -> Self {
+        let (sender, questions) = bounded(QUEUE);
+        let thread = ReaderThread { reader, cores, chains, questions };
+        let started = std::thread::Builder::new().name("reader".into()).spawn(move || thread.run());
+        if let Err(error) = started {
+            tracing::error!(%error, "the reader thread could not be started");
+        }
+        Self(sender)
+    }
+
+    pub(crate) fn ask(&self, ticket: Ticket, read: Read) -> Result<(), Refusal> {
+        self.0
+            .try_send((ticket, read))
+            .map_err(|_| Refusal::new(Code::Overloaded, "too much is being read").retry_after_ms(100))
+    }
+}
+
+struct ReaderThread {
+    reader: Reader,
+    cores: Arc<[Arc<CoreRemote>]>,
+    chains: Arc<Chains>,
+    questions: Receiver<(Ticket, Read)>,
+}
+
+impl ReaderThread {
+    fn run(self) {
+        while let Ok((ticket, read)) = self.questions.recv() {
+            let event = self.read(ticket, read);
+            if let Some(core) = self.cores.get(usize::from(ticket.core)) {
+                core.send(event);
+            }
+        }
+    }
+
+    fn read(&self, ticket: Ticket, read: Read) -> Event {
+        match read {
+            Read::Replay { sequence, key, request } => {
+                let outcome = self.replay(sequence, &key, request);
+                Event::Outcomes(vec![(ticket, outcome.unwrap_or_else(|error| Outcome::Failed(failed(&error))))])
+            }
+            Read::Lookup(known) => Event::Answer(ticket, self.look_up(&known)),
+            Read::Chain(credential) => match self.chain(credential) {
+                Ok(chain) => {
+                    self.chains.insert(credential, chain);
+                    Event::Resume(ticket)
+                }
+                Err(error) => Event::Answer(ticket, Err(failed(&error))),
+            },
+            Read::Credentials(tenant) => {
+                Event::Answer(ticket, self.credentials(&tenant).map_err(|error| failed(&error)))
+            }
+            Read::Usage(app) => Event::Answer(ticket, self.usage(app).map_err(|error| failed(&error))),
+        }
+    }
+
+    /// The recorded signature, if it was recorded for the same request.
+    fn replay(&self, sequence: Sequence, key: &IdempotencyKey, request: RequestHash) -> Result<Outcome, StoreError> {
+        let missing = StoreError::Corrupt { sequence: sequence.0, what: "an entry that the key index names is missing" };
+        let entry = self.reader.entry(sequence)?.ok_or(missing)?;
+        Ok(match entry.record {
+            Record::Signature { item, signature } if item.request == request && &*item.key == key.as_str() => {
+                Outcome::Done { sequence, signature }
+            }
+            _ => Outcome::Failed(reused()),
+        })
+    }
+
+    fn look_up(&self, known: &[Known]) -> Result<Answer, Refusal> {
+        let mut items = Vec::new();
+        let mut of = 0;
+        for (at, known) in known.iter().enumerate() {
+            let item = match known {
+                Known::Absent if at < of => ItemOutcome::Failed(Refusal::new(Code::NotFound, "not signed")),
+                Known::Absent => continue,
+                Known::Running => ItemOutcome::Pending,
+                Known::Settled(settled) => {
+                    let (item, count) = self.settled(*settled).map_err(|error| failed(&error))?;
+                    of = of.max(usize::from(count));
+                    item
+                }
+            };
+            // Items before this one that nobody has heard of were never begun.
+            items.resize_with(at, || ItemOutcome::Failed(Refusal::new(Code::NotFound, "not signed")));
+            items.push(item);
+        }
+        if items.is_empty() {
+            return Err(Refusal::new(Code::NotFound, "nothing is known under this idempotency key"));
+        }
+        items.resize_with(items.len().max(of), || ItemOutcome::Failed(Refusal::new(Code::NotFound, "not signed")));
+        Ok(Answer::Items(items))
+    }
+
+    /// One item as the journal has it, and how many items its call has.
+    fn settled(&self, settled: Settled) -> Result<(ItemOutcome, u16), StoreError> {
+        let Settled { sequence, state } = settled;
+        let missing = StoreError::Corrupt { sequence: sequence.0, what: "an entry that the key index names is missing" };
+        let entry = self.reader.entry(sequence)?.ok_or(missing)?;
+        let of = entry.record.item().map_or(1, |item| item.of);
+        let outcome = match entry.record {
+            Record::Signature { signature, .. } => ItemOutcome::Done { signature: signature.into_vec(), sequence },
+            Record::Failed { code, .. } => {
+                let code = Code::from_wire(code).unwrap_or(Code::Internal);
+                ItemOutcome::Failed(Refusal::new(code, "it was pending and then failed; not charged"))
+            }
+            Record::Discarded { .. } => {
+                ItemOutcome::Failed(Refusal::new(Code::CredentialDisabled, "signed after a revocation; not released, not charged"))
+            }
+            _ if state == State::Pending => ItemOutcome::Pending,
+            _ => ItemOutcome::Failed(Refusal::new(Code::DataCorrupt, "the journal entry is of another kind")),
+        };
+        Ok((outcome, of))
+    }
+
+    fn chain(&self, credential: CredentialRow) -> Result<Option<Arc<Chain>>, StoreError> {
+        let certificates = self.reader.chain(credential)?;
+        if certificates.is_empty() {
+            return Ok(None);
+        }
+        let corrupt = |_| StoreError::Corrupt { sequence: 0, what: "a credential's certificates cannot be read" };
+        Ok(Some(Arc::new(Chain::new(&certificates).map_err(corrupt)?)))
+    }
+
+    fn credentials(&self, tenant: &Tenant) -> Result<Answer, StoreError> {
+        let mut list = Vec::new();
+        for credential in tenant.credentials() {
+            let missing = StoreError::Corrupt { sequence: 0, what: "a credential without its key" };
+            list.push(CredentialInfo {
+                id: credential.id.to_string(),
+                kind: credential.kind,
+                active: credential.fence.pass().is_some(),
+                public_key: self.reader.key(credential.key)?.ok_or(missing)?.public_key,
+                chain: self.reader.chain(credential.row)?,
+            });
+        }
+        Ok(Answer::Credentials(list))
+    }
+
+    fn usage(&self, app: AppRow) -> Result<Answer, StoreError> {
+        let mut usage = UsageInfo::default();
+        for row in self.reader.usage(app)? {
+            usage.signatures += row.units;
+            add(&mut usage.by_credential, row.credential, row.units);
+            add(&mut usage.by_month, format!("{:04}-{:02}", row.month / 100, row.month % 100), row.units);
+        }
+        Ok(Answer::Usage(usage))
+    }
+}
+
+fn add(counts: &mut Vec<(String, u64)>, name: String, units: u64) {
+    match counts.iter_mut().find(|(known, _)| *known == name) {
+        Some((_, count)) => *count += units,
+        None => counts.push((name, units)),
+    }
+}
+
+fn failed(error: &StoreError) -> Refusal {
+    tracing::error!(%error, "the store could not be read");
+    error.refusal()
+}

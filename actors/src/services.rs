@@ -1,0 +1,104 @@
+//! What the cores share: the store, the pool, the reader, the vault, and each other.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use documents::cms::Chain;
+use hsm_pool::pool::Pool;
+use protocol::error_code::{Code, Refusal};
+use protocol::ids::CredentialRow;
+use quick_cache::sync::Cache;
+use store::{Delivery, Outcome, StoreHandle};
+
+use crate::call::Ticket;
+use crate::core::{CoreRemote, Event};
+use crate::metering::MeteringHandle;
+use crate::reader::ReaderHandle;
+use crate::task::Task;
+use crate::vault::Vault;
+
+/// Bounds that an operator may set.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Calls in flight on one core.
+    pub calls_per_core_max: usize,
+    /// Certificate chains kept parsed.
+    pub chain_cache: usize,
+}
+
+/// Certificate chains of credentials, parsed; `None` where a credential has none.
+pub(crate) type Chains = Cache<CredentialRow, Option<Arc<Chain>>>;
+
+/// What the cores share.
+#[derive(Debug)]
+pub struct Services {
+    /// The store.
+    pub store: Arc<StoreHandle<Ticket>>,
+    /// The pool.
+    pub pool: Arc<Pool<Task>>,
+    /// The master key.
+    pub vault: Arc<Vault>,
+    /// The cores, by number.
+    pub cores: Arc<[Arc<CoreRemote>]>,
+    /// The metering actor.
+    pub metering: MeteringHandle,
+    /// Bounds.
+    pub limits: Limits,
+    pub(crate) reader: ReaderHandle,
+    pub(crate) chains: Arc<Chains>,
+    stopping: AtomicBool,
+}
+
+impl Services {
+    /// Puts them together.
+    pub fn new(
+        store: Arc<StoreHandle<Ticket>>,
+        pool: Arc<Pool<Task>>,
+        vault: Arc<Vault>,
+        cores: Arc<[Arc<CoreRemote>]>,
+        limits: Limits,
+    ) -> Result<Self, store::StoreError> {
+        let chains = Arc::new(Cache::new(limits.chain_cache));
+        let reader = ReaderHandle::start(store.reader()?, Arc::clone(&cores), Arc::clone(&chains));
+        let metering = MeteringHandle::new(cores.len());
+        let stopping = AtomicBool::new(false);
+        Ok(Self { store, pool, vault, cores, metering, limits, reader, chains, stopping })
+    }
+
+    /// New requests are refused from now on.
+    pub fn stop_taking(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Why no new request can be taken, if that is so.
+    pub fn closed(&self) -> Option<Refusal> {
+        self.stopping
+            .load(Ordering::Acquire)
+            .then(|| Refusal::new(Code::ShuttingDown, "the engine is stopping").retry_after_ms(1_000))
+    }
+
+    /// Calls in flight on all cores.
+    pub fn in_flight(&self) -> usize {
+        self.cores.iter().map(|core| core.in_flight()).sum()
+    }
+}
+
+/// Brings what the committing thread delivers to the cores it is for.
+pub fn router(cores: Arc<[Arc<CoreRemote>]>) -> impl FnMut(Vec<Delivery<Ticket>>) + Send + 'static {
+    move |deliveries| route(&cores, deliveries.into_iter().map(|delivery| (delivery.waiter, delivery.outcome)))
+}
+
+/// Sends outcomes to their cores, one event a core.
+pub(crate) fn route(cores: &[Arc<CoreRemote>], outcomes: impl Iterator<Item = (Ticket, Outcome)>) {
+    let mut by_core: Vec<Vec<(Ticket, Outcome)>> = cores.iter().map(|_| Vec::new()).collect();
+    for (ticket, outcome) in outcomes {
+        if let Some(list) = by_core.get_mut(usize::from(ticket.core)) {
+            list.push((ticket, outcome));
+        }
+    }
+    for (core, list) in cores.iter().zip(by_core) {
+        if !list.is_empty() {
+            core.send(Event::Outcomes(list));
+        }
+    }
+}

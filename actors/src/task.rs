@@ -1,0 +1,148 @@
+//! A task: one attempt on its way through the pool, and the sink that takes it from there to the journal.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use documents::cms::PreparedCms;
+use hsm_pool::job::{Finished, JobError, Sink, Work};
+use protocol::algorithm::{Algorithm, Format, KeyKind};
+use protocol::error_code::{Code, Refusal};
+use protocol::ids::KeyRow;
+use protocol::verify::{SM2_DEFAULT_USER_ID, SignatureBytes, der_to_pair};
+use store::{Attempt, Draft, Outcome, Place, Release, StoreHandle};
+
+use crate::call::{Input, Ticket};
+use crate::core::CoreRemote;
+use crate::services::route;
+
+/// One attempt in the pool.
+#[derive(Debug)]
+pub struct Task {
+    pub(crate) attempt: Arc<Attempt>,
+    /// What is signed: for CMS the digest of the signed attributes, not of the content.
+    pub(crate) input: Input,
+    pub(crate) user_id: Option<Box<[u8]>>,
+    pub(crate) deadline: Instant,
+    pub(crate) cms: Option<Box<PreparedCms>>,
+}
+
+impl Work for Task {
+    fn key(&self) -> KeyRow {
+        self.attempt.credential.0.key
+    }
+
+    fn kind(&self) -> KeyKind {
+        self.attempt.credential.0.kind
+    }
+
+    fn algorithm(&self) -> Algorithm {
+        self.attempt.item.algorithm
+    }
+
+    fn input(&self) -> &[u8] {
+        &self.input
+    }
+
+    fn user_id(&self) -> &[u8] {
+        self.user_id.as_deref().unwrap_or(SM2_DEFAULT_USER_ID)
+    }
+
+    fn object(&self) -> &[u8] {
+        match &self.attempt.credential.0.place {
+            Place::Device { object, .. } => object,
+            Place::Software => &[],
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        self.deadline
+    }
+}
+
+impl Task {
+    /// The signature in the format asked for.
+    fn finish(self, signature: SignatureBytes) -> Result<(Arc<Attempt>, SignatureBytes), (Arc<Attempt>, Refusal)> {
+        let item = &self.attempt.item;
+        let finished = match (item.format, self.cms) {
+            (Format::Raw, _) => Some(signature),
+            (Format::Pair, _) => der_to_pair(&signature, item.algorithm.pair_half_bytes()),
+            (Format::Cms, Some(prepared)) => prepared.assemble(&signature).ok().map(SignatureBytes::from_vec),
+            (Format::Cms, None) => None,
+        };
+        match finished {
+            Some(bytes) => Ok((self.attempt, bytes)),
+            None => Err((self.attempt, Refusal::new(Code::Internal, "the signature could not be put into its format"))),
+        }
+    }
+}
+
+/// Takes finished tasks: signatures go to the committing thread, failures free their keys.
+#[derive(Debug)]
+pub struct ToJournal {
+    /// The store.
+    pub store: Arc<StoreHandle<Ticket>>,
+    /// The cores, by number.
+    pub cores: Arc<[Arc<CoreRemote>]>,
+}
+
+impl Sink<Task> for ToJournal {
+    fn finished(&self, batch: Vec<Finished<Task>>) {
+        let mut drafts = Vec::with_capacity(batch.len());
+        for Finished { work, result } in batch {
+            let ended = match result {
+                Ok(signature) => work.finish(signature),
+                Err(error) => Err((work.attempt, refusal_of(&error))),
+            };
+            match ended {
+                Ok((attempt, signature)) => drafts.push(Draft::Signed(attempt, signature)),
+                Err((attempt, refusal)) => drafts.extend(self.fail(attempt, refusal)),
+            }
+        }
+        if !drafts.is_empty() && self.store.commit(drafts).is_err() {
+            // The engine is going down; nothing was recorded, so nothing is released.
+            tracing::warn!("signatures were made after the store had stopped and are dropped");
+        }
+    }
+}
+
+impl ToJournal {
+    /// Frees the key of a failed attempt, or, if somebody was told that it is pending, has its failure recorded.
+    pub(crate) fn fail(&self, attempt: Arc<Attempt>, refusal: Refusal) -> Option<Draft> {
+        match self.store.index().release(attempt.fingerprint) {
+            Release::Absent(waiters) => {
+                let outcome = Outcome::Failed(refusal);
+                route(&self.cores, waiters.into_iter().map(|waiter| (waiter, outcome.clone())));
+                None
+            }
+            Release::MustRecord => Some(Draft::Failed(attempt, refusal)),
+        }
+    }
+}
+
+/// What the caller hears when the pool brings no signature. The pool's own words stay in the log: they may name
+/// modules and tokens.
+fn refusal_of(error: &JobError) -> Refusal {
+    match error {
+        JobError::Expired => Refusal::new(Code::DeadlineExceeded, "the deadline passed before a lane was free"),
+        JobError::Unsupported(algorithm) => {
+            Refusal::new(Code::UnsupportedAlgorithm, format!("the credential's key cannot do {algorithm}"))
+        }
+        JobError::Key(text) => {
+            tracing::error!(error = text, "a key cannot be used");
+            Refusal::new(Code::DataCorrupt, "the credential's key cannot be used")
+        }
+        JobError::Device(text) => {
+            tracing::warn!(error = text, "device");
+            Refusal::new(Code::DeviceFailed, "the device that holds the key answered with an error")
+        }
+        JobError::WorkerLost => Refusal::new(Code::DeviceFailed, "the device that holds the key did not answer"),
+        JobError::Unavailable => {
+            Refusal::new(Code::DeviceUnavailable, "the device that holds the key is not available").retry_after_ms(1_000)
+        }
+        JobError::Rejected => {
+            tracing::error!("a signature did not verify and was not released");
+            Refusal::new(Code::SignatureRejected, "the signature did not verify and was not released")
+        }
+        JobError::Internal => Refusal::new(Code::Internal, "signing failed"),
+    }
+}

@@ -1,0 +1,111 @@
+//! The Rust client: one interface over both transports. A lost connection loses no outcome; ask again with the same
+//! idempotency key.
+
+mod https;
+mod profile;
+mod quic;
+mod tls;
+
+use crate::algorithm::{Algorithm, Format};
+use crate::error_code::{Code, Refusal};
+use crate::ids::IdempotencyKey;
+use crate::message::{CredentialInfo, ItemOutcome, UsageInfo};
+
+pub use https::HttpsClient;
+pub use profile::{Profile, ProfileError};
+pub use quic::{NotYetProved, QuicClient};
+
+/// Which way to go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// The native protocol over QUIC.
+    #[default]
+    Quic,
+    /// JSON over HTTPS.
+    Https,
+}
+
+/// What to sign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignRequest {
+    /// The credential's id.
+    pub credential: String,
+    /// How.
+    pub algorithm: Algorithm,
+    /// The format of the result.
+    pub format: Format,
+    /// Names the call for good.
+    pub key: IdempotencyKey,
+    /// Digests, or messages where the algorithm takes one.
+    pub inputs: Vec<Vec<u8>>,
+    /// SM2 user id for `sm2-sm3`.
+    pub user_id: Option<Vec<u8>>,
+    /// Milliseconds after which the answer is of no use.
+    pub deadline_ms: Option<u32>,
+}
+
+/// A connected client.
+#[derive(Debug)]
+pub enum Client {
+    /// Over QUIC.
+    Quic(QuicClient),
+    /// Over HTTPS.
+    Https(HttpsClient),
+}
+
+impl Client {
+    /// Connects and proves the app. `connections` is how many HTTPS connections may be used at once; QUIC needs one.
+    pub async fn connect(profile: &Profile, transport: Transport, connections: usize) -> Result<Self, Refusal> {
+        match transport {
+            Transport::Quic => Ok(Self::Quic(QuicClient::connect(profile).await?)),
+            Transport::Https => Ok(Self::Https(HttpsClient::connect(profile, connections).await?)),
+        }
+    }
+
+    /// Signs; one outcome per input, in order.
+    pub async fn sign(&self, request: &SignRequest) -> Result<Vec<ItemOutcome>, Refusal> {
+        match self {
+            Self::Quic(client) => client.sign(request).await,
+            Self::Https(client) => client.sign(request).await,
+        }
+    }
+
+    /// What became of an earlier call.
+    pub async fn look_up(&self, key: &IdempotencyKey) -> Result<Vec<ItemOutcome>, Refusal> {
+        match self {
+            Self::Quic(client) => client.look_up(key).await,
+            Self::Https(client) => client.look_up(key).await,
+        }
+    }
+
+    /// The app's credentials.
+    pub async fn credentials(&self) -> Result<Vec<CredentialInfo>, Refusal> {
+        match self {
+            Self::Quic(client) => client.credentials().await,
+            Self::Https(client) => client.credentials().await,
+        }
+    }
+
+    /// The app's usage.
+    pub async fn usage(&self) -> Result<UsageInfo, Refusal> {
+        match self {
+            Self::Quic(client) => client.usage().await,
+            Self::Https(client) => client.usage().await,
+        }
+    }
+
+    /// Says goodbye.
+    pub async fn close(&self) {
+        if let Self::Quic(client) = self {
+            client.close().await;
+        }
+    }
+}
+
+fn connection_error(what: &str, error: impl std::fmt::Display) -> Refusal {
+    Refusal::new(Code::Connection, format!("{what}: {error}"))
+}
+
+fn bad_answer(what: impl std::fmt::Display) -> Refusal {
+    Refusal::new(Code::BadAnswer, format!("the server's answer does not follow the protocol: {what}"))
+}

@@ -1,0 +1,225 @@
+//! The HTTPS interface: JSON over HTTP/1.1, each request signed (RFC 9421), over a set of kept-alive connections.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use rustls::pki_types::ServerName;
+use serde::de::DeserializeOwned;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsConnector;
+
+use super::profile::{Profile, ProfileError};
+use super::{SignRequest, bad_answer, connection_error, tls};
+use crate::clock;
+use crate::error_code::{Code, Refusal};
+use crate::http_proof::{self, Parts, SignKey};
+use crate::ids::IdempotencyKey;
+use crate::json::{CredentialBody, CredentialsBody, ItemBody, ItemsBody, Problem, SignBody, UsageBody};
+use crate::message::{CredentialInfo, ItemOutcome, UsageInfo};
+
+type Connection = SendRequest<Full<Bytes>>;
+
+/// A client over HTTPS.
+pub struct HttpsClient {
+    profile: Profile,
+    authority: String,
+    key: SignKey,
+    tls: TlsConnector,
+    server_name: ServerName<'static>,
+    idle: Mutex<Vec<Connection>>,
+    turns: Semaphore,
+}
+
+impl std::fmt::Debug for HttpsClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpsClient").field("authority", &self.authority).finish_non_exhaustive()
+    }
+}
+
+/// What a request says beside its path.
+struct Outgoing<'a> {
+    method: Method,
+    path: &'a str,
+    key: Option<&'a IdempotencyKey>,
+    body: Bytes,
+}
+
+impl HttpsClient {
+    /// Prepares a client with up to `connections` connections, and opens the first.
+    pub async fn connect(profile: &Profile, connections: usize) -> Result<Self, Refusal> {
+        let config = tls::config(profile, &[b"http/1.1"])?;
+        let server_name = ServerName::try_from(profile.server_name.clone())
+            .map_err(|_| ProfileError::Parse { path: "profile".into(), message: "server_name is no name".into() })?;
+        let client = Self {
+            authority: format!("{}:{}", profile.server_name, profile.address.port()),
+            key: SignKey::from_secret(&profile.secret()?),
+            tls: TlsConnector::from(Arc::new(config)),
+            server_name,
+            idle: Mutex::default(),
+            turns: Semaphore::new(connections.max(1)),
+            profile: profile.clone(),
+        };
+        let first = client.open().await?;
+        client.idle.lock().push(first);
+        Ok(client)
+    }
+
+    async fn open(&self) -> Result<Connection, Refusal> {
+        let stream = TcpStream::connect(self.profile.address)
+            .await
+            .map_err(|error| connection_error("connecting", error))?;
+        stream.set_nodelay(true).map_err(|error| connection_error("connecting", error))?;
+        let stream = self.tls.connect(self.server_name.clone(), stream).await;
+        let stream = stream.map_err(|error| connection_error("TLS", error))?;
+        let (sender, connection) =
+            handshake(TokioIo::new(stream)).await.map_err(|error| connection_error("HTTP", error))?;
+        tokio::spawn(connection);
+        Ok(sender)
+    }
+
+    async fn take(&self) -> Result<Connection, Refusal> {
+        loop {
+            let kept = self.idle.lock().pop();
+            match kept {
+                Some(mut connection) if !connection.is_closed() => {
+                    if connection.ready().await.is_ok() {
+                        return Ok(connection);
+                    }
+                }
+                Some(_) => {}
+                None => return self.open().await,
+            }
+        }
+    }
+
+    fn request(&self, outgoing: Outgoing<'_>) -> Result<Request<Full<Bytes>>, Refusal> {
+        let digest = (!outgoing.body.is_empty()).then(|| http_proof::content_digest(&outgoing.body));
+        let parts = Parts {
+            method: outgoing.method.as_str(),
+            authority: &self.authority,
+            path: outgoing.path,
+            query: None,
+            content_digest: digest.as_deref(),
+            idempotency_key: outgoing.key.map(IdempotencyKey::as_str),
+        };
+        let fields = http_proof::sign(&parts, self.profile.app_id.as_str(), clock::wall(), &self.key)
+            .ok_or_else(|| Refusal::new(Code::Usage, "the profile's key does not sign"))?;
+        let mut request = Request::builder()
+            .method(outgoing.method)
+            .uri(outgoing.path)
+            .header(header::HOST, &self.authority)
+            .header("signature-input", fields.signature_input)
+            .header("signature", fields.signature);
+        if let Some(digest) = digest {
+            request = request.header("content-digest", digest).header(header::CONTENT_TYPE, "application/json");
+        }
+        if let Some(key) = outgoing.key {
+            request = request.header("idempotency-key", key.as_str());
+        }
+        request
+            .body(Full::new(outgoing.body))
+            .map_err(|error| Refusal::new(Code::Usage, format!("the request cannot be made: {error}")))
+    }
+
+    async fn send(&self, outgoing: Outgoing<'_>) -> Result<(StatusCode, Bytes), Refusal> {
+        let request = self.request(outgoing)?;
+        let _turn = self.turns.acquire().await.map_err(|error| connection_error("waiting", error))?;
+        let mut connection = self.take().await?;
+        let response = connection
+            .send_request(request)
+            .await
+            .map_err(|error| connection_error("the connection was lost", error))?;
+        let status = response.status();
+        let body = response.into_body().collect().await;
+        let body = body.map_err(|error| connection_error("the connection was lost", error))?.to_bytes();
+        self.idle.lock().push(connection);
+        Ok((status, body))
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refusal> {
+        let outgoing = Outgoing { method: Method::GET, path, key: None, body: Bytes::new() };
+        let (status, body) = self.send(outgoing).await?;
+        if status != StatusCode::OK {
+            return Err(problem(&body)?.refusal());
+        }
+        serde_json::from_slice(&body).map_err(bad_answer)
+    }
+
+    /// Signs.
+    pub async fn sign(&self, wanted: &SignRequest) -> Result<Vec<ItemOutcome>, Refusal> {
+        let encode = |bytes: &Vec<u8>| STANDARD.encode(bytes);
+        let (digest, digests) = match &wanted.inputs[..] {
+            [one] => (Some(encode(one)), None),
+            many => (None, Some(many.iter().map(encode).collect())),
+        };
+        let body = SignBody {
+            credential: wanted.credential.clone(),
+            algorithm: Some(wanted.algorithm),
+            format: wanted.format,
+            digest,
+            digests,
+            user_id: wanted.user_id.as_ref().map(encode),
+            deadline_ms: wanted.deadline_ms,
+        };
+        let body = serde_json::to_vec(&body).map_err(bad_answer)?.into();
+        let path = "/v1/signatures";
+        let outgoing = Outgoing { method: Method::POST, path, key: Some(&wanted.key), body };
+        let (status, body) = self.send(outgoing).await?;
+        if status == StatusCode::OK {
+            return outcomes(serde_json::from_slice::<ItemsBody>(&body).map_err(bad_answer)?.items);
+        }
+        let problem = problem(&body)?;
+        match problem.items.clone() {
+            Some(items) => outcomes(items),
+            None => Err(problem.refusal()),
+        }
+    }
+
+    /// What became of an earlier call.
+    pub async fn look_up(&self, key: &IdempotencyKey) -> Result<Vec<ItemOutcome>, Refusal> {
+        let body: ItemsBody = self.get(&format!("/v1/signatures/{}", escape(key.as_str()))).await?;
+        outcomes(body.items)
+    }
+
+    /// The app's credentials.
+    pub async fn credentials(&self) -> Result<Vec<CredentialInfo>, Refusal> {
+        let body: CredentialsBody = self.get("/v1/credentials").await?;
+        let infos = body.credentials.into_iter().map(CredentialBody::info).collect::<Option<_>>();
+        infos.ok_or_else(|| bad_answer("a key or certificate is not PEM"))
+    }
+
+    /// The app's usage.
+    pub async fn usage(&self) -> Result<UsageInfo, Refusal> {
+        Ok(self.get::<UsageBody>("/v1/usage").await?.into())
+    }
+}
+
+fn problem(body: &[u8]) -> Result<Problem, Refusal> {
+    serde_json::from_slice(body).map_err(bad_answer)
+}
+
+fn outcomes(items: Vec<ItemBody>) -> Result<Vec<ItemOutcome>, Refusal> {
+    let outcomes = items.into_iter().map(ItemBody::outcome).collect::<Option<_>>();
+    outcomes.ok_or_else(|| bad_answer("an item contradicts itself"))
+}
+
+/// Percent-encodes an idempotency key as one path segment (RFC 3986 2.1, 3.3).
+fn escape(key: &str) -> String {
+    let mut out = String::with_capacity(key.len());
+    for byte in key.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
