@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::Addr;
 use crossbeam_queue::ArrayQueue;
@@ -28,6 +28,9 @@ use crate::services::Services;
 use crate::shard::{Poison, Shard, Work};
 use crate::stats::Stats;
 use crate::wheel::TURN;
+
+/// How long the last words of a core that ends may take.
+const GOODBYE: Duration = Duration::from_millis(50);
 
 /// Something that happened elsewhere to a call of this core.
 #[derive(Debug)]
@@ -143,6 +146,7 @@ pub struct Core {
     pub(crate) leases: RefCell<HashMap<TenantRow, Arc<LeaseCells>>>,
     shard: RefCell<Option<Addr<Shard>>>,
     nudged: Cell<bool>,
+    ending: Notify,
     _alive: AliveGuard,
 }
 
@@ -172,6 +176,7 @@ impl Core {
             leases: RefCell::default(),
             shard: RefCell::new(None),
             nudged: Cell::new(false),
+            ending: Notify::new(),
             _alive: AliveGuard(Arc::clone(&remote)),
             remote,
             services,
@@ -186,6 +191,11 @@ impl Core {
     /// The core of the current thread.
     pub fn current() -> Option<Rc<Self>> {
         CORE.with_borrow(Clone::clone)
+    }
+
+    /// Its number.
+    pub const fn number(&self) -> u16 {
+        self.number
     }
 
     /// Everything that is not the core's own.
@@ -294,14 +304,25 @@ impl Core {
         self.leases.borrow().get(&tenant.row).cloned()
     }
 
-    /// The thread is ending on purpose: everybody who waits here hears that a retry will find the outcome.
-    pub fn abandon(&self) {
+    /// Ends the core on purpose: everybody who waits here hears that a retry will find the outcome, the fronts hear
+    /// it through [`Self::ending`], and a little later the thread is gone. The keeper then starts another.
+    pub fn end(self: &Rc<Self>) {
         let refusal = Refusal::new(Code::Restarted, "this part of the engine restarts; retry with the same key");
         let tickets = self.table.borrow().tickets();
         for ticket in tickets {
             self.answer(ticket, Err(refusal.clone()));
         }
         CORE.set(None);
+        self.ending.notify_waiters();
+        actix_rt::spawn(async {
+            tokio::time::sleep(GOODBYE).await;
+            actix_rt::Arbiter::current().stop();
+        });
+    }
+
+    /// Returns when the core is about to end.
+    pub async fn ending(&self) {
+        self.ending.notified().await;
     }
 }
 

@@ -282,6 +282,19 @@ impl From<UsageBody> for UsageInfo {
     }
 }
 
+/// Where to ask what became of a call: its idempotency key as one percent-encoded path segment (RFC 3986 2.1).
+pub fn operation_path(key: &str) -> String {
+    let mut path = String::from("/v1/signatures/");
+    for byte in key.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            path.push(char::from(byte));
+        } else {
+            path.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    path
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -174,6 +174,11 @@ impl Directory {
         self.by_certificate.read().get(hash).cloned()
     }
 
+    /// Whether any app has registered a TLS client certificate.
+    pub fn has_client_certificates(&self) -> bool {
+        !self.by_certificate.read().is_empty()
+    }
+
     pub(crate) fn add_tenant(&self, tenant: Arc<Tenant>) {
         self.tenants.write().insert(tenant.name.clone(), tenant);
     }

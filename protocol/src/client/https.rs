@@ -22,7 +22,9 @@ use crate::clock;
 use crate::error_code::{Code, Refusal};
 use crate::http_proof::{self, Parts, SignKey};
 use crate::ids::IdempotencyKey;
-use crate::json::{CredentialBody, CredentialsBody, ItemBody, ItemsBody, Problem, SignBody, UsageBody};
+use crate::json::{
+    CredentialBody, CredentialsBody, ItemBody, ItemsBody, Problem, SignBody, UsageBody, operation_path,
+};
 use crate::message::{CredentialInfo, ItemOutcome, UsageInfo};
 
 type Connection = SendRequest<Full<Bytes>>;
@@ -185,7 +187,7 @@ impl HttpsClient {
 
     /// What became of an earlier call.
     pub async fn look_up(&self, key: &IdempotencyKey) -> Result<Vec<ItemOutcome>, Refusal> {
-        let body: ItemsBody = self.get(&format!("/v1/signatures/{}", escape(key.as_str()))).await?;
+        let body: ItemsBody = self.get(&operation_path(key.as_str())).await?;
         outcomes(body.items)
     }
 
@@ -209,17 +211,4 @@ fn problem(body: &[u8]) -> Result<Problem, Refusal> {
 fn outcomes(items: Vec<ItemBody>) -> Result<Vec<ItemOutcome>, Refusal> {
     let outcomes = items.into_iter().map(ItemBody::outcome).collect::<Option<_>>();
     outcomes.ok_or_else(|| bad_answer("an item contradicts itself"))
-}
-
-/// Percent-encodes an idempotency key as one path segment (RFC 3986 2.1, 3.3).
-fn escape(key: &str) -> String {
-    let mut out = String::with_capacity(key.len());
-    for byte in key.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
 }

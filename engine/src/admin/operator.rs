@@ -1,0 +1,187 @@
+//! Operators' orders as they travel over the admin socket, and what carries them out: the same code in a running
+//! engine and in an offline command that holds the store itself.
+
+use std::sync::Arc;
+
+use actors::call::Ticket;
+use actors::registrar::{self, AppProof, CredentialPlan, DeviceKeys, Issuer, Ledger};
+use actors::vault::Vault;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hsm_pool::device::DeviceKey;
+use hsm_pool::pool::Pool;
+use protocol::algorithm::KeyKind;
+use protocol::error_code::{Code, Refusal};
+use protocol::ids::{AppId, CredentialId, TenantName};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use store::{Change, Place, StoreHandle};
+
+use crate::dev::DevCa;
+
+/// What an operator wants done.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(tag = "order", rename_all = "kebab-case")]
+pub(crate) enum Order {
+    CreateTenant { name: TenantName, prepaid: Option<u64> },
+    SetPrepaid { name: TenantName, units: Option<u64> },
+    ListTenants,
+    CreateApp {
+        tenant: TenantName,
+        id: AppId,
+        /// SubjectPublicKeyInfo, base64.
+        public_key: Option<String>,
+        /// SHA-256 of the certificate.
+        client_certificate: Option<[u8; 32]>,
+        binding_optional: bool,
+    },
+    SetApp { id: AppId, active: bool },
+    ListApps,
+    CreateKey { tenant: TenantName, id: CredentialId, kind: KeyKind, device: Option<String> },
+    SetKey { tenant: TenantName, id: CredentialId, active: bool },
+    ListKeys { tenant: TenantName },
+    /// Rehearsals, in a development engine only.
+    PoisonShard { core: u16 },
+    PoisonMetering,
+    EndCore { core: u16 },
+}
+
+/// An answer over the socket.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Reply {
+    Done(Value),
+    Refused(Refusal),
+}
+
+/// What only a running engine can do.
+pub(crate) trait Rehearsals: Send + Sync {
+    fn poison_shard(&self, core: u16) -> bool;
+    fn poison_metering(&self) -> bool;
+    fn end_core(&self, core: u16) -> bool;
+}
+
+/// Carries orders out.
+pub(crate) struct Operator {
+    pub(crate) store: Arc<StoreHandle<Ticket>>,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) pool: Option<Arc<Pool<actors::task::Task>>>,
+    pub(crate) dev_ca: Option<Arc<DevCa>>,
+    pub(crate) rehearsals: Option<Arc<dyn Rehearsals>>,
+}
+
+/// The store, with the name of whoever makes the change.
+struct AsActor<'a>(&'a StoreHandle<Ticket>, &'a str);
+
+impl Ledger for AsActor<'_> {
+    fn change(&self, change: Change) -> Result<(), Refusal> {
+        self.0.change(self.1, change).map_err(|error| error.refusal())
+    }
+}
+
+struct Devices<'a>(&'a Pool<actors::task::Task>);
+
+impl DeviceKeys for Devices<'_> {
+    fn generate(&self, device: &str, kind: KeyKind, label: &str) -> Result<DeviceKey, Refusal> {
+        if !self.0.devices().any(|(name, ..)| name == device) {
+            return Err(Refusal::new(Code::NotFound, format!("no device '{device}' is configured")));
+        }
+        self.0.generate(device, kind, label).map_err(|error| Refusal::new(Code::DeviceFailed, error.to_string()))
+    }
+}
+
+impl Operator {
+    /// Carries an order out for `actor` and returns when it is durable.
+    pub(crate) fn obey(&self, actor: &str, order: Order) -> Result<Value, Refusal> {
+        let ledger = AsActor(&self.store, actor);
+        match order {
+            Order::CreateTenant { name, prepaid } => {
+                ledger.change(Change::CreateTenant { name, prepaid })?;
+            }
+            Order::SetPrepaid { name, units } => {
+                ledger.change(Change::SetPrepaid { tenant: name, prepaid: units })?;
+            }
+            Order::CreateApp { tenant, id, public_key, client_certificate, binding_optional } => {
+                let public_key = public_key.map(|text| decode(&text)).transpose()?;
+                let proof = AppProof { public_key, client_certificate, binding_optional };
+                let secret = registrar::create_app(&ledger, &self.vault, tenant, id, proof)?;
+                return Ok(json!({ "secret": STANDARD.encode(&secret[..]) }));
+            }
+            Order::SetApp { id, active } => ledger.change(Change::SetApp { id, active })?,
+            Order::CreateKey { tenant, id, kind, device } => {
+                let plan = CredentialPlan { tenant, id, kind, device };
+                self.create_key(&ledger, plan)?;
+            }
+            Order::SetKey { tenant, id, active } => {
+                ledger.change(Change::SetCredential { tenant, id, active })?;
+            }
+            Order::ListTenants => return Ok(self.tenants()),
+            Order::ListApps => return Ok(self.apps()),
+            Order::ListKeys { tenant } => return self.keys(&tenant),
+            Order::PoisonShard { core } => return self.rehearse(|engine| engine.poison_shard(core)),
+            Order::PoisonMetering => return self.rehearse(|engine| engine.poison_metering()),
+            Order::EndCore { core } => return self.rehearse(|engine| engine.end_core(core)),
+        }
+        Ok(json!({}))
+    }
+
+    fn create_key(&self, ledger: &dyn Ledger, plan: CredentialPlan) -> Result<(), Refusal> {
+        let devices = self.pool.as_deref().map(Devices);
+        let devices = devices.as_ref().map(|devices| devices as &dyn DeviceKeys);
+        let issuer = self.dev_ca.as_deref().map(|ca| ca as &dyn Issuer);
+        registrar::create_credential(ledger, &self.vault, devices, issuer, plan)
+    }
+
+    fn tenants(&self) -> Value {
+        let list = self.store.directory().tenants();
+        let show = |tenant: &Arc<store::Tenant>| {
+            json!({ "name": tenant.name, "prepaid": tenant.account.granted(), "left": tenant.account.left() })
+        };
+        Value::Array(list.iter().map(show).collect())
+    }
+
+    fn apps(&self) -> Value {
+        let list = self.store.directory().apps();
+        let show = |app: &Arc<store::App>| {
+            json!({
+                "id": app.id,
+                "tenant": app.tenant.name,
+                "active": app.fence.pass().is_some(),
+                "secret": app.secret.is_some(),
+                "public_key": app.public_key.is_some(),
+                "client_certificate": app.client_certificate.is_some(),
+                "binding_required": app.binding_required,
+            })
+        };
+        Value::Array(list.iter().map(show).collect())
+    }
+
+    fn keys(&self, tenant: &TenantName) -> Result<Value, Refusal> {
+        let missing = || Refusal::new(Code::NotFound, format!("no tenant '{tenant}'"));
+        let tenant = self.store.directory().tenant(tenant.as_str()).ok_or_else(missing)?;
+        let show = |credential: &Arc<store::Credential>| {
+            let device = match &credential.place {
+                Place::Software => None,
+                Place::Device { device, .. } => Some(device.to_string()),
+            };
+            let active = credential.fence.pass().is_some();
+            json!({ "id": credential.id, "kind": credential.kind, "device": device, "active": active })
+        };
+        Ok(Value::Array(tenant.credentials().iter().map(show).collect()))
+    }
+
+    fn rehearse(&self, what: impl FnOnce(&dyn Rehearsals) -> bool) -> Result<Value, Refusal> {
+        let Some(engine) = &self.rehearsals else {
+            return Err(Refusal::new(Code::Usage, "rehearsals need a running engine with --dev"));
+        };
+        if what(&**engine) {
+            Ok(json!({}))
+        } else {
+            Err(Refusal::new(Code::NotFound, "there is no such part to make fail"))
+        }
+    }
+}
+
+fn decode(text: &str) -> Result<Vec<u8>, Refusal> {
+    STANDARD.decode(text).map_err(|_| Refusal::new(Code::MalformedRequest, "the public key is not base64"))
+}

@@ -1,0 +1,73 @@
+//! The command line: each command a file of its own, every error one line with a stable code.
+
+mod ask;
+mod content;
+mod journal;
+mod operate;
+mod sign;
+mod verify;
+
+use std::io::Write;
+
+use protocol::error_code::{Code, Refusal};
+
+use crate::args::{Arguments, Command, ConfigCommand, JournalCommand};
+use crate::{config, serve, telemetry};
+
+/// Runs a command.
+pub(crate) fn run(arguments: Arguments) -> Result<(), Refusal> {
+    let layers = arguments.settings.layers();
+    match arguments.command {
+        Command::Serve { dev } => {
+            let config = config::load(&layers)?;
+            telemetry::start(&config.log);
+            serve::serve(config, dev)
+        }
+        Command::Init => operate::init(&config::load(&layers)?),
+        Command::Config { command: ConfigCommand::Print } => print(&config::print(&layers)?),
+        Command::Sign(arguments) => block_on(sign::run(arguments)),
+        Command::Verify(arguments) => block_on(verify::run(arguments)),
+        Command::Credentials(arguments) => block_on(ask::credentials(arguments)),
+        Command::Usage(arguments) => block_on(ask::usage(arguments)),
+        Command::Lookup { ask, idempotency_key } => block_on(ask::look_up(ask, idempotency_key)),
+        Command::Tenant { command } => operate::tenant(&config::load(&layers)?, command),
+        Command::App { command } => operate::app(&config::load(&layers)?, command),
+        Command::Key { command } => operate::key(&config::load(&layers)?, command),
+        Command::Journal { command: JournalCommand::Check } => journal::check(&config::load(&layers)?),
+        Command::Journal { command: JournalCommand::Export } => journal::export(&config::load(&layers)?),
+        Command::Recover { accept_loss } => journal::recover(&config::load(&layers)?, accept_loss),
+        Command::Rehearse { part, core } => operate::rehearse(&config::load(&layers)?, part, core),
+        Command::HsmWorker => hsm_pool::device::worker::main()
+            .map_err(|error| Refusal::new(Code::DeviceFailed, error.to_string())),
+    }
+}
+
+fn block_on(command: impl Future<Output = Result<(), Refusal>>) -> Result<(), Refusal> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Refusal::new(Code::Internal, format!("runtime: {error}")))?;
+    runtime.block_on(command)
+}
+
+/// Writes to standard output. A reader that has gone away is no error of ours.
+fn print(text: &str) -> Result<(), Refusal> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Refusal::new(Code::File, format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn print_line(text: &str) -> Result<(), Refusal> {
+    print(&format!("{text}\n"))
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<(), Refusal> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Refusal::new(Code::Internal, format!("JSON: {error}")))?;
+    print_line(&text)
+}
+
+fn read_file(path: &std::path::Path) -> Result<Vec<u8>, Refusal> {
+    std::fs::read(path).map_err(|error| Refusal::new(Code::File, format!("{}: {error}", path.display())))
+}

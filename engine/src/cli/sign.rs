@@ -1,0 +1,71 @@
+//! `cinnabar sign`.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use protocol::client::{Client, Profile, SignRequest};
+use protocol::error_code::{Code, Refusal};
+use protocol::ids::IdempotencyKey;
+use protocol::message::{CredentialInfo, ItemOutcome};
+use protocol::verify::PublicKey;
+
+use super::{content, print_line};
+use crate::args::SignArguments;
+
+pub(super) async fn run(arguments: SignArguments) -> Result<(), Refusal> {
+    let profile = Profile::read(&arguments.profile)?;
+    let client = Client::connect(&profile, arguments.transport.into(), 1).await?;
+    let result = sign(&client, &arguments).await;
+    client.close().await;
+    let signature = result?;
+    match &arguments.out {
+        Some(path) => std::fs::write(path, signature)
+            .map_err(|error| Refusal::new(Code::File, format!("{}: {error}", path.display()))),
+        None => print_line(&STANDARD.encode(signature)),
+    }
+}
+
+async fn sign(client: &Client, arguments: &SignArguments) -> Result<Vec<u8>, Refusal> {
+    let info = find(client, &arguments.credential).await?;
+    let key = public_key(&info)?;
+    let algorithm = content::pick(&key, arguments.algorithm)?;
+    let input = content::read(&arguments.content, algorithm, &key, arguments.user_id.as_deref())?;
+    let request = SignRequest {
+        credential: arguments.credential.clone(),
+        algorithm: input.algorithm,
+        format: arguments.format,
+        key: match &arguments.idempotency_key {
+            Some(key) => key.clone(),
+            None => fresh_key()?,
+        },
+        inputs: vec![input.bytes],
+        user_id: None,
+        deadline_ms: None,
+    };
+    match client.sign(&request).await?.pop() {
+        Some(ItemOutcome::Done { signature, .. }) => Ok(signature),
+        Some(ItemOutcome::Pending) => {
+            let text = format!("still running; `cinnabar lookup --idempotency-key {}` tells", request.key);
+            Err(Refusal::new(Code::OutcomePending, text))
+        }
+        Some(ItemOutcome::Failed(refusal)) => Err(refusal),
+        None => Err(Refusal::new(Code::BadAnswer, "no item")),
+    }
+}
+
+fn fresh_key() -> Result<IdempotencyKey, Refusal> {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Refusal::new(Code::Internal, "no randomness"))?;
+    IdempotencyKey::new(&format!("cli-{}", URL_SAFE_NO_PAD.encode(bytes)))
+        .map_err(|error| Refusal::new(Code::Internal, error.to_string()))
+}
+
+pub(super) async fn find(client: &Client, id: &str) -> Result<CredentialInfo, Refusal> {
+    let list = client.credentials().await?;
+    let found = list.into_iter().find(|info| info.id == id);
+    found.ok_or_else(|| Refusal::new(Code::UnknownCredential, format!("no credential '{id}' for this app")))
+}
+
+pub(super) fn public_key(info: &CredentialInfo) -> Result<PublicKey, Refusal> {
+    PublicKey::from_spki(&info.public_key)
+        .map_err(|error| Refusal::new(Code::BadAnswer, format!("the credential's public key: {error}")))
+}

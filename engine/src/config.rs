@@ -1,0 +1,331 @@
+//! Configuration: flags over environment over file over defaults; unknown keys are errors; every value knows where it
+//! came from. [`Spec`] is what is written down, [`Config`] what has been checked.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use hsm_pool::device::DeviceConfig;
+use hsm_pool::lanes::Verify;
+use protocol::error_code::{Code, Refusal};
+use serde::{Deserialize, Serialize};
+
+/// One PKCS#11 device, `[[device]]` in the file.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeviceSpec {
+    /// What credentials and operators call it.
+    name: String,
+    /// Path of the PKCS#11 module.
+    module: PathBuf,
+    /// The token, by label, by serial number, or by both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token_label: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token_serial: Option<String>,
+    /// File that holds the user PIN.
+    pin_file: PathBuf,
+    /// Worker processes.
+    #[serde(default = "two")]
+    processes: usize,
+}
+
+const fn two() -> usize {
+    2
+}
+
+/// Everything that can be set, as written.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Spec {
+    /// Data folder.
+    home: PathBuf,
+    /// UDP for QUIC and TCP for HTTPS.
+    listen: SocketAddr,
+    /// Plain HTTP for /livez, /readyz and /metrics.
+    admin: SocketAddr,
+    /// Core threads; 0: one for each processor.
+    cores: u16,
+    /// Software lanes; 0: one for each processor.
+    lanes: usize,
+    /// `sampled` or `all`: which signatures of software lanes are verified before release.
+    verify: Verify,
+    /// How long a job may have to wait for a software lane, in milliseconds.
+    queue_ms_max: u64,
+    /// Calls in flight on one core.
+    calls_per_core_max: usize,
+    /// Connections on one core.
+    connections_per_core_max: usize,
+    /// Connections from one address, on one core.
+    connections_per_address_max: usize,
+    /// Software keys kept unwrapped.
+    key_cache: usize,
+    /// Bytes the database may take; 0: as many as the disk has.
+    store_bytes_max: u64,
+    /// The server's certificate chain, PEM. Not needed with `--dev`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_certificate: Option<PathBuf>,
+    /// The server's private key, PEM (PKCS#8). Not needed with `--dev`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_key: Option<PathBuf>,
+    /// The master key, 32 bytes, mode 0600; `master.key` in the data folder if not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    master_key_file: Option<PathBuf>,
+    /// An open file descriptor that gives the master key instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    master_key_fd: Option<i32>,
+    /// What is logged, as a `tracing` filter.
+    log: String,
+    /// PKCS#11 devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    device: Vec<DeviceSpec>,
+}
+
+impl Default for Spec {
+    fn default() -> Self {
+        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Self {
+            home: "./var".into(),
+            listen: address(8443),
+            admin: address(9443),
+            cores: 0,
+            lanes: 0,
+            verify: Verify::Sampled,
+            queue_ms_max: 250,
+            calls_per_core_max: 65_536,
+            connections_per_core_max: 10_000,
+            connections_per_address_max: 10_000,
+            key_cache: 100_000,
+            store_bytes_max: 0,
+            tls_certificate: None,
+            tls_key: None,
+            master_key_file: None,
+            master_key_fd: None,
+            log: "info".into(),
+            device: Vec::new(),
+        }
+    }
+}
+
+/// Where the master key is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum MasterKeySource {
+    File(PathBuf),
+    Descriptor(i32),
+}
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) home: PathBuf,
+    pub(crate) listen: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) cores: u16,
+    pub(crate) lanes: usize,
+    pub(crate) verify: Verify,
+    pub(crate) queue_ms_max: u64,
+    pub(crate) calls_per_core_max: usize,
+    pub(crate) connections_per_core_max: usize,
+    pub(crate) connections_per_address_max: usize,
+    pub(crate) key_cache: usize,
+    pub(crate) store_bytes_max: Option<u64>,
+    /// Certificate chain and key.
+    pub(crate) tls: Option<(PathBuf, PathBuf)>,
+    pub(crate) master_key: MasterKeySource,
+    pub(crate) log: String,
+    devices: Vec<DeviceSpec>,
+}
+
+/// The layers as the command line names them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Layers {
+    /// The file; `cinnabar.toml` in the current folder if there is one and none is named.
+    pub(crate) file: Option<PathBuf>,
+    /// Values of flags, by key.
+    pub(crate) flags: BTreeMap<String, String>,
+}
+
+fn usage(message: impl Into<String>) -> Refusal {
+    Refusal::new(Code::Usage, message.into())
+}
+
+fn figment(layers: &Layers) -> Result<Figment, Refusal> {
+    let mut figment = Figment::from(Serialized::defaults(Spec::default()));
+    let default = Path::new("cinnabar.toml");
+    let named = layers.file.clone().or_else(|| std::env::var_os("CINNABAR_CONFIG").map(PathBuf::from));
+    match named {
+        Some(file) if !file.is_file() => return Err(usage(format!("{}: no such file", file.display()))),
+        Some(file) => figment = figment.merge(Toml::file_exact(file)),
+        None if default.is_file() => figment = figment.merge(Toml::file_exact(default)),
+        None => {}
+    }
+    figment = figment.merge(Env::prefixed("CINNABAR_").ignore(&["config"]));
+    for (key, value) in &layers.flags {
+        let flag = Serialized::default(key, typed(value));
+        figment = figment.merge(flag);
+    }
+    Ok(figment)
+}
+
+/// A flag's value as the type it looks like, as the environment's values are read.
+fn typed(text: &str) -> figment::value::Value {
+    text.parse().unwrap_or_else(|_| figment::value::Value::from(text))
+}
+
+/// Reads all layers.
+pub(crate) fn load(layers: &Layers) -> Result<Config, Refusal> {
+    let spec: Spec = figment(layers)?.extract().map_err(|error| usage(explain(&error)))?;
+    check(spec)
+}
+
+fn explain(error: &figment::Error) -> String {
+    let origin = error.metadata.as_ref().map_or_else(String::new, |metadata| format!(" ({})", origin(metadata)));
+    format!("configuration{origin}: {error}")
+}
+
+fn origin(metadata: &figment::Metadata) -> String {
+    match &metadata.source {
+        Some(figment::Source::File(path)) => path.display().to_string(),
+        Some(figment::Source::Code(_)) | None if metadata.name.contains("environment") => "environment".into(),
+        _ if metadata.name.contains("Spec") => "default".into(),
+        _ => "flag".into(),
+    }
+}
+
+fn check(spec: Spec) -> Result<Config, Refusal> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = if spec.cores == 0 { u16::try_from(processors).unwrap_or(64) } else { spec.cores };
+    let tls = match (spec.tls_certificate, spec.tls_key) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        _ => return Err(usage("configuration: tls_certificate and tls_key belong together")),
+    };
+    let master_key = match (spec.master_key_file, spec.master_key_fd) {
+        (Some(_), Some(_)) => return Err(usage("configuration: master_key_file or master_key_fd, not both")),
+        (_, Some(descriptor)) => MasterKeySource::Descriptor(descriptor),
+        (Some(file), None) => MasterKeySource::File(file),
+        (None, None) => MasterKeySource::File(spec.home.join("master.key")),
+    };
+    check_devices(&spec.device)?;
+    Ok(Config {
+        home: spec.home,
+        listen: spec.listen,
+        admin: spec.admin,
+        cores: cores.min(256),
+        lanes: if spec.lanes == 0 { processors } else { spec.lanes },
+        verify: spec.verify,
+        queue_ms_max: spec.queue_ms_max,
+        calls_per_core_max: spec.calls_per_core_max,
+        connections_per_core_max: spec.connections_per_core_max,
+        connections_per_address_max: spec.connections_per_address_max,
+        key_cache: spec.key_cache,
+        store_bytes_max: (spec.store_bytes_max > 0).then_some(spec.store_bytes_max),
+        tls,
+        master_key,
+        log: spec.log,
+        devices: spec.device,
+    })
+}
+
+fn check_devices(devices: &[DeviceSpec]) -> Result<(), Refusal> {
+    for (at, device) in devices.iter().enumerate() {
+        let name = &device.name;
+        if device.token_label.is_none() && device.token_serial.is_none() {
+            return Err(usage(format!("configuration: device '{name}' names neither token_label nor token_serial")));
+        }
+        if devices[..at].iter().any(|other| other.name == *name) {
+            return Err(usage(format!("configuration: two devices are named '{name}'")));
+        }
+    }
+    Ok(())
+}
+
+impl Config {
+    /// The devices with their PINs, which are read from their files now.
+    pub(crate) fn devices(&self) -> Result<Vec<DeviceConfig>, Refusal> {
+        let program = std::env::current_exe().map_err(|error| usage(format!("this program's own path: {error}")))?;
+        let device = |spec: &DeviceSpec| {
+            let pin = std::fs::read_to_string(&spec.pin_file)
+                .map_err(|error| Refusal::new(Code::File, format!("{}: {error}", spec.pin_file.display())))?;
+            Ok(DeviceConfig {
+                name: spec.name.clone(),
+                module: spec.module.clone(),
+                token_label: spec.token_label.clone(),
+                token_serial: spec.token_serial.clone(),
+                pin: pin.trim_end().into(),
+                processes: spec.processes,
+                program: program.clone(),
+            })
+        };
+        self.devices.iter().map(device).collect()
+    }
+}
+
+/// Every value and where it came from, a line each.
+pub(crate) fn print(layers: &Layers) -> Result<String, Refusal> {
+    load(layers)?;
+    let figment = figment(layers)?;
+    let values: BTreeMap<String, figment::value::Value> =
+        figment.extract().map_err(|error| usage(explain(&error)))?;
+    let mut out = String::new();
+    for (key, value) in values {
+        let origin = figment.find_metadata(&key).map_or_else(|| "default".into(), origin);
+        let value = serde_json::to_string(&value).unwrap_or_default();
+        out.push_str(&format!("{key} = {value}  # {origin}\n"));
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layers(file: Option<&Path>, flags: &[(&str, &str)]) -> Layers {
+        let flags = flags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Layers { file: file.map(Into::into), flags }
+    }
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn flags_beat_the_file_and_the_file_beats_defaults() {
+        let file = file("listen = \"127.0.0.1:1000\"\nlanes = 7\n");
+        let config = load(&layers(Some(file.path()), &[("listen", "127.0.0.1:2000")])).unwrap();
+        assert_eq!(config.listen.port(), 2000);
+        assert_eq!(config.lanes, 7);
+        assert_eq!(config.admin.port(), 9443);
+        let printed = print(&layers(Some(file.path()), &[("listen", "127.0.0.1:2000")])).unwrap();
+        assert!(printed.contains("listen = \"127.0.0.1:2000\"  # flag"), "{printed}");
+        assert!(printed.contains(&format!("lanes = 7  # {}", file.path().display())), "{printed}");
+        assert!(printed.contains("admin = \"127.0.0.1:9443\"  # default"), "{printed}");
+    }
+
+    #[test]
+    fn unknown_keys_and_bad_values_are_errors_that_name_them() {
+        let unknown = file("lisen = \"127.0.0.1:1\"\n");
+        let error = load(&layers(Some(unknown.path()), &[])).unwrap_err();
+        assert!(error.message.contains("lisen"), "{error}");
+        let bad = load(&layers(None, &[("listen", "nowhere")])).unwrap_err();
+        assert!(bad.message.contains("listen"), "{bad}");
+        let half = load(&layers(None, &[("tls_key", "k.pem")])).unwrap_err();
+        assert!(half.message.contains("belong together"), "{half}");
+    }
+
+    #[test]
+    fn a_device_needs_a_token_and_a_name_of_its_own() {
+        let device = "[[device]]\nname = \"a\"\nmodule = \"m.so\"\npin_file = \"p\"\n";
+        let error = load(&layers(Some(file(device).path()), &[])).unwrap_err();
+        assert!(error.message.contains("token_label"), "{error}");
+        let labelled = format!("{device}token_label = \"t\"\n");
+        assert!(load(&layers(Some(file(&labelled).path()), &[])).is_ok());
+        let twice = format!("{labelled}{labelled}");
+        let error = load(&layers(Some(file(&twice).path()), &[])).unwrap_err();
+        assert!(error.message.contains("two devices"), "{error}");
+    }
+}

@@ -1,0 +1,296 @@
+//! `--dev`: a development CA, a tenant, an app, credentials, and a client profile, made on first start and found again
+//! on every later one. The CA's keys are wrapped under the master key like all others.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use actors::call::Ticket;
+use actors::registrar::{AppProof, CredentialPlan, Issuer, Ledger, create_app, create_credential};
+use actors::vault::Vault;
+use aws_lc_rs::rand;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use documents::x509::{self, NameParts, Profile, Spec};
+use hsm_pool::soft::{self, SoftKey};
+use protocol::algorithm::{Algorithm, KeyKind};
+use protocol::client::Profile as ClientProfile;
+use protocol::clock::{self, UnixMillis};
+use protocol::error_code::{Code, Refusal};
+use protocol::ids::{AppId, CredentialId, TenantName};
+use protocol::verify::SM2_DEFAULT_USER_ID;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use store::{Change, Store, StoreHandle};
+use zeroize::Zeroizing;
+
+use crate::front::tls::Identity;
+
+const TENANT: &str = "demo";
+const APP: &str = "demo-app";
+const CREDENTIALS: [(&str, KeyKind); 4] = [
+    ("demo-p256", KeyKind::P256),
+    ("demo-rsa2048", KeyKind::Rsa2048),
+    ("demo-ed25519", KeyKind::Ed25519),
+    ("demo-sm2", KeyKind::Sm2),
+];
+const DAY_MS: u64 = 24 * 3_600_000;
+const ROOT_DAYS: u64 = 3650;
+const LEAF_DAYS: u64 = 825;
+
+fn internal(error: impl std::fmt::Display) -> Refusal {
+    Refusal::new(Code::Internal, format!("development CA: {error}"))
+}
+
+/// A CA key and its certificate.
+struct Root {
+    key: SoftKey,
+    algorithm: Algorithm,
+    certificate: Vec<u8>,
+}
+
+/// The development CA: one root for P-256 and everything it may sign, one for SM2, one for TLS.
+pub(crate) struct DevCa {
+    p256: Root,
+    sm2: Root,
+    tls: Root,
+}
+
+impl std::fmt::Debug for DevCa {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DevCa(..)")
+    }
+}
+
+impl Root {
+    fn sign(&self, prepared: x509::PreparedCertificate) -> Result<Vec<u8>, Refusal> {
+        let signature =
+            self.key.sign(self.algorithm, prepared.to_sign(), SM2_DEFAULT_USER_ID).map_err(internal)?;
+        prepared.assemble(&signature).map_err(internal)
+    }
+
+    fn issue(&self, common_name: &str, public_key: &[u8], profile: Profile) -> Result<Vec<u8>, Refusal> {
+        let issuer = x509::Issuer::Holder(self.certificate.clone());
+        let spec = spec(issuer, common_name, public_key, profile, LEAF_DAYS)?;
+        self.sign(x509::prepare(&spec, self.algorithm).map_err(internal)?)
+    }
+}
+
+fn spec(
+    issuer: x509::Issuer,
+    common_name: &str,
+    public_key: &[u8],
+    profile: Profile,
+    days: u64,
+) -> Result<Spec, Refusal> {
+    let mut serial = vec![0; 16];
+    rand::fill(&mut serial).map_err(internal)?;
+    // Positive, and of full length: the first byte is 64 to 127.
+    serial[0] = serial[0] & 0x3f | 0x40;
+    let parts = NameParts { country: Some("CN"), organization: Some("Cinnabar development"), common_name: Some(common_name) };
+    // A little in the past, for clocks that are a little behind.
+    let now = clock::wall().0;
+    Ok(Spec {
+        serial,
+        issuer,
+        subject: parts.try_into().map_err(internal)?,
+        not_before: UnixMillis(now - DAY_MS),
+        not_after: UnixMillis(now + days * DAY_MS),
+        subject_public_key: public_key.to_vec(),
+        profile,
+    })
+}
+
+/// Which root, how it is named in the store, and what it is.
+struct RootPlan {
+    name: &'static str,
+    kind: KeyKind,
+    algorithm: Algorithm,
+    profile: Profile,
+}
+
+const P256: RootPlan = RootPlan {
+    name: "P-256 root",
+    kind: KeyKind::P256,
+    algorithm: Algorithm::EcdsaP256Sha256,
+    profile: Profile::Root,
+};
+const SM2: RootPlan =
+    RootPlan { name: "SM2 root", kind: KeyKind::Sm2, algorithm: Algorithm::Sm2Sm3E, profile: Profile::Root };
+const TLS: RootPlan = RootPlan {
+    name: "TLS root",
+    kind: KeyKind::P256,
+    algorithm: Algorithm::EcdsaP256Sha256,
+    profile: Profile::TlsRoot,
+};
+
+fn store_failed(error: store::StoreError) -> Refusal {
+    error.refusal()
+}
+
+impl RootPlan {
+    fn load(&self, store: &Store<Ticket>, vault: &Vault) -> Result<Option<Root>, Refusal> {
+        let read = |part: &str| store.meta(&format!("dev-ca/{}/{part}", self.name)).map_err(store_failed);
+        let (Some(wrapped), Some(certificate)) = (read("key")?, read("certificate")?) else { return Ok(None) };
+        let public_key = x509::subject_public_key(&certificate).map_err(internal)?;
+        let pkcs8 = vault.unwrap(&wrapped, &public_key).map_err(internal)?;
+        let key = SoftKey::new(self.kind, &pkcs8, &public_key).map_err(internal)?;
+        Ok(Some(Root { key, algorithm: self.algorithm, certificate }))
+    }
+
+    fn make(&self, store: &Store<Ticket>, vault: &Vault) -> Result<Root, Refusal> {
+        let made = soft::generate(self.kind).map_err(internal)?;
+        let name = format!("Cinnabar development {}", self.name);
+        let spec = spec(x509::Issuer::Itself, &name, &made.public_key, self.profile.clone(), ROOT_DAYS)?;
+        let prepared = x509::prepare(&spec, self.algorithm).map_err(internal)?;
+        let key = SoftKey::new(self.kind, &made.pkcs8, &made.public_key).map_err(internal)?;
+        let signature =
+            key.sign(self.algorithm, prepared.to_sign(), SM2_DEFAULT_USER_ID).map_err(internal)?;
+        let certificate = prepared.assemble(&signature).map_err(internal)?;
+        let wrapped = vault.wrap(&made.pkcs8, &made.public_key).map_err(internal)?;
+        store.set_meta(&format!("dev-ca/{}/key", self.name), &wrapped).map_err(store_failed)?;
+        store.set_meta(&format!("dev-ca/{}/certificate", self.name), &certificate).map_err(store_failed)?;
+        Ok(Root { key, algorithm: self.algorithm, certificate })
+    }
+}
+
+impl DevCa {
+    /// The CA of this store, if it has one.
+    pub(crate) fn load(store: &Store<Ticket>, vault: &Vault) -> Result<Option<Self>, Refusal> {
+        let roots = (P256.load(store, vault)?, SM2.load(store, vault)?, TLS.load(store, vault)?);
+        Ok(match roots {
+            (Some(p256), Some(sm2), Some(tls)) => Some(Self { p256, sm2, tls }),
+            _ => None,
+        })
+    }
+
+    /// The CA of this store; made if it has none.
+    pub(crate) fn load_or_make(store: &Store<Ticket>, vault: &Vault) -> Result<Self, Refusal> {
+        if let Some(ca) = Self::load(store, vault)? {
+            return Ok(ca);
+        }
+        Ok(Self { p256: P256.make(store, vault)?, sm2: SM2.make(store, vault)?, tls: TLS.make(store, vault)? })
+    }
+
+    /// A fresh certificate for this start's TLS, for loopback names only.
+    pub(crate) fn tls_identity(&self) -> Result<Identity, Refusal> {
+        let made = soft::generate(KeyKind::P256).map_err(internal)?;
+        let profile = Profile::TlsServer {
+            dns: vec!["localhost".into()],
+            ips: vec![[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()],
+        };
+        let certificate = self.tls.issue("localhost", &made.public_key, profile)?;
+        let key = PrivatePkcs8KeyDer::from(made.pkcs8.to_vec()).into();
+        Ok(Identity { chain: vec![CertificateDer::from(certificate)], key })
+    }
+
+    fn signing_roots_pem(&self) -> String {
+        x509::to_pem(&self.p256.certificate) + &x509::to_pem(&self.sm2.certificate)
+    }
+
+    fn tls_root_pem(&self) -> String {
+        x509::to_pem(&self.tls.certificate)
+    }
+}
+
+impl Issuer for DevCa {
+    fn issue(&self, subject: &str, public_key: &[u8], kind: KeyKind) -> Result<Vec<Vec<u8>>, Refusal> {
+        let root = if kind == KeyKind::Sm2 { &self.sm2 } else { &self.p256 };
+        Ok(vec![root.issue(subject, public_key, Profile::Signer)?])
+    }
+}
+
+struct AsDev<'a>(&'a StoreHandle<Ticket>);
+
+impl Ledger for AsDev<'_> {
+    fn change(&self, change: Change) -> Result<(), Refusal> {
+        self.0.change("--dev", change).map_err(store_failed)
+    }
+}
+
+/// Where the development files are.
+pub(crate) struct DevFiles {
+    folder: PathBuf,
+}
+
+impl DevFiles {
+    pub(crate) fn new(home: &Path) -> Self {
+        Self { folder: home.join("dev") }
+    }
+
+    pub(crate) fn profile(&self) -> PathBuf {
+        self.folder.join("app.toml")
+    }
+
+    fn write(&self, name: &str, text: &str, mode: u32) -> Result<(), Refusal> {
+        let path = self.folder.join(name);
+        let failed = |error: std::io::Error| Refusal::new(Code::File, format!("{}: {error}", path.display()));
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(failed)?;
+        // Written beside and renamed, so that nobody reads half a profile.
+        let beside = path.with_extension("new");
+        let _ = std::fs::remove_file(&beside);
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&beside)
+            .map_err(failed)?;
+        file.write_all(text.as_bytes()).map_err(failed)?;
+        std::fs::rename(&beside, &path).map_err(failed)
+    }
+}
+
+/// Makes what is missing of the demo tenant, app and credentials, and writes the files.
+pub(crate) fn set_up(
+    store: &StoreHandle<Ticket>,
+    vault: &Vault,
+    ca: &DevCa,
+    home: &Path,
+    listen: SocketAddr,
+    admin: SocketAddr,
+) -> Result<DevFiles, Refusal> {
+    let ledger = AsDev(store);
+    let name = |text: &str| TenantName::new(text).map_err(internal);
+    if store.directory().tenant(TENANT).is_none() {
+        ledger.change(Change::CreateTenant { name: name(TENANT)?, prepaid: None })?;
+    }
+    if store.directory().app(APP).is_none() {
+        // Strangers' QUIC stacks often have no TLS exporter, and this app is for trying them.
+        let proof = AppProof { binding_optional: true, ..AppProof::default() };
+        create_app(&ledger, vault, name(TENANT)?, AppId::new(APP).map_err(internal)?, proof)?;
+    }
+    for (id, kind) in CREDENTIALS {
+        let missing = store.directory().tenant(TENANT).is_some_and(|tenant| tenant.credential(id).is_none());
+        if missing {
+            let id = CredentialId::new(id).map_err(internal)?;
+            let plan = CredentialPlan { tenant: name(TENANT)?, id, kind, device: None };
+            create_credential(&ledger, vault, None, Some(ca), plan)?;
+        }
+    }
+    write_files(store, vault, ca, home, listen, admin)
+}
+
+fn write_files(
+    store: &StoreHandle<Ticket>,
+    vault: &Vault,
+    ca: &DevCa,
+    home: &Path,
+    listen: SocketAddr,
+    admin: SocketAddr,
+) -> Result<DevFiles, Refusal> {
+    let app = store.directory().app(APP).ok_or_else(|| internal("the app is gone"))?;
+    let secret = vault.secret(&app).map_err(internal)?.ok_or_else(|| internal("the app has no secret"))?;
+    let profile = ClientProfile {
+        address: listen,
+        server_name: "localhost".into(),
+        server_ca: ca.tls_root_pem(),
+        app_id: app.id.clone(),
+        secret: STANDARD.encode(&secret.bytes[..]),
+        admin: Some(admin),
+    };
+    let files = DevFiles::new(home);
+    files.write("app.toml", &Zeroizing::new(profile.to_toml()), 0o600)?;
+    files.write("ca.pem", &ca.signing_roots_pem(), 0o644)?;
+    files.write("tls-ca.pem", &ca.tls_root_pem(), 0o644)?;
+    Ok(files)
+}

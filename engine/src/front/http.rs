@@ -1,0 +1,362 @@
+//! The HTTPS front of one core: HTTP/1.1 and HTTP/2 over TLS, JSON in and out. The same gate and the same core as the
+//! native protocol behind it.
+
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actors::call::{Ask, Call, ReplyTo};
+use actors::core::Core;
+use actors::gate::{self, SignFields};
+use actors::services::Services;
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::request::Parts as Head;
+use http::{HeaderValue, Request, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use protocol::clock;
+use protocol::error_code::{Code, Refusal};
+use protocol::json::{
+    CredentialBody, CredentialsBody, ItemBody, ItemsBody, Problem, SignBody, UsageBody, operation_path,
+};
+use protocol::limits::{BATCH_ITEMS_MAX, HTTP_BODY_BYTES_MAX};
+use protocol::message::{Answer, ItemOutcome};
+use rustls::ServerConfig;
+use serde::Serialize;
+use tokio::net::TcpStream;
+use tokio::sync::{oneshot, watch};
+use tokio_rustls::TlsAcceptor;
+use tower_service::Service;
+
+use super::proof::{self, PeerCertificate};
+use super::{FrontContext, Phase, openapi};
+
+const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+/// A request's head, and the pause between requests of one connection.
+const HEAD_MAX: Duration = Duration::from_secs(60);
+const BODY_MAX: Duration = Duration::from_secs(10);
+const STREAMS_MAX: u32 = 256;
+
+/// The routes.
+pub(crate) fn router(services: Arc<Services>) -> Router {
+    Router::new()
+        .route("/v1/signatures", post(sign))
+        .route("/v1/signatures/{idempotency_key}", get(look_up))
+        .route("/v1/credentials", get(credentials))
+        .route("/v1/usage", get(usage))
+        .route("/openapi.json", get(openapi::document))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(services)
+}
+
+/// Serves a core's listener until it is told to stop.
+pub(crate) async fn serve(
+    context: Rc<FrontContext>,
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
+        tracing::error!("the HTTPS socket cannot be used");
+        return;
+    };
+    let acceptor = TlsAcceptor::from(tls);
+    let router = router(Arc::clone(context.core.services()));
+    loop {
+        let connections = phase.clone();
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => accept(&context, &acceptor, &router, stream, peer, connections),
+                // Out of descriptors, say: better to wait a little than to spin.
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            },
+            _ = phase.wait_for(|phase| *phase != Phase::Serving) => return,
+        }
+    }
+}
+
+fn accept(
+    context: &Rc<FrontContext>,
+    acceptor: &TlsAcceptor,
+    router: &Router,
+    stream: TcpStream,
+    peer: SocketAddr,
+    phase: watch::Receiver<Phase>,
+) {
+    let Some(place) = context.admit(peer.ip()) else {
+        context.core.stats().count_refusal(Code::TooManyConnections);
+        return;
+    };
+    // Latency matters more than packets; a socket that cannot do this still works.
+    let _ = stream.set_nodelay(true);
+    let (acceptor, router) = (acceptor.clone(), router.clone());
+    actix_rt::spawn(async move {
+        if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
+            connected(router, stream, phase).await;
+        }
+        drop(place);
+    });
+}
+
+async fn connected(
+    router: Router,
+    stream: tokio_rustls::server::TlsStream<TcpStream>,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let certificate = certificate.map(|der| PeerCertificate(protocol::session::certificate_hash(der)));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(certificate) = certificate {
+            request.extensions_mut().insert(certificate);
+        }
+        router.clone().call(request)
+    });
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        // However a connection ends, there is nobody left to tell.
+        _ = connection.as_mut() => return,
+        _ = phase.wait_for(|phase| *phase == Phase::Closing) => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
+
+type Shared = State<Arc<Services>>;
+
+/// A proved request.
+struct Proved {
+    app: Arc<store::App>,
+    proof: store::Proof,
+    head: Head,
+    body: Bytes,
+    received: Instant,
+}
+
+async fn prove(services: &Services, request: Request<Body>) -> Result<Proved, Refusal> {
+    let (head, body) = request.into_parts();
+    let body = tokio::time::timeout(BODY_MAX, to_bytes(body, HTTP_BODY_BYTES_MAX))
+        .await
+        .map_err(|_| Refusal::new(Code::PeerTooSlow, "the body did not arrive in time"))?
+        .map_err(|_| Refusal::new(Code::TooLarge, format!("a body has at most {HTTP_BODY_BYTES_MAX} bytes")))?;
+    let received = clock::monotonic();
+    let (app, proof) = proof::prove(services, &head, &body)?;
+    Ok(Proved { app, proof, head, body, received })
+}
+
+/// Hands a call to the core of this thread and waits for its answer.
+async fn ask(ask: Ask, received: Instant, deadline_ms: Option<u64>) -> Result<Answer, Refusal> {
+    let (sender, answer) = oneshot::channel();
+    {
+        let core = Core::current().ok_or_else(restarted)?;
+        let deadline = gate::deadline(received, deadline_ms);
+        core.submit(Call::new(ReplyTo::Once(sender), ask, received, deadline));
+    }
+    answer.await.unwrap_or_else(|_| Err(restarted()))
+}
+
+fn restarted() -> Refusal {
+    Refusal::new(Code::Restarted, "this part of the engine restarts; retry with the same key")
+}
+
+/// Signs one digest or up to 64.
+#[utoipa::path(
+    post, path = "/v1/signatures", tag = "signatures", request_body = SignBody,
+    params(("Idempotency-Key" = String, Header, description = "Names the call for good: a retry with the same key and the same request brings the recorded signatures and costs nothing.")),
+    responses(
+        (status = 200, body = ItemsBody, description = "One item for each digest, in order."),
+        (status = "4XX", body = Problem, content_type = "application/problem+json", description = "The request is wrong; nothing was charged."),
+        (status = 429, body = Problem, content_type = "application/problem+json", description = "Over the contract; see Retry-After."),
+        (status = 503, body = Problem, content_type = "application/problem+json", description = "We lack capacity; see Retry-After."),
+        (status = 504, body = Problem, content_type = "application/problem+json", description = "Still running; `operation` says where to look."),
+    )
+)]
+pub(crate) async fn sign(State(services): Shared, request: Request<Body>) -> Response {
+    let result = sign_request(&services, request).await;
+    let key = result.as_ref().ok().map(|(_, key)| key.clone());
+    match result.and_then(|(answer, _)| answer) {
+        Ok(Answer::Items(items)) => items_response(&items, key.as_deref()),
+        Ok(_) => refuse(&Refusal::new(Code::Internal, "an answer of another kind")),
+        Err(refusal) => refuse_with_operation(&refusal, key.as_deref()),
+    }
+}
+
+async fn sign_request(
+    services: &Services,
+    request: Request<Body>,
+) -> Result<(Result<Answer, Refusal>, String), Refusal> {
+    let proved = prove(services, request).await.inspect_err(count)?;
+    let (call, deadline_ms) = admit(&proved).inspect_err(count)?;
+    let key = proof::idempotency_key(&proved.head)?.to_owned();
+    let answer = ask(Ask::Sign(Box::new(call)), proved.received, deadline_ms).await;
+    Ok((answer, key))
+}
+
+/// Counts a refusal that never became a call.
+fn count(refusal: &Refusal) {
+    if let Some(core) = Core::current() {
+        core.stats().count_refusal(refusal.code);
+    }
+}
+
+fn admit(proved: &Proved) -> Result<(actors::call::SignCall, Option<u64>), Refusal> {
+    let kind = proved.head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if !kind.is_some_and(|kind| kind.trim_start().starts_with("application/json")) {
+        return Err(Refusal::new(Code::UnsupportedMediaType, "the body must be application/json"));
+    }
+    let body: SignBody = serde_json::from_slice(&proved.body)
+        .map_err(|error| Refusal::new(Code::MalformedRequest, format!("the body: {error}")))?;
+    let inputs = decode_inputs(&body)?;
+    let user_id = body.user_id.as_deref().map(|text| from_base64("user_id", text)).transpose()?;
+    let fields = SignFields {
+        credential: &body.credential,
+        algorithm: body.algorithm,
+        format: body.format,
+        key: proof::idempotency_key(&proved.head)?,
+        inputs: inputs.iter().map(Vec::as_slice),
+        user_id: user_id.as_deref(),
+    };
+    let call = gate::admit_sign(&proved.app, fields, proved.proof.clone())?;
+    Ok((call, body.deadline_ms.map(u64::from)))
+}
+
+fn from_base64(what: &str, text: &str) -> Result<Vec<u8>, Refusal> {
+    STANDARD.decode(text).map_err(|_| Refusal::new(Code::MalformedRequest, format!("{what} is not base64")))
+}
+
+fn decode_inputs(body: &SignBody) -> Result<Vec<Vec<u8>>, Refusal> {
+    match (&body.digest, &body.digests) {
+        (Some(one), None) => Ok(vec![from_base64("digest", one)?]),
+        (None, Some(many)) => {
+            // One more than allowed is enough to be told so.
+            many.iter().take(BATCH_ITEMS_MAX + 1).map(|text| from_base64("digests", text)).collect()
+        }
+        _ => Err(Refusal::new(Code::MalformedRequest, "give either digest or digests")),
+    }
+}
+
+/// What became of an earlier call.
+#[utoipa::path(
+    get, path = "/v1/signatures/{idempotency_key}", tag = "signatures",
+    params(("idempotency_key" = String, Path, description = "The call's key, percent-encoded.")),
+    responses(
+        (status = 200, body = ItemsBody, description = "The items as they stand: done, pending or failed."),
+        (status = 404, body = Problem, content_type = "application/problem+json", description = "Nothing is known under this key."),
+    )
+)]
+pub(crate) async fn look_up(State(services): Shared, Path(key): Path<String>, request: Request<Body>) -> Response {
+    let result = async {
+        let proved = prove(&services, request).await.inspect_err(count)?;
+        gate::admit_app(&proved.app)?;
+        let key = gate::idempotency_key(&key)?;
+        ask(Ask::Lookup(proved.app, key), proved.received, None).await
+    };
+    match result.await {
+        Ok(Answer::Items(items)) => json(&ItemsBody { items: items.iter().map(ItemBody::from).collect() }),
+        Ok(_) => refuse(&Refusal::new(Code::Internal, "an answer of another kind")),
+        Err(refusal) => refuse(&refusal),
+    }
+}
+
+/// The credentials this app may use.
+#[utoipa::path(
+    get, path = "/v1/credentials", tag = "credentials",
+    responses((status = 200, body = CredentialsBody, description = "By id."))
+)]
+pub(crate) async fn credentials(State(services): Shared, request: Request<Body>) -> Response {
+    match ask_about_app(&services, request, Ask::Credentials).await {
+        Ok(Answer::Credentials(list)) => {
+            json(&CredentialsBody { credentials: list.iter().map(CredentialBody::from).collect() })
+        }
+        Ok(_) => refuse(&Refusal::new(Code::Internal, "an answer of another kind")),
+        Err(refusal) => refuse(&refusal),
+    }
+}
+
+/// What this app has used.
+#[utoipa::path(
+    get, path = "/v1/usage", tag = "usage",
+    responses((status = 200, body = UsageBody, description = "Completed signatures, from the journal."))
+)]
+pub(crate) async fn usage(State(services): Shared, request: Request<Body>) -> Response {
+    match ask_about_app(&services, request, Ask::Usage).await {
+        Ok(Answer::Usage(usage)) => json(&UsageBody::from(usage)),
+        Ok(_) => refuse(&Refusal::new(Code::Internal, "an answer of another kind")),
+        Err(refusal) => refuse(&refusal),
+    }
+}
+
+async fn ask_about_app(
+    services: &Services,
+    request: Request<Body>,
+    question: fn(Arc<store::App>) -> Ask,
+) -> Result<Answer, Refusal> {
+    let proved = prove(services, request).await.inspect_err(count)?;
+    gate::admit_app(&proved.app)?;
+    ask(question(proved.app), proved.received, None).await
+}
+
+async fn unknown_path() -> Response {
+    refuse(&Refusal::new(Code::UnknownPath, "no such path; /openapi.json lists them"))
+}
+
+async fn method_not_allowed() -> Response {
+    refuse(&Refusal::new(Code::MethodNotAllowed, "this path does not take this method"))
+}
+
+fn json(body: &impl Serialize) -> Response {
+    axum::Json(body).into_response()
+}
+
+/// Every item done, or each with its own status; while one is pending the whole answer is.
+fn items_response(items: &[ItemOutcome], key: Option<&str>) -> Response {
+    let bodies: Vec<ItemBody> = items.iter().map(ItemBody::from).collect();
+    if !items.iter().any(|item| matches!(item, ItemOutcome::Pending)) {
+        return json(&ItemsBody { items: bodies });
+    }
+    let text = "still running at the deadline; look it up, or retry with the same key";
+    let mut problem = Problem::of(&Refusal::new(Code::OutcomePending, text));
+    problem.operation = key.map(operation_path);
+    problem.items = Some(bodies);
+    problem_response(&problem)
+}
+
+fn refuse(refusal: &Refusal) -> Response {
+    problem_response(&Problem::of(refusal))
+}
+
+fn refuse_with_operation(refusal: &Refusal, key: Option<&str>) -> Response {
+    let mut problem = Problem::of(refusal);
+    if refusal.code == Code::OutcomeUnknown {
+        problem.operation = key.map(operation_path);
+    }
+    problem_response(&problem)
+}
+
+fn problem_response(problem: &Problem) -> Response {
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = (status, axum::Json(problem)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if let Some(ms) = problem.retry_after_ms {
+        // Whole seconds (RFC 9110 10.2.3), never fewer than one.
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000).max(1)));
+    }
+    if let Some(location) = problem.operation.as_deref().and_then(|path| HeaderValue::from_str(path).ok()) {
+        headers.insert(header::LOCATION, location);
+    }
+    response
+}

@@ -1,0 +1,42 @@
+//! The OpenAPI 3.1 document, made from the handlers' own types.
+
+use axum::Json;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Cinnabar",
+        description = "Signatures, durable and metered. Every request is proved by an HTTP message signature (RFC 9421) \
+            that covers @method, @authority, @path, @query, and content-digest and idempotency-key where present, \
+            with created, keyid = app id and tag = \"cinnabar\"; or by a registered TLS client certificate. \
+            Binary fields are base64. Errors are problem documents (RFC 9457) with a stable `code`."
+    ),
+    paths(super::http::sign, super::http::look_up, super::http::credentials, super::http::usage),
+    modifiers(&Proof),
+    security(("http-message-signature" = []))
+)]
+struct Api;
+
+struct Proof;
+
+impl utoipa::Modify for Proof {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        // OpenAPI has no scheme for HTTP message signatures; the field that carries one comes closest.
+        let text = "HTTP message signature (RFC 9421): Signature-Input and Signature";
+        let scheme = ApiKeyValue::with_description("Signature-Input", text);
+        let components = openapi.components.get_or_insert_with(Default::default);
+        components
+            .add_security_scheme("http-message-signature", SecurityScheme::ApiKey(ApiKey::Header(scheme)));
+    }
+}
+
+/// The document.
+pub(crate) fn api() -> utoipa::openapi::OpenApi {
+    Api::openapi()
+}
+
+pub(crate) async fn document() -> Json<utoipa::openapi::OpenApi> {
+    Json(api())
+}

@@ -1,0 +1,299 @@
+//! `cinnabar serve`: opens everything in order, serves, and stops in order. Wires, never decides.
+
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix_rt::{Arbiter, ArbiterHandle, System};
+use actors::call::Ticket;
+use actors::core::{Core, CoreRemote};
+use actors::keeper::{Keeper, SpawnCore};
+use actors::services::{Limits, Services, router};
+use actors::task::{Task, ToJournal};
+use actors::vault::{StoredKeys, Vault};
+use hsm_pool::pool::{Pool, PoolConfig};
+use parking_lot::Mutex;
+use protocol::error_code::{Code, Refusal};
+use store::{Options, Store, StoreHandle};
+use tokio::sync::watch;
+
+use crate::admin::http::Shown;
+use crate::admin::metrics::Metrics;
+use crate::admin::operator::{Operator, Rehearsals};
+use crate::admin::{http as admin_http, socket};
+use crate::config::Config;
+use crate::dev::{self, DevCa, DevFiles};
+use crate::front::quic::QuicParts;
+use crate::front::sockets::Sockets;
+use crate::front::tls::{Identity, TlsConfigs};
+use crate::front::{FrontContext, FrontLimits, Phase, http, quic, sockets, tls};
+use crate::{master_key, shutdown};
+
+/// Runs the engine until it is told to stop.
+pub(crate) fn serve(config: Config, dev: bool) -> Result<(), Refusal> {
+    seal_process();
+    if dev {
+        check_loopback(&config)?;
+        if let crate::config::MasterKeySource::File(path) = &config.master_key {
+            master_key::make(path)?;
+        }
+    }
+    let vault = Arc::new(master_key::read(&config.master_key)?);
+    let store = open_store(&config, false)?;
+    master_key::check(&store, &vault)?;
+    let dev_ca = if dev { Some(Arc::new(DevCa::load_or_make(&store, &vault)?)) } else { None };
+    let identity = identity(&config, dev_ca.as_deref())?;
+    let runtime = new_runtime().map_err(|error| Refusal::new(Code::Internal, format!("runtime: {error}")))?;
+    let runner = System::with_tokio_rt(move || runtime);
+    let system = System::current();
+    let engine = Engine::build(config, store, vault, dev_ca, &identity)?;
+    runner.block_on(engine.run(system))
+}
+
+/// One thread a core: a core's work stays on it.
+fn new_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// No core dump and no debugger: the process holds keys. Failing to set this is no reason to stop.
+fn seal_process() {
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}
+
+fn check_loopback(config: &Config) -> Result<(), Refusal> {
+    for address in [config.listen, config.admin] {
+        if !address.ip().is_loopback() {
+            let text = format!("--dev makes credentials that anybody could use; {address} is not a loopback address");
+            return Err(Refusal::new(Code::Usage, text));
+        }
+    }
+    Ok(())
+}
+
+/// Opens the store as the configuration says.
+pub(crate) fn open_store(config: &Config, accept_loss: bool) -> Result<Store<Ticket>, Refusal> {
+    let options = Options {
+        version: env!("CARGO_PKG_VERSION").into(),
+        bytes_max: config.store_bytes_max,
+        accept_loss,
+        ..Options::default()
+    };
+    Store::open(&config.home, options).map_err(|error| error.refusal())
+}
+
+fn identity(config: &Config, dev_ca: Option<&DevCa>) -> Result<Identity, Refusal> {
+    match (&config.tls, dev_ca) {
+        (Some((certificate, key)), _) => Identity::read(certificate, key),
+        (None, Some(ca)) => ca.tls_identity(),
+        (None, None) => {
+            let text = "configuration: tls_certificate and tls_key are needed (or --dev, on loopback)";
+            Err(Refusal::new(Code::Usage, text))
+        }
+    }
+}
+
+/// A store that has failed must not be written to again: the process ends, and the next start recovers.
+fn end_process(error: &store::StoreError) {
+    tracing::error!(%error, "the store has failed; the engine stops so that nothing unrecorded is released");
+    eprintln!("cinnabar: {}: {error}", error.refusal().code);
+    std::process::exit(4);
+}
+
+struct Engine {
+    config: Config,
+    services: Arc<Services>,
+    parts: Arc<FrontParts>,
+    dev_ca: Option<Arc<DevCa>>,
+    admin: std::net::TcpListener,
+    phase: watch::Sender<Phase>,
+}
+
+/// What a core's front is made of.
+struct FrontParts {
+    services: Arc<Services>,
+    sockets: Sockets,
+    quic: QuicParts,
+    https: Arc<rustls::ServerConfig>,
+    certificate_hash: [u8; 32],
+    limits: FrontLimits,
+    phase: watch::Receiver<Phase>,
+}
+
+impl Engine {
+    fn build(
+        mut config: Config,
+        store: Store<Ticket>,
+        vault: Arc<Vault>,
+        dev_ca: Option<Arc<DevCa>>,
+        identity: &Identity,
+    ) -> Result<Self, Refusal> {
+        let sockets = sockets::bind(config.listen, config.cores)?;
+        let admin = admin_http::bind(config.admin)?;
+        config.listen = sockets.address;
+        config.admin = admin.local_addr().unwrap_or(config.admin);
+        let services = start_services(&config, store, &vault)?;
+        let TlsConfigs { quic, https } = tls::configs(identity, Arc::clone(&services.store))?;
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let mut reset_key = [0; 32];
+        aws_lc_rs::rand::fill(&mut reset_key).map_err(|_| Refusal::new(Code::Internal, "no randomness"))?;
+        let reset_key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &reset_key);
+        let parts = FrontParts {
+            services: Arc::clone(&services),
+            quic: QuicParts {
+                server: quic::server_config(quic),
+                reset_key: Arc::new(reset_key),
+                cores: u8::try_from(config.cores).unwrap_or(u8::MAX),
+            },
+            sockets,
+            https,
+            certificate_hash: identity.certificate_hash(),
+            limits: FrontLimits {
+                connections_max: config.connections_per_core_max,
+                connections_per_address_max: config.connections_per_address_max,
+            },
+            phase: phases,
+        };
+        Ok(Self { config, services, parts: Arc::new(parts), dev_ca, admin, phase })
+    }
+
+    async fn run(self, system: System) -> Result<(), Refusal> {
+        let Self { config, services, parts, dev_ca, admin, phase } = self;
+        let dev_files = match &dev_ca {
+            Some(ca) => {
+                let (store, vault) = (&services.store, &services.vault);
+                Some(dev::set_up(store, vault, ca, &config.home, config.listen, config.admin)?)
+            }
+            None => None,
+        };
+        let arbiters: Arbiters = Arc::new(Mutex::new(vec![None; services.cores.len()]));
+        let spawn = spawn_core(system.clone(), Arc::clone(&parts), Arc::clone(&arbiters));
+        let keeper = Keeper::start(Arc::clone(&services), system.arbiter().clone(), spawn)
+            .map_err(|error| Refusal::new(Code::Internal, format!("the keeper thread: {error}")))?;
+        let metrics = Metrics::new(Arc::clone(&services), Arc::clone(&keeper.counters));
+        actix_rt::spawn(admin_http::serve(admin, Shown { services: Arc::clone(&services), metrics }));
+        let operator = Operator {
+            store: Arc::clone(&services.store),
+            vault: Arc::clone(&services.vault),
+            pool: Some(Arc::clone(&services.pool)),
+            dev_ca,
+            rehearsals: dev_files.is_some().then(|| {
+                Arc::new(Rehearsal { services: Arc::clone(&services), arbiters }) as Arc<dyn Rehearsals>
+            }),
+        };
+        socket::serve(socket::bind(&config.home)?, operator)
+            .map_err(|error| Refusal::new(Code::Internal, format!("the admin thread: {error}")))?;
+        shutdown::wait_until_ready(&services).await;
+        announce(&config, dev_files.as_ref());
+        shutdown::wait_for_signal().await?;
+        shutdown::stop(&config, &services, &phase, keeper).await;
+        Ok(())
+    }
+}
+
+fn start_services(config: &Config, store: Store<Ticket>, vault: &Arc<Vault>) -> Result<Arc<Services>, Refusal> {
+    let failed = |error: store::StoreError| error.refusal();
+    let remote = |number| Arc::new(CoreRemote::new(number, config.calls_per_core_max));
+    let cores: Arc<[Arc<CoreRemote>]> = (0..config.cores).map(remote).collect();
+    let store = Arc::new(store.start(router(Arc::clone(&cores)), end_process).map_err(failed)?);
+    let pool = Arc::new(start_pool(config, &store, vault, &cores)?);
+    let limits = Limits { calls_per_core_max: config.calls_per_core_max, chain_cache: config.key_cache };
+    Ok(Arc::new(Services::new(store, pool, Arc::clone(vault), cores, limits).map_err(failed)?))
+}
+
+fn start_pool(
+    config: &Config,
+    store: &Arc<StoreHandle<Ticket>>,
+    vault: &Arc<Vault>,
+    cores: &Arc<[Arc<CoreRemote>]>,
+) -> Result<Pool<Task>, Refusal> {
+    let reader = store.reader().map_err(|error| error.refusal())?;
+    let keys = Arc::new(StoredKeys::new(reader, Arc::clone(vault)));
+    let sink = Arc::new(ToJournal { store: Arc::clone(store), cores: Arc::clone(cores) });
+    let pool_config = PoolConfig {
+        lanes: config.lanes,
+        queue: config.calls_per_core_max,
+        queue_ms_max: config.queue_ms_max,
+        verify: config.verify,
+        key_cache: config.key_cache,
+        devices: config.devices()?,
+    };
+    Pool::start(pool_config, keys, sink)
+        .map_err(|error| Refusal::new(Code::Internal, format!("the pool's threads: {error}")))
+}
+
+type Arbiters = Arc<Mutex<Vec<Option<ArbiterHandle>>>>;
+
+/// How the keeper starts a core: an arbiter of its own, the core on it, and its fronts.
+fn spawn_core(system: System, parts: Arc<FrontParts>, arbiters: Arbiters) -> SpawnCore {
+    Box::new(move |number| {
+        System::set_current(system.clone());
+        let arbiter = match Arbiter::try_with_tokio_rt(new_runtime) {
+            Ok(arbiter) => arbiter,
+            Err(error) => {
+                tracing::error!(%error, core = number, "a core's thread could not be started");
+                return None;
+            }
+        };
+        let handle = arbiter.handle();
+        let parts = Arc::clone(&parts);
+        handle.spawn_fn(move || {
+            let core = Core::install(Arc::clone(&parts.services), number);
+            if let Err(error) = start_fronts(&parts, &core) {
+                tracing::error!(%error, core = number, "a core's front could not be started");
+            }
+        });
+        arbiters.lock()[usize::from(number)] = Some(handle.clone());
+        Some(handle)
+    })
+}
+
+fn start_fronts(parts: &FrontParts, core: &Rc<Core>) -> std::io::Result<()> {
+    let number = core.number();
+    let (udp, tcp) = &parts.sockets.cores[usize::from(number)];
+    let endpoint = quic::endpoint(&parts.quic, number as u8, udp.try_clone()?)?;
+    let context = Rc::new(FrontContext::new(Rc::clone(core), parts.limits, parts.certificate_hash));
+    actix_rt::spawn(quic::serve(Rc::clone(&context), endpoint, parts.phase.clone()));
+    let https = Arc::clone(&parts.https);
+    actix_rt::spawn(http::serve(context, tcp.try_clone()?, https, parts.phase.clone()));
+    Ok(())
+}
+
+struct Rehearsal {
+    services: Arc<Services>,
+    arbiters: Arbiters,
+}
+
+impl Rehearsals for Rehearsal {
+    fn poison_shard(&self, core: u16) -> bool {
+        self.services.cores.get(usize::from(core)).is_some_and(|core| core.poison_shard())
+    }
+
+    fn poison_metering(&self) -> bool {
+        self.services.metering.poison()
+    }
+
+    fn end_core(&self, core: u16) -> bool {
+        let arbiters = self.arbiters.lock();
+        let Some(Some(arbiter)) = arbiters.get(usize::from(core)) else { return false };
+        arbiter.spawn_fn(|| {
+            if let Some(core) = Core::current() {
+                core.end();
+            }
+        })
+    }
+}
+
+/// The one line that says it serves, and a command to copy.
+fn announce(config: &Config, dev: Option<&DevFiles>) {
+    println!("cinnabar is ready: QUIC and HTTPS on {}, health and metrics on {}", config.listen, config.admin);
+    if let Some(files) = dev {
+        let program = std::env::args().next().unwrap_or_else(|| "cinnabar".into());
+        println!("{}", first_command(&program, &files.profile()));
+    }
+}
+
+fn first_command(program: &str, profile: &Path) -> String {
+    format!("{program} sign --profile {} --credential demo-p256 --file Cargo.toml", profile.display())
+}

@@ -1,0 +1,73 @@
+//! Stopping, as a list (`docs/shutdown.md`): what is in flight is finished, what is new is refused, nothing is lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::keeper::Keeper;
+use actors::services::Services;
+use protocol::clock;
+use protocol::error_code::{Code, Refusal};
+use protocol::limits::PROMISE_MS_MAX;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use tokio::sync::{oneshot, watch};
+
+use crate::admin::{http::not_ready, socket};
+use crate::config::Config;
+use crate::front::Phase;
+
+const LOOK: Duration = Duration::from_millis(5);
+/// How long closing frames may take to leave.
+const GOODBYE: Duration = Duration::from_millis(300);
+
+/// Waits until every core serves.
+pub(crate) async fn wait_until_ready(services: &Services) {
+    while !not_ready(services, clock::wall().0).is_empty() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub(crate) async fn wait_for_signal() -> Result<(), Refusal> {
+    let failed = |error: std::io::Error| Refusal::new(Code::Internal, format!("signals: {error}"));
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
+    let (sender, arrived) = oneshot::channel();
+    let wait = move || {
+        signals.forever().next();
+        let _ = sender.send(());
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(wait).map_err(failed)?;
+    // If the thread could not say anything any more, stopping is the right thing, too.
+    let _ = arrived.await;
+    Ok(())
+}
+
+/// Stops in order.
+pub(crate) async fn stop(config: &Config, services: &Arc<Services>, phase: &watch::Sender<Phase>, keeper: Keeper) {
+    tracing::info!("stopping");
+    // 1. New work is refused and readiness is gone; recorded signatures can still be read.
+    services.stop_taking();
+    // 2. No new connections.
+    phase.send_replace(Phase::Draining);
+    // 3. What is in flight is finished; every call has an answer within the promise anyway.
+    let until = clock::monotonic() + Duration::from_millis(PROMISE_MS_MAX);
+    while services.in_flight() > 0 && clock::monotonic() < until {
+        tokio::time::sleep(LOOK).await;
+    }
+    if services.in_flight() > 0 {
+        tracing::warn!(left = services.in_flight(), "requests were cut off");
+    }
+    // 4. Connections are closed with a code that says why.
+    phase.send_replace(Phase::Closing);
+    tokio::time::sleep(GOODBYE).await;
+    // 5. From here on nothing is started anew.
+    keeper.stop();
+    // 6. The journal writes what it has been handed, and ends.
+    let store = Arc::clone(services);
+    let stopped = tokio::task::spawn_blocking(move || store.store.stop()).await;
+    if stopped.is_err() {
+        tracing::error!("the store did not stop cleanly");
+    }
+    // 7. The socket's file goes last: until here an operator could still ask.
+    let _ = std::fs::remove_file(socket::path(&config.home));
+    tracing::info!("stopped");
+}
