@@ -1,0 +1,45 @@
+# make run     install what is missing, build, start the engine with a development CA on loopback
+# make test    install what is missing, then format, lints and all tests
+# make bench   criterion benches of the parts         make load    end-to-end load on this machine
+# make crash   the kill test with many rounds         make clean   remove what was built
+
+CARGO ?= cargo
+VENV := target/venv
+HOME_FOLDER ?= var
+ROUNDS ?= 200
+
+.PHONY: run build test check crash bench load deps test-deps clean
+
+run: deps
+	$(CARGO) build --release --locked -p engine
+	target/release/cinnabar --home $(HOME_FOLDER) serve --dev
+
+build: deps
+	$(CARGO) build --release --locked --workspace
+
+test: test-deps
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) build --workspace --locked
+	CINNABAR_TEST_PYTHON=$(abspath $(VENV))/bin/python $(CARGO) test --workspace --locked
+
+crash: test-deps
+	$(CARGO) build --workspace --locked
+	CINNABAR_CRASH_ROUNDS=$(ROUNDS) $(CARGO) test --locked -p engine --test it -- crash:: --nocapture
+
+bench: deps
+	$(CARGO) bench --locked -p benches
+
+load: build
+	scripts/load.sh
+
+# What building and running need: a C compiler for aws-lc and SQLite.
+deps:
+	scripts/install.sh build
+
+# What testing needs besides: a PKCS#11 token, OpenSSL, and strangers from PyPI.
+test-deps:
+	scripts/install.sh test $(VENV)
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,5 @@
+//! The engine from outside: the real binary, real QUIC and TLS, real files.
+
+mod support;
+
+mod signing;

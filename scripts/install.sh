@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Installs what is missing on a Debian machine, and does nothing where nothing is.
+#   install.sh build          what building and running need
+#   install.sh test FOLDER    what testing needs besides; Python packages go into a virtual environment in FOLDER
+set -euo pipefail
+
+want=() # Debian packages that are not there yet
+
+need() { # need COMMAND-OR-FILE PACKAGE
+    if [[ $1 == /* ]]; then [[ -e $1 ]] || want+=("$2"); else command -v "$1" >/dev/null || want+=("$2"); fi
+}
+
+need cc gcc
+need g++ g++
+need make make
+if [[ $1 == test ]]; then
+    need /usr/lib/softhsm/libsofthsm2.so softhsm2
+    need openssl openssl
+    need python3 python3
+    python3 -c 'import ensurepip, venv' 2>/dev/null || want+=(python3-venv)
+fi
+
+if ((${#want[@]})); then
+    echo "installing: ${want[*]}"
+    as_root=()
+    if [[ $(id -u) != 0 ]]; then as_root=(sudo); fi
+    "${as_root[@]}" apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${want[@]}"
+fi
+
+if [[ $1 == test ]]; then
+    folder=$2
+    wanted=scripts/test-requirements.txt
+    if ! cmp -s "$wanted" "$folder/installed.txt"; then
+        python3 -m venv "$folder"
+        "$folder/bin/pip" install -q --disable-pip-version-check -r "$wanted"
+        cp "$wanted" "$folder/installed.txt"
+    fi
+fi
