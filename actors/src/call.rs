@@ -129,7 +129,16 @@ impl Call {
     /// A new call.
     pub fn new(reply: ReplyTo, ask: Ask, received: Instant, deadline: Instant) -> Self {
         let (ask, items) = (Some(ask), SmallVec::new());
-        Self { reply, ask, received, deadline, items, open: 0, patience: Patience::Waiting, generation: 0 }
+        Self {
+            reply,
+            ask,
+            received,
+            deadline,
+            items,
+            open: 0,
+            patience: Patience::Waiting,
+            generation: 0,
+        }
     }
 
     /// Notes an item's outcome. `None`: it had one already. Otherwise whether this call had claimed it.
@@ -155,7 +164,9 @@ impl Call {
             .collect();
         match &outcomes[..] {
             [ItemOutcome::Failed(first), rest @ ..]
-                if rest.iter().all(|item| matches!(item, ItemOutcome::Failed(r) if r.code == first.code)) =>
+                if rest
+                    .iter()
+                    .all(|item| matches!(item, ItemOutcome::Failed(r) if r.code == first.code)) =>
             {
                 Err(first.clone())
             }
@@ -165,7 +176,8 @@ impl Call {
 }
 
 pub(crate) fn unknown_outcome() -> Refusal {
-    let text = "the request is still running and that could not be recorded; retry with the same idempotency key";
+    let text =
+        "the request is still running and that could not be recorded; retry with the same idempotency key";
     Refusal::new(Code::OutcomeUnknown, text)
 }
 
@@ -180,7 +192,12 @@ pub(crate) struct CallTable {
 
 impl CallTable {
     pub(crate) fn new(core: u16, generation: u32, now: Instant) -> Self {
-        Self { calls: Slab::new(), wheel: Wheel::new(now), core, generation }
+        Self {
+            calls: Slab::new(),
+            wheel: Wheel::new(now),
+            core,
+            generation,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -196,9 +213,15 @@ impl CallTable {
         self.generation = self.generation.wrapping_add(1);
         call.generation = self.generation;
         let deadline = call.deadline;
-        let slot = u32::try_from(self.calls.insert(call)).expect("calls in flight are bounded far below 2^32");
+        let slot =
+            u32::try_from(self.calls.insert(call)).expect("calls in flight are bounded far below 2^32");
         self.wheel.set(deadline, (slot, self.generation));
-        Ticket { core: self.core, item: 0, slot, generation: self.generation }
+        Ticket {
+            core: self.core,
+            item: 0,
+            slot,
+            generation: self.generation,
+        }
     }
 
     pub(crate) fn get(&mut self, ticket: Ticket) -> Option<&mut Call> {
@@ -216,7 +239,12 @@ impl CallTable {
         let hard = Duration::from_millis(ANSWER_HARD_MS_MAX);
         let mut due = Vec::new();
         for (slot, generation) in self.wheel.due(now) {
-            let ticket = Ticket { core: self.core, item: 0, slot, generation };
+            let ticket = Ticket {
+                core: self.core,
+                item: 0,
+                slot,
+                generation,
+            };
             let Some(call) = self.get(ticket) else { continue };
             let received = call.received;
             if call.patience == Patience::Waiting {

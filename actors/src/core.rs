@@ -103,7 +103,10 @@ impl CoreRemote {
 
     /// Makes the core's shard panic, for rehearsals. False: there is none to panic.
     pub fn poison_shard(&self) -> bool {
-        self.shard.lock().as_ref().is_some_and(|shard| shard.try_send(Poison).is_ok())
+        self.shard
+            .lock()
+            .as_ref()
+            .is_some_and(|shard| shard.try_send(Poison).is_ok())
     }
 
     /// The core's number.
@@ -156,7 +159,9 @@ thread_local! {
 
 impl std::fmt::Debug for Core {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Core").field("number", &self.number).finish_non_exhaustive()
+        f.debug_struct("Core")
+            .field("number", &self.number)
+            .finish_non_exhaustive()
     }
 }
 
@@ -220,7 +225,9 @@ impl Core {
         }
         let ticket = table.insert(call);
         self.remote.in_flight.store(table.len(), Ordering::Relaxed);
-        self.remote.generation.store(table.generation(), Ordering::Release);
+        self.remote
+            .generation
+            .store(table.generation(), Ordering::Release);
         drop(table);
         self.fresh.borrow_mut().push_back(ticket);
         self.nudge();
@@ -231,7 +238,11 @@ impl Core {
         if self.nudged.replace(true) {
             return;
         }
-        let sent = self.shard.borrow().as_ref().is_some_and(|shard| shard.try_send(Work).is_ok());
+        let sent = self
+            .shard
+            .borrow()
+            .as_ref()
+            .is_some_and(|shard| shard.try_send(Work).is_ok());
         if !sent {
             // No shard: the keeper starts one, and it begins by looking for work.
             self.nudged.set(false);
@@ -254,8 +265,12 @@ impl Core {
 
     /// Answers a call and forgets it.
     pub(crate) fn answer(&self, ticket: Ticket, result: Result<Answer, Refusal>) {
-        let Some(call) = self.table.borrow_mut().remove(ticket) else { return };
-        self.remote.in_flight.store(self.table.borrow().len(), Ordering::Relaxed);
+        let Some(call) = self.table.borrow_mut().remove(ticket) else {
+            return;
+        };
+        self.remote
+            .in_flight
+            .store(self.table.borrow().len(), Ordering::Relaxed);
         match &result {
             Ok(answer) => {
                 let latency = clock::monotonic().saturating_duration_since(call.received);
@@ -270,8 +285,12 @@ impl Core {
     pub(crate) fn finish_item(&self, ticket: Ticket, outcome: ItemOutcome) -> bool {
         let (ours, items) = {
             let mut table = self.table.borrow_mut();
-            let Some(call) = table.get(ticket) else { return false };
-            let Some(ours) = call.finish_item(ticket.item, outcome) else { return false };
+            let Some(call) = table.get(ticket) else {
+                return false;
+            };
+            let Some(ours) = call.finish_item(ticket.item, outcome) else {
+                return false;
+            };
             (ours, (call.open == 0).then(|| std::mem::take(&mut call.items)))
         };
         if let Some(items) = items {
@@ -287,15 +306,20 @@ impl Core {
             return true;
         }
         let mut leases = self.leases.borrow_mut();
-        let cells = leases.entry(tenant.row).or_insert_with(|| self.services.metering.cells(tenant.row));
+        let cells = leases
+            .entry(tenant.row)
+            .or_insert_with(|| self.services.metering.cells(tenant.row));
         cells.take(self.number, units)
     }
 
     /// The lease from which the unit of an item of ours was taken, if one was.
     pub(crate) fn lease_of(&self, ticket: Ticket) -> Option<Arc<LeaseCells>> {
         let mut table = self.table.borrow_mut();
-        let ItemState::Open { attempt: Some(attempt), ours: true, .. } =
-            table.get(ticket)?.items.get(usize::from(ticket.item))?
+        let ItemState::Open {
+            attempt: Some(attempt),
+            ours: true,
+            ..
+        } = table.get(ticket)?.items.get(usize::from(ticket.item))?
         else {
             return None;
         };
@@ -307,7 +331,10 @@ impl Core {
     /// Ends the core on purpose: everybody who waits here hears that a retry will find the outcome, the fronts hear
     /// it through [`Self::ending`], and a little later the thread is gone. The keeper then starts another.
     pub fn end(self: &Rc<Self>) {
-        let refusal = Refusal::new(Code::Restarted, "this part of the engine restarts; retry with the same key");
+        let refusal = Refusal::new(
+            Code::Restarted,
+            "this part of the engine restarts; retry with the same key",
+        );
         let tickets = self.table.borrow().tickets();
         for ticket in tickets {
             self.answer(ticket, Err(refusal.clone()));
@@ -328,9 +355,10 @@ impl Core {
 
 fn signatures(answer: &Answer) -> u64 {
     match answer {
-        Answer::Items(items) => {
-            items.iter().filter(|item| matches!(item, ItemOutcome::Done { .. })).count() as u64
-        }
+        Answer::Items(items) => items
+            .iter()
+            .filter(|item| matches!(item, ItemOutcome::Done { .. }))
+            .count() as u64,
         _ => 0,
     }
 }

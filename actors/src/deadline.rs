@@ -29,9 +29,13 @@ struct OpenItem {
 
 fn open_items(core: &Core, ticket: Ticket) -> Vec<OpenItem> {
     let mut table = core.table.borrow_mut();
-    let Some(call) = table.get(ticket) else { return Vec::new() };
+    let Some(call) = table.get(ticket) else {
+        return Vec::new();
+    };
     let open = |item: &ItemState| match item {
-        ItemState::Open { fingerprint, attempt, .. } => Some(OpenItem {
+        ItemState::Open {
+            fingerprint, attempt, ..
+        } => Some(OpenItem {
             fingerprint: *fingerprint,
             attempt: attempt.clone(),
         }),
@@ -44,7 +48,10 @@ fn record_pending(core: &Core, ticket: Ticket) {
     let open = open_items(core, ticket);
     if open.is_empty() {
         // It was not even begun: nothing runs, nothing to record.
-        let refusal = Refusal::new(Code::DeadlineExceeded, "the deadline passed before the request was begun");
+        let refusal = Refusal::new(
+            Code::DeadlineExceeded,
+            "the deadline passed before the request was begun",
+        );
         core.answer(ticket, Err(refusal));
         return;
     }
@@ -73,6 +80,10 @@ fn give_up(core: &Core, ticket: Ticket) {
         Some(call) => std::mem::take(&mut call.items),
         None => return,
     };
-    let result = if items.is_empty() { Err(unknown_outcome()) } else { Call::result(items) };
+    let result = if items.is_empty() {
+        Err(unknown_outcome())
+    } else {
+        Call::result(items)
+    };
     core.answer(ticket, result);
 }

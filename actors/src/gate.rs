@@ -33,19 +33,27 @@ pub struct SignFields<'a, I> {
 
 /// When a call is due: the caller's deadline, never later than the limit.
 pub fn deadline(received: Instant, asked_ms: Option<u64>) -> Instant {
-    let ms = asked_ms.unwrap_or(ANSWER_MS_MAX).clamp(DEADLINE_MS_MIN, ANSWER_MS_MAX);
+    let ms = asked_ms
+        .unwrap_or(ANSWER_MS_MAX)
+        .clamp(DEADLINE_MS_MIN, ANSWER_MS_MAX);
     received + Duration::from_millis(ms)
 }
 
 /// Checks an idempotency key.
 pub fn idempotency_key(text: &str) -> Result<IdempotencyKey, Refusal> {
-    IdempotencyKey::new(text)
-        .map_err(|error| Refusal::new(Code::IdempotencyKeyInvalid, format!("the idempotency key {error}")))
+    IdempotencyKey::new(text).map_err(|error| {
+        Refusal::new(
+            Code::IdempotencyKeyInvalid,
+            format!("the idempotency key {error}"),
+        )
+    })
 }
 
 /// Whether the app may ask now.
 pub fn admit_app(app: &App) -> Result<Epoch, Refusal> {
-    app.fence.pass().ok_or_else(|| Refusal::new(Code::AppRevoked, "the app is revoked"))
+    app.fence
+        .pass()
+        .ok_or_else(|| Refusal::new(Code::AppRevoked, "the app is revoked"))
 }
 
 /// Checks a signing request of a proved app.
@@ -108,19 +116,24 @@ fn check_format(credential: &Credential, algorithm: Algorithm, format: Format) -
     if fits {
         Ok(())
     } else {
-        let text = format!("{algorithm} with a {} key cannot be given as {format}", credential.kind);
+        let text = format!(
+            "{algorithm} with a {} key cannot be given as {format}",
+            credential.kind
+        );
         Err(Refusal::new(Code::UnsupportedFormat, text))
     }
 }
 
 fn check_user_id(algorithm: Algorithm, user_id: Option<&[u8]>) -> Result<Option<&[u8]>, Refusal> {
     match user_id {
-        Some(_) if algorithm != Algorithm::Sm2Sm3 => {
-            Err(Refusal::new(Code::MalformedRequest, format!("a user id means nothing to {algorithm}")))
-        }
-        Some(id) if id.len() > SM2_USER_ID_BYTES_MAX => {
-            Err(Refusal::new(Code::MalformedRequest, format!("a user id has at most {SM2_USER_ID_BYTES_MAX} bytes")))
-        }
+        Some(_) if algorithm != Algorithm::Sm2Sm3 => Err(Refusal::new(
+            Code::MalformedRequest,
+            format!("a user id means nothing to {algorithm}"),
+        )),
+        Some(id) if id.len() > SM2_USER_ID_BYTES_MAX => Err(Refusal::new(
+            Code::MalformedRequest,
+            format!("a user id has at most {SM2_USER_ID_BYTES_MAX} bytes"),
+        )),
         other => Ok(other),
     }
 }
@@ -138,7 +151,9 @@ fn check_inputs<'a>(
     }
     inputs
         .map(|input| {
-            algorithm.check_input(input).map_err(|error| refuse_input(&error))?;
+            algorithm
+                .check_input(input)
+                .map_err(|error| refuse_input(&error))?;
             Ok(Input::from_slice(input))
         })
         .collect()

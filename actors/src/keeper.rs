@@ -38,15 +38,35 @@ pub struct Keeper {
 
 impl Keeper {
     /// Starts every core and the metering actor (on `control`), and from then on keeps them.
-    pub fn start(services: Arc<Services>, control: ArbiterHandle, spawn_core: SpawnCore) -> std::io::Result<Self> {
+    pub fn start(
+        services: Arc<Services>,
+        control: ArbiterHandle,
+        spawn_core: SpawnCore,
+    ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let counters = Arc::new(KeeperCounters::default());
-        let cores = services.cores.iter().map(|core| spawn_core(core.number())).collect();
-        let watch =
-            Watch { services, control, spawn_core, cores, stop: Arc::clone(&stop), counters: Arc::clone(&counters) };
+        let cores = services
+            .cores
+            .iter()
+            .map(|core| spawn_core(core.number()))
+            .collect();
+        let watch = Watch {
+            services,
+            control,
+            spawn_core,
+            cores,
+            stop: Arc::clone(&stop),
+            counters: Arc::clone(&counters),
+        };
         watch.start_metering();
-        let thread = std::thread::Builder::new().name("keeper".into()).spawn(move || watch.run())?;
-        Ok(Self { stop, thread, counters })
+        let thread = std::thread::Builder::new()
+            .name("keeper".into())
+            .spawn(move || watch.run())?;
+        Ok(Self {
+            stop,
+            thread,
+            counters,
+        })
     }
 
     /// Stops keeping: what dies from now on stays dead.

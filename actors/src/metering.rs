@@ -39,7 +39,9 @@ impl LeaseCells {
     /// Takes units out of a core's cell, all or none.
     pub(crate) fn take(&self, core: u16, units: u64) -> bool {
         let less = |held: u64| held.checked_sub(units);
-        self.0[usize::from(core)].fetch_update(Ordering::AcqRel, Ordering::Acquire, less).is_ok()
+        self.0[usize::from(core)]
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, less)
+            .is_ok()
     }
 
     /// Puts units back.
@@ -69,17 +71,27 @@ pub struct MeteringHandle {
 
 impl MeteringHandle {
     pub(crate) fn new(cores: usize) -> Self {
-        Self { cells: Arc::default(), cores, actor: Mutex::new(None) }
+        Self {
+            cells: Arc::default(),
+            cores,
+            actor: Mutex::new(None),
+        }
     }
 
     pub(crate) fn cells(&self, tenant: TenantRow) -> Arc<LeaseCells> {
         let mut cells = self.cells.lock();
-        Arc::clone(cells.entry(tenant).or_insert_with(|| Arc::new(LeaseCells::new(self.cores))))
+        Arc::clone(
+            cells
+                .entry(tenant)
+                .or_insert_with(|| Arc::new(LeaseCells::new(self.cores))),
+        )
     }
 
     /// Starts the actor on the current arbiter, at first and whenever the keeper finds it gone.
     pub fn start_here(&self) {
-        let actor = Metering { accounts: HashMap::new() };
+        let actor = Metering {
+            accounts: HashMap::new(),
+        };
         *self.actor.lock() = Some(actix::Supervisor::start(|_| actor));
     }
 
@@ -90,13 +102,25 @@ impl MeteringHandle {
 
     /// Makes the actor panic, for rehearsals. False: there is none to panic.
     pub fn poison(&self) -> bool {
-        self.actor.lock().as_ref().is_some_and(|actor| actor.try_send(Poison).is_ok())
+        self.actor
+            .lock()
+            .as_ref()
+            .is_some_and(|actor| actor.try_send(Poison).is_ok())
     }
 
     /// Asks for units for a call; the call goes on when the answer comes, whatever it is.
     pub(crate) fn ask_lease(&self, core: &Core, tenant: Arc<Tenant>, units: u64, ticket: Ticket) {
-        let lease = Lease { cells: self.cells(tenant.row), tenant, core: core.number, units };
-        let request = self.actor.lock().as_ref().map(|actor| actor.send(lease).timeout(PATIENCE));
+        let lease = Lease {
+            cells: self.cells(tenant.row),
+            tenant,
+            core: core.number,
+            units,
+        };
+        let request = self
+            .actor
+            .lock()
+            .as_ref()
+            .map(|actor| actor.send(lease).timeout(PATIENCE));
         actix_rt::spawn(async move {
             let answer = match request {
                 Some(request) => request.await.unwrap_or_else(|_| Err(unavailable())),
@@ -134,7 +158,10 @@ struct Balance {
 impl Balance {
     /// Counts from what is known now. Units in flight are not; the committing thread will judge them.
     fn begin(tenant: &Tenant, cells: &LeaseCells) -> Self {
-        Self { base: tenant.account.used(), leased: cells.held() }
+        Self {
+            base: tenant.account.used(),
+            leased: cells.held(),
+        }
     }
 
     /// Grants at least `units`, a chunk if there is as much, nothing if there is not enough.
@@ -176,7 +203,9 @@ impl Handler<Lease> for Metering {
     type Result = Result<(), Refusal>;
 
     fn handle(&mut self, lease: Lease, _: &mut Self::Context) -> Self::Result {
-        let Some(granted) = lease.tenant.account.granted() else { return Ok(()) };
+        let Some(granted) = lease.tenant.account.granted() else {
+            return Ok(());
+        };
         let balance = self
             .accounts
             .entry(lease.tenant.row)

@@ -17,7 +17,11 @@ use crate::shard::reused;
 /// What is to be read.
 pub(crate) enum Read {
     /// A recorded signature, for a retry.
-    Replay { sequence: Sequence, key: IdempotencyKey, request: RequestHash },
+    Replay {
+        sequence: Sequence,
+        key: IdempotencyKey,
+        request: RequestHash,
+    },
     /// The items of an earlier call.
     Lookup(Vec<Known>),
     /// A credential's certificates, into the cache.
@@ -36,14 +40,17 @@ const QUEUE: usize = 4096;
 pub(crate) struct ReaderHandle(Sender<(Ticket, Read)>);
 
 impl ReaderHandle {
-    pub(crate) fn start(
-        reader: Reader,
-        cores: Arc<[Arc<CoreRemote>]>,
-        chains: Arc<Chains>,
-    ) -> Self {
+    pub(crate) fn start(reader: Reader, cores: Arc<[Arc<CoreRemote>]>, chains: Arc<Chains>) -> Self {
         let (sender, questions) = bounded(QUEUE);
-        let thread = ReaderThread { reader, cores, chains, questions };
-        let started = std::thread::Builder::new().name("reader".into()).spawn(move || thread.run());
+        let thread = ReaderThread {
+            reader,
+            cores,
+            chains,
+            questions,
+        };
+        let started = std::thread::Builder::new()
+            .name("reader".into())
+            .spawn(move || thread.run());
         if let Err(error) = started {
             tracing::error!(%error, "the reader thread could not be started");
         }
@@ -76,9 +83,16 @@ impl ReaderThread {
 
     fn read(&self, ticket: Ticket, read: Read) -> Event {
         match read {
-            Read::Replay { sequence, key, request } => {
+            Read::Replay {
+                sequence,
+                key,
+                request,
+            } => {
                 let outcome = self.replay(sequence, &key, request);
-                Event::Outcomes(vec![(ticket, outcome.unwrap_or_else(|error| Outcome::Failed(failed(&error))))])
+                Event::Outcomes(vec![(
+                    ticket,
+                    outcome.unwrap_or_else(|error| Outcome::Failed(failed(&error))),
+                )])
             }
             Read::Lookup(known) => Event::Answer(ticket, self.look_up(&known)),
             Read::Chain(credential) => match self.chain(credential) {
@@ -96,11 +110,21 @@ impl ReaderThread {
     }
 
     /// The recorded signature, if it was recorded for the same request.
-    fn replay(&self, sequence: Sequence, key: &IdempotencyKey, request: RequestHash) -> Result<Outcome, StoreError> {
-        let missing = StoreError::Corrupt { sequence: sequence.0, what: "an entry that the key index names is missing" };
+    fn replay(
+        &self,
+        sequence: Sequence,
+        key: &IdempotencyKey,
+        request: RequestHash,
+    ) -> Result<Outcome, StoreError> {
+        let missing = StoreError::Corrupt {
+            sequence: sequence.0,
+            what: "an entry that the key index names is missing",
+        };
         let entry = self.reader.entry(sequence)?.ok_or(missing)?;
         Ok(match entry.record {
-            Record::Signature { item, signature } if item.request == request && &*item.key == key.as_str() => {
+            Record::Signature { item, signature }
+                if item.request == request && &*item.key == key.as_str() =>
+            {
                 Outcome::Done { sequence, signature }
             }
             _ => Outcome::Failed(reused()),
@@ -122,33 +146,50 @@ impl ReaderThread {
                 }
             };
             // Items before this one that nobody has heard of were never begun.
-            items.resize_with(at, || ItemOutcome::Failed(Refusal::new(Code::NotFound, "not signed")));
+            items.resize_with(at, || {
+                ItemOutcome::Failed(Refusal::new(Code::NotFound, "not signed"))
+            });
             items.push(item);
         }
         if items.is_empty() {
-            return Err(Refusal::new(Code::NotFound, "nothing is known under this idempotency key"));
+            return Err(Refusal::new(
+                Code::NotFound,
+                "nothing is known under this idempotency key",
+            ));
         }
-        items.resize_with(items.len().max(of), || ItemOutcome::Failed(Refusal::new(Code::NotFound, "not signed")));
+        items.resize_with(items.len().max(of), || {
+            ItemOutcome::Failed(Refusal::new(Code::NotFound, "not signed"))
+        });
         Ok(Answer::Items(items))
     }
 
     /// One item as the journal has it, and how many items its call has.
     fn settled(&self, settled: Settled) -> Result<(ItemOutcome, u16), StoreError> {
         let Settled { sequence, state } = settled;
-        let missing = StoreError::Corrupt { sequence: sequence.0, what: "an entry that the key index names is missing" };
+        let missing = StoreError::Corrupt {
+            sequence: sequence.0,
+            what: "an entry that the key index names is missing",
+        };
         let entry = self.reader.entry(sequence)?.ok_or(missing)?;
         let of = entry.record.item().map_or(1, |item| item.of);
         let outcome = match entry.record {
-            Record::Signature { signature, .. } => ItemOutcome::Done { signature: signature.into_vec(), sequence },
+            Record::Signature { signature, .. } => ItemOutcome::Done {
+                signature: signature.into_vec(),
+                sequence,
+            },
             Record::Failed { code, .. } => {
                 let code = Code::from_wire(code).unwrap_or(Code::Internal);
                 ItemOutcome::Failed(Refusal::new(code, "it was pending and then failed; not charged"))
             }
-            Record::Discarded { .. } => {
-                ItemOutcome::Failed(Refusal::new(Code::CredentialDisabled, "signed after a revocation; not released, not charged"))
-            }
+            Record::Discarded { .. } => ItemOutcome::Failed(Refusal::new(
+                Code::CredentialDisabled,
+                "signed after a revocation; not released, not charged",
+            )),
             _ if state == State::Pending => ItemOutcome::Pending,
-            _ => ItemOutcome::Failed(Refusal::new(Code::DataCorrupt, "the journal entry is of another kind")),
+            _ => ItemOutcome::Failed(Refusal::new(
+                Code::DataCorrupt,
+                "the journal entry is of another kind",
+            )),
         };
         Ok((outcome, of))
     }
@@ -158,14 +199,20 @@ impl ReaderThread {
         if certificates.is_empty() {
             return Ok(None);
         }
-        let corrupt = |_| StoreError::Corrupt { sequence: 0, what: "a credential's certificates cannot be read" };
+        let corrupt = |_| StoreError::Corrupt {
+            sequence: 0,
+            what: "a credential's certificates cannot be read",
+        };
         Ok(Some(Arc::new(Chain::new(&certificates).map_err(corrupt)?)))
     }
 
     fn credentials(&self, tenant: &Tenant) -> Result<Answer, StoreError> {
         let mut list = Vec::new();
         for credential in tenant.credentials() {
-            let missing = StoreError::Corrupt { sequence: 0, what: "a credential without its key" };
+            let missing = StoreError::Corrupt {
+                sequence: 0,
+                what: "a credential without its key",
+            };
             list.push(CredentialInfo {
                 id: credential.id.to_string(),
                 kind: credential.kind,
@@ -182,7 +229,11 @@ impl ReaderThread {
         for row in self.reader.usage(app)? {
             usage.signatures += row.units;
             add(&mut usage.by_credential, row.credential, row.units);
-            add(&mut usage.by_month, format!("{:04}-{:02}", row.month / 100, row.month % 100), row.units);
+            add(
+                &mut usage.by_month,
+                format!("{:04}-{:02}", row.month / 100, row.month % 100),
+                row.units,
+            );
         }
         Ok(Answer::Usage(usage))
     }

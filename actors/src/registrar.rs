@@ -28,7 +28,12 @@ pub trait Issuer {
 /// Makes key pairs in devices.
 pub trait DeviceKeys {
     /// A new key pair in a device.
-    fn generate(&self, device: &str, kind: KeyKind, label: &str) -> Result<hsm_pool::device::DeviceKey, Refusal>;
+    fn generate(
+        &self,
+        device: &str,
+        kind: KeyKind,
+        label: &str,
+    ) -> Result<hsm_pool::device::DeviceKey, Refusal>;
 }
 
 /// How an app proves its requests.
@@ -54,8 +59,12 @@ pub fn create_app(
     proof: AppProof,
 ) -> Result<Zeroizing<Vec<u8>>, Refusal> {
     let mut secret = Zeroizing::new(vec![0; SECRET_BYTES]);
-    SystemRandom::new().fill(&mut secret).map_err(|_| internal("no randomness"))?;
-    let wrapped = vault.wrap_secret(&id, &secret).map_err(|error| internal(&error.to_string()))?;
+    SystemRandom::new()
+        .fill(&mut secret)
+        .map_err(|_| internal("no randomness"))?;
+    let wrapped = vault
+        .wrap_secret(&id, &secret)
+        .map_err(|error| internal(&error.to_string()))?;
     ledger.change(Change::CreateApp(NewApp {
         tenant,
         id,
@@ -93,7 +102,9 @@ pub fn create_credential(
         Some(device) => device_key(devices, device, &plan)?,
     };
     let subject = format!("{} {}", plan.tenant, plan.id);
-    let chain = issuer.map(|issuer| issuer.issue(&subject, &public_key, plan.kind)).transpose()?;
+    let chain = issuer
+        .map(|issuer| issuer.issue(&subject, &public_key, plan.kind))
+        .transpose()?;
     ledger.change(Change::CreateCredential(NewCredential {
         tenant: plan.tenant,
         id: plan.id,
@@ -110,15 +121,24 @@ type NewKey = (Place, Vec<u8>, Option<Vec<u8>>);
 fn software_key(vault: &Vault, kind: KeyKind) -> Result<NewKey, Refusal> {
     let made = soft::generate(kind).map_err(|error| internal(&error.to_string()))?;
     // A private key is wrapped for its public half, so that it cannot be moved to another row.
-    let wrapped = vault.wrap(&made.pkcs8, &made.public_key).map_err(|error| internal(&error.to_string()))?;
+    let wrapped = vault
+        .wrap(&made.pkcs8, &made.public_key)
+        .map_err(|error| internal(&error.to_string()))?;
     Ok((Place::Software, made.public_key, Some(wrapped)))
 }
 
-fn device_key(devices: Option<&dyn DeviceKeys>, device: &str, plan: &CredentialPlan) -> Result<NewKey, Refusal> {
-    let devices =
-        devices.ok_or_else(|| Refusal::new(Code::Usage, "keys in devices are made through a running engine"))?;
+fn device_key(
+    devices: Option<&dyn DeviceKeys>,
+    device: &str,
+    plan: &CredentialPlan,
+) -> Result<NewKey, Refusal> {
+    let devices = devices
+        .ok_or_else(|| Refusal::new(Code::Usage, "keys in devices are made through a running engine"))?;
     let made = devices.generate(device, plan.kind, &format!("{}/{}", plan.tenant, plan.id))?;
-    let place = Place::Device { device: Arc::from(device), object: made.object.into() };
+    let place = Place::Device {
+        device: Arc::from(device),
+        object: made.object.into(),
+    };
     Ok((place, made.public_key, None))
 }
 

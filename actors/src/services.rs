@@ -62,7 +62,17 @@ impl Services {
         let reader = ReaderHandle::start(store.reader()?, Arc::clone(&cores), Arc::clone(&chains));
         let metering = MeteringHandle::new(cores.len());
         let stopping = AtomicBool::new(false);
-        Ok(Self { store, pool, vault, cores, metering, limits, reader, chains, stopping })
+        Ok(Self {
+            store,
+            pool,
+            vault,
+            cores,
+            metering,
+            limits,
+            reader,
+            chains,
+            stopping,
+        })
     }
 
     /// New requests are refused from now on.
@@ -85,7 +95,14 @@ impl Services {
 
 /// Brings what the committing thread delivers to the cores it is for.
 pub fn router(cores: Arc<[Arc<CoreRemote>]>) -> impl FnMut(Vec<Delivery<Ticket>>) + Send + 'static {
-    move |deliveries| route(&cores, deliveries.into_iter().map(|delivery| (delivery.waiter, delivery.outcome)))
+    move |deliveries| {
+        route(
+            &cores,
+            deliveries
+                .into_iter()
+                .map(|delivery| (delivery.waiter, delivery.outcome)),
+        )
+    }
 }
 
 /// Sends outcomes to their cores, one event a core.

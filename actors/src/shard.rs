@@ -51,7 +51,11 @@ impl Actor for Shard {
     fn started(&mut self, _: &mut Self::Context) {
         // A predecessor may have panicked over a call: that call is answered, and not tried again.
         if let Some(ticket) = self.core.in_hand.take() {
-            fail_call(&self.core, ticket, Refusal::new(Code::Internal, "the request could not be processed"));
+            fail_call(
+                &self.core,
+                ticket,
+                Refusal::new(Code::Internal, "the request could not be processed"),
+            );
         }
     }
 }
@@ -103,7 +107,11 @@ impl Shard {
         if result.is_err() {
             tracing::error!(core = self.core.number, "a step of the shard panicked");
             if let Some(ticket) = in_hand {
-                fail_call(&self.core, ticket, Refusal::new(Code::Internal, "the request could not be processed"));
+                fail_call(
+                    &self.core,
+                    ticket,
+                    Refusal::new(Code::Internal, "the request could not be processed"),
+                );
             }
         }
     }
@@ -116,7 +124,11 @@ fn fail_call(core: &Core, ticket: Ticket, refusal: Refusal) {
             .items
             .iter()
             .filter_map(|item| match item {
-                ItemState::Open { fingerprint, ours: true, .. } => Some(*fingerprint),
+                ItemState::Open {
+                    fingerprint,
+                    ours: true,
+                    ..
+                } => Some(*fingerprint),
                 _ => None,
             })
             .collect(),
@@ -132,13 +144,18 @@ fn fail_call(core: &Core, ticket: Ticket, refusal: Refusal) {
 fn release(core: &Core, key: Fingerprint, refusal: &Refusal) {
     if let Release::Absent(waiters) = core.services.store.index().release(key) {
         let outcome = Outcome::Failed(refusal.clone());
-        route(&core.services.cores, waiters.into_iter().map(|waiter| (waiter, outcome.clone())));
+        route(
+            &core.services.cores,
+            waiters.into_iter().map(|waiter| (waiter, outcome.clone())),
+        );
     }
 }
 
 fn take_event(core: &Core, event: Event) {
     match event {
-        Event::Outcomes(outcomes) => outcomes.into_iter().for_each(|(ticket, outcome)| finish(core, ticket, outcome)),
+        Event::Outcomes(outcomes) => outcomes
+            .into_iter()
+            .for_each(|(ticket, outcome)| finish(core, ticket, outcome)),
         Event::Answer(ticket, result) => core.answer(ticket, result),
         Event::Resume(ticket) => {
             core.in_hand.set(Some(ticket));
@@ -160,7 +177,10 @@ fn finish(core: &Core, ticket: Ticket, outcome: Outcome) {
     let ours = core.finish_item(
         ticket,
         match outcome {
-            Outcome::Done { signature, sequence } => ItemOutcome::Done { signature: signature.into_vec(), sequence },
+            Outcome::Done { signature, sequence } => ItemOutcome::Done {
+                signature: signature.into_vec(),
+                sequence,
+            },
             Outcome::Pending => ItemOutcome::Pending,
             Outcome::Failed(refusal) => ItemOutcome::Failed(refusal),
         },
@@ -234,7 +254,11 @@ fn claim(core: &Core, ticket: Ticket, sign: &SignCall) -> Result<usize, Refusal>
     let mut replays: SmallVec<[(u16, protocol::ids::Sequence); 1]> = SmallVec::new();
     for item in 0..of {
         let fingerprint = first.item(item);
-        let claimed = core.services.store.index().claim(fingerprint, sign.request, ticket.with_item(item));
+        let claimed = core
+            .services
+            .store
+            .index()
+            .claim(fingerprint, sign.request, ticket.with_item(item));
         match claimed {
             Claim::Fresh => fresh += 1,
             Claim::Joined => {}
@@ -244,17 +268,32 @@ fn claim(core: &Core, ticket: Ticket, sign: &SignCall) -> Result<usize, Refusal>
         }
         let read_only = matches!(claimed, Claim::Recorded(_));
         let attempt = (!read_only).then(|| attempt(sign, fingerprint, item));
-        open_item(core, ticket, ItemState::Open { fingerprint, attempt, ours: claimed == Claim::Fresh });
+        open_item(
+            core,
+            ticket,
+            ItemState::Open {
+                fingerprint,
+                attempt,
+                ours: claimed == Claim::Fresh,
+            },
+        );
     }
     for (item, sequence) in replays {
-        let read = Read::Replay { sequence, key: sign.key.clone(), request: sign.request };
+        let read = Read::Replay {
+            sequence,
+            key: sign.key.clone(),
+            request: sign.request,
+        };
         core.services.reader.ask(ticket.with_item(item), read)?;
     }
     Ok(fresh)
 }
 
 pub(crate) fn reused() -> Refusal {
-    Refusal::new(Code::IdempotencyKeyReused, "the idempotency key was used for another request")
+    Refusal::new(
+        Code::IdempotencyKeyReused,
+        "the idempotency key was used for another request",
+    )
 }
 
 fn open_item(core: &Core, ticket: Ticket, state: ItemState) {
@@ -299,7 +338,9 @@ fn digest_of(sign: &SignCall, input: &Input) -> Input {
 
 /// Sends the items that are ours to the pool, once there is room on the disk and in the balance.
 fn launch(core: &Core, ticket: Ticket, may_ask: bool) {
-    let Some((sign, attempts)) = ready(core, ticket) else { return };
+    let Some((sign, attempts)) = ready(core, ticket) else {
+        return;
+    };
     if let Some(refusal) = core.services.closed().or_else(|| storage_full(core)) {
         fail_call(core, ticket, refusal);
         return;
@@ -311,11 +352,17 @@ fn launch(core: &Core, ticket: Ticket, may_ask: bool) {
             put_back(core, ticket, sign);
             core.services.metering.ask_lease(core, tenant, units, ticket);
         } else {
-            fail_call(core, ticket, Refusal::new(Code::QuotaExhausted, "the prepaid balance is used up"));
+            fail_call(
+                core,
+                ticket,
+                Refusal::new(Code::QuotaExhausted, "the prepaid balance is used up"),
+            );
         }
         return;
     }
-    let Some(deadline) = core.table.borrow_mut().get(ticket).map(|call| call.deadline) else { return };
+    let Some(deadline) = core.table.borrow_mut().get(ticket).map(|call| call.deadline) else {
+        return;
+    };
     for attempt in attempts {
         let sent = task(core, &sign, attempt, deadline).and_then(|task| submit(core, task));
         if let Err((fingerprint, refusal)) = sent {
@@ -329,9 +376,15 @@ fn launch(core: &Core, ticket: Ticket, may_ask: bool) {
 fn ready(core: &Core, ticket: Ticket) -> Option<(Box<SignCall>, Vec<Arc<Attempt>>)> {
     let mut table = core.table.borrow_mut();
     let call = table.get(ticket)?;
-    let Some(Ask::Sign(sign)) = call.ask.take() else { return None };
+    let Some(Ask::Sign(sign)) = call.ask.take() else {
+        return None;
+    };
     let ours = |item: &ItemState| match item {
-        ItemState::Open { attempt: Some(attempt), ours: true, .. } => Some(Arc::clone(attempt)),
+        ItemState::Open {
+            attempt: Some(attempt),
+            ours: true,
+            ..
+        } => Some(Arc::clone(attempt)),
         _ => None,
     };
     Some((sign, call.items.iter().filter_map(ours).collect()))
@@ -339,7 +392,11 @@ fn ready(core: &Core, ticket: Ticket) -> Option<(Box<SignCall>, Vec<Arc<Attempt>
 
 fn storage_full(core: &Core) -> Option<Refusal> {
     core.services.store.is_full().then(|| {
-        Refusal::new(Code::StorageFull, "the disk is full; recorded signatures can still be read").retry_after_ms(5_000)
+        Refusal::new(
+            Code::StorageFull,
+            "the disk is full; recorded signatures can still be read",
+        )
+        .retry_after_ms(5_000)
     })
 }
 
@@ -354,7 +411,13 @@ fn task(
     let content = &sign.inputs[usize::from(attempt.item.item)];
     let user_id = sign.user_id.clone();
     if sign.format != Format::Cms {
-        return Ok(Task { input: content.clone(), attempt, user_id, deadline, cms: None });
+        return Ok(Task {
+            input: content.clone(),
+            attempt,
+            user_id,
+            deadline,
+            cms: None,
+        });
     }
     let refuse = |text: String| (attempt.fingerprint, Refusal::new(Code::UnsupportedFormat, text));
     let chain = core
@@ -366,7 +429,13 @@ fn task(
     let prepared = cms::prepare(content, sign.algorithm, &chain, clock::wall())
         .map_err(|error| refuse(error.to_string()))?;
     let input = Input::from_slice(prepared.to_sign());
-    Ok(Task { input, attempt, user_id, deadline, cms: Some(Box::new(prepared)) })
+    Ok(Task {
+        input,
+        attempt,
+        user_id,
+        deadline,
+        cms: Some(Box::new(prepared)),
+    })
 }
 
 fn submit(core: &Core, task: Task) -> Result<(), NotSent> {
@@ -378,11 +447,14 @@ fn submit(core: &Core, task: Task) -> Result<(), NotSent> {
     };
     result.map_err(|(task, error)| {
         let refusal = match error {
-            SubmitError::Full => Refusal::new(Code::Overloaded, "the queue for this kind of key is full").retry_after_ms(100),
-            SubmitError::Unavailable => {
-                Refusal::new(Code::DeviceUnavailable, "the device that holds the key is not available")
-                    .retry_after_ms(1_000)
+            SubmitError::Full => {
+                Refusal::new(Code::Overloaded, "the queue for this kind of key is full").retry_after_ms(100)
             }
+            SubmitError::Unavailable => Refusal::new(
+                Code::DeviceUnavailable,
+                "the device that holds the key is not available",
+            )
+            .retry_after_ms(1_000),
         };
         (task.attempt.fingerprint, refusal)
     })

@@ -7,7 +7,8 @@ use protocol::error_code::Code;
 
 /// Upper bounds of the latency buckets, in microseconds. 100 ms and 3 s are exact, because they are promised.
 pub const BUCKETS_US: [u64; 14] = [
-    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 3_000_000,
+    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    3_000_000,
 ];
 
 /// Counters of one core.
@@ -56,7 +57,10 @@ impl Stats {
 
     /// Refusals and failures by code.
     pub fn refusals(&self) -> impl Iterator<Item = (Code, u64)> {
-        Code::ALL.iter().zip(&self.refused).map(|(code, count)| (*code, count.load(Ordering::Relaxed)))
+        Code::ALL
+            .iter()
+            .zip(&self.refused)
+            .map(|(code, count)| (*code, count.load(Ordering::Relaxed)))
     }
 
     /// Counts per latency bucket (the last: above all bounds), and the sum in microseconds.

@@ -61,7 +61,10 @@ impl Work for Task {
 
 impl Task {
     /// The signature in the format asked for.
-    fn finish(self, signature: SignatureBytes) -> Result<(Arc<Attempt>, SignatureBytes), (Arc<Attempt>, Refusal)> {
+    fn finish(
+        self,
+        signature: SignatureBytes,
+    ) -> Result<(Arc<Attempt>, SignatureBytes), (Arc<Attempt>, Refusal)> {
         let item = &self.attempt.item;
         let finished = match (item.format, self.cms) {
             (Format::Raw, _) => Some(signature),
@@ -71,7 +74,10 @@ impl Task {
         };
         match finished {
             Some(bytes) => Ok((self.attempt, bytes)),
-            None => Err((self.attempt, Refusal::new(Code::Internal, "the signature could not be put into its format"))),
+            None => Err((
+                self.attempt,
+                Refusal::new(Code::Internal, "the signature could not be put into its format"),
+            )),
         }
     }
 }
@@ -111,7 +117,10 @@ impl ToJournal {
         match self.store.index().release(attempt.fingerprint) {
             Release::Absent(waiters) => {
                 let outcome = Outcome::Failed(refusal);
-                route(&self.cores, waiters.into_iter().map(|waiter| (waiter, outcome.clone())));
+                route(
+                    &self.cores,
+                    waiters.into_iter().map(|waiter| (waiter, outcome.clone())),
+                );
                 None
             }
             Release::MustRecord => Some(Draft::Failed(attempt, refusal)),
@@ -123,25 +132,39 @@ impl ToJournal {
 /// modules and tokens.
 fn refusal_of(error: &JobError) -> Refusal {
     match error {
-        JobError::Expired => Refusal::new(Code::DeadlineExceeded, "the deadline passed before a lane was free"),
-        JobError::Unsupported(algorithm) => {
-            Refusal::new(Code::UnsupportedAlgorithm, format!("the credential's key cannot do {algorithm}"))
-        }
+        JobError::Expired => Refusal::new(
+            Code::DeadlineExceeded,
+            "the deadline passed before a lane was free",
+        ),
+        JobError::Unsupported(algorithm) => Refusal::new(
+            Code::UnsupportedAlgorithm,
+            format!("the credential's key cannot do {algorithm}"),
+        ),
         JobError::Key(text) => {
             tracing::error!(error = text, "a key cannot be used");
             Refusal::new(Code::DataCorrupt, "the credential's key cannot be used")
         }
         JobError::Device(text) => {
             tracing::warn!(error = text, "device");
-            Refusal::new(Code::DeviceFailed, "the device that holds the key answered with an error")
+            Refusal::new(
+                Code::DeviceFailed,
+                "the device that holds the key answered with an error",
+            )
         }
-        JobError::WorkerLost => Refusal::new(Code::DeviceFailed, "the device that holds the key did not answer"),
-        JobError::Unavailable => {
-            Refusal::new(Code::DeviceUnavailable, "the device that holds the key is not available").retry_after_ms(1_000)
+        JobError::WorkerLost => {
+            Refusal::new(Code::DeviceFailed, "the device that holds the key did not answer")
         }
+        JobError::Unavailable => Refusal::new(
+            Code::DeviceUnavailable,
+            "the device that holds the key is not available",
+        )
+        .retry_after_ms(1_000),
         JobError::Rejected => {
             tracing::error!("a signature did not verify and was not released");
-            Refusal::new(Code::SignatureRejected, "the signature did not verify and was not released")
+            Refusal::new(
+                Code::SignatureRejected,
+                "the signature did not verify and was not released",
+            )
         }
         JobError::Internal => Refusal::new(Code::Internal, "signing failed"),
     }

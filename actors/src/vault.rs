@@ -68,7 +68,10 @@ impl Vault {
             return Err(VaultError::KeyLength);
         }
         let key = RandomizedNonceKey::new(&AES_256_GCM, master_key).map_err(|_| VaultError::KeyLength)?;
-        Ok(Self { key, secrets: Cache::new(SECRETS_MAX) })
+        Ok(Self {
+            key,
+            secrets: Cache::new(SECRETS_MAX),
+        })
     }
 
     /// Encrypts a value for what it belongs to.
@@ -88,7 +91,9 @@ impl Vault {
     /// Decrypts a value for what it belongs to.
     pub fn unwrap(&self, wrapped: &[u8], belongs_to: &[u8]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
         let rest = wrapped.strip_prefix(&[VERSION]).ok_or(VaultError::DoesNotOpen)?;
-        let (nonce, sealed) = rest.split_at_checked(NONCE_BYTES).ok_or(VaultError::DoesNotOpen)?;
+        let (nonce, sealed) = rest
+            .split_at_checked(NONCE_BYTES)
+            .ok_or(VaultError::DoesNotOpen)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| VaultError::DoesNotOpen)?;
         let mut buffer = Zeroizing::new(sealed.to_vec());
         let length = self
@@ -107,7 +112,9 @@ impl Vault {
 
     /// An app's secret, if it has one.
     pub fn secret(&self, app: &App) -> Result<Option<Arc<AppSecret>>, VaultError> {
-        let Some(wrapped) = &app.secret else { return Ok(None) };
+        let Some(wrapped) = &app.secret else {
+            return Ok(None);
+        };
         let load = || {
             let bytes = self.unwrap(wrapped, app_label(&app.id).as_bytes())?;
             let hmac = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &bytes);
@@ -130,20 +137,31 @@ pub struct StoredKeys {
 impl StoredKeys {
     /// Takes a reader of its own: lanes load keys on their own threads.
     pub const fn new(reader: Reader, vault: Arc<Vault>) -> Self {
-        Self { reader: Mutex::new(reader), vault }
+        Self {
+            reader: Mutex::new(reader),
+            vault,
+        }
     }
 }
 
 impl KeySource for StoredKeys {
     fn load(&self, row: KeyRow) -> Result<KeyMaterial, String> {
-        let stored = self.reader.lock().key(row).map_err(|error| error.to_string())?.ok_or("no such key")?;
+        let stored = self
+            .reader
+            .lock()
+            .key(row)
+            .map_err(|error| error.to_string())?
+            .ok_or("no such key")?;
         // A private key is wrapped for its public half: that is what it belongs to.
         let pkcs8 = stored
             .wrapped
             .map(|wrapped| self.vault.unwrap(&wrapped, &stored.public_key))
             .transpose()
             .map_err(|error| error.to_string())?;
-        Ok(KeyMaterial { public_key: stored.public_key, pkcs8 })
+        Ok(KeyMaterial {
+            public_key: stored.public_key,
+            pkcs8,
+        })
     }
 }
 
@@ -156,12 +174,25 @@ mod tests {
         let vault = Vault::new(&[1; 32]).unwrap();
         let wrapped = vault.wrap(b"secret", b"owner").unwrap();
         assert_eq!(&vault.unwrap(&wrapped, b"owner").unwrap()[..], b"secret");
-        assert_eq!(vault.unwrap(&wrapped, b"other").unwrap_err(), VaultError::DoesNotOpen);
-        assert_eq!(Vault::new(&[2; 32]).unwrap().unwrap(&wrapped, b"owner").unwrap_err(), VaultError::DoesNotOpen);
+        assert_eq!(
+            vault.unwrap(&wrapped, b"other").unwrap_err(),
+            VaultError::DoesNotOpen
+        );
+        assert_eq!(
+            Vault::new(&[2; 32])
+                .unwrap()
+                .unwrap(&wrapped, b"owner")
+                .unwrap_err(),
+            VaultError::DoesNotOpen
+        );
         for cut in 0..wrapped.len() {
             assert!(vault.unwrap(&wrapped[..cut], b"owner").is_err());
         }
-        assert_ne!(wrapped, vault.wrap(b"secret", b"owner").unwrap(), "a nonce of its own each time");
+        assert_ne!(
+            wrapped,
+            vault.wrap(b"secret", b"owner").unwrap(),
+            "a nonce of its own each time"
+        );
         assert!(Vault::new(&[1; 31]).is_err());
     }
 }

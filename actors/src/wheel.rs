@@ -20,7 +20,11 @@ pub(crate) struct Wheel<T> {
 
 impl<T> Wheel<T> {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), start: now, turned: 0 }
+        Self {
+            slots: (0..SLOTS).map(|_| Vec::new()).collect(),
+            start: now,
+            turned: 0,
+        }
     }
 
     /// Sets a timer. A time further away than the wheel reaches fires at the wheel's end.

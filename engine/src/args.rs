@@ -46,9 +46,18 @@ fn setting(text: &str) -> Result<(String, String), String> {
 
 impl Settings {
     pub(crate) fn layers(&self) -> Layers {
-        let named = [("home", &self.home), ("listen", &self.listen), ("admin", &self.admin)];
-        let named = named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?)));
-        Layers { file: self.config.clone(), flags: self.set.iter().cloned().chain(named).collect() }
+        let named = [
+            ("home", &self.home),
+            ("listen", &self.listen),
+            ("admin", &self.admin),
+        ];
+        let named = named
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), value.clone()?)));
+        Layers {
+            file: self.config.clone(),
+            flags: self.set.iter().cloned().chain(named).collect(),
+        }
     }
 }
 

@@ -24,7 +24,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Refusal> {
             serve::serve(config, dev)
         }
         Command::Init => operate::init(&config::load(&layers)?),
-        Command::Config { command: ConfigCommand::Print } => print(&config::print(&layers)?),
+        Command::Config {
+            command: ConfigCommand::Print,
+        } => print(&config::print(&layers)?),
         Command::Sign(arguments) => block_on(sign::run(arguments)),
         Command::Verify(arguments) => block_on(verify::run(arguments)),
         Command::Credentials(arguments) => block_on(ask::credentials(arguments)),
@@ -33,8 +35,12 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Refusal> {
         Command::Tenant { command } => operate::tenant(&config::load(&layers)?, command),
         Command::App { command } => operate::app(&config::load(&layers)?, command),
         Command::Key { command } => operate::key(&config::load(&layers)?, command),
-        Command::Journal { command: JournalCommand::Check } => journal::check(&config::load(&layers)?),
-        Command::Journal { command: JournalCommand::Export } => journal::export(&config::load(&layers)?),
+        Command::Journal {
+            command: JournalCommand::Check,
+        } => journal::check(&config::load(&layers)?),
+        Command::Journal {
+            command: JournalCommand::Export,
+        } => journal::export(&config::load(&layers)?),
         Command::Recover { accept_loss } => journal::recover(&config::load(&layers)?, accept_loss),
         Command::Rehearse { part, core } => operate::rehearse(&config::load(&layers)?, part, core),
         Command::HsmWorker => hsm_pool::device::worker::main()

@@ -154,7 +154,10 @@ fn usage(message: impl Into<String>) -> Refusal {
 fn figment(layers: &Layers) -> Result<Figment, Refusal> {
     let mut figment = Figment::from(Serialized::defaults(Spec::default()));
     let default = Path::new("cinnabar.toml");
-    let named = layers.file.clone().or_else(|| std::env::var_os("CINNABAR_CONFIG").map(PathBuf::from));
+    let named = layers
+        .file
+        .clone()
+        .or_else(|| std::env::var_os("CINNABAR_CONFIG").map(PathBuf::from));
     match named {
         Some(file) if !file.is_file() => return Err(usage(format!("{}: no such file", file.display()))),
         Some(file) => figment = figment.merge(Toml::file_exact(file)),
@@ -176,19 +179,26 @@ fn typed(text: &str) -> figment::value::Value {
 
 /// Reads all layers.
 pub(crate) fn load(layers: &Layers) -> Result<Config, Refusal> {
-    let spec: Spec = figment(layers)?.extract().map_err(|error| usage(explain(&error)))?;
+    let spec: Spec = figment(layers)?
+        .extract()
+        .map_err(|error| usage(explain(&error)))?;
     check(spec)
 }
 
 fn explain(error: &figment::Error) -> String {
-    let origin = error.metadata.as_ref().map_or_else(String::new, |metadata| format!(" ({})", origin(metadata)));
+    let origin = error
+        .metadata
+        .as_ref()
+        .map_or_else(String::new, |metadata| format!(" ({})", origin(metadata)));
     format!("configuration{origin}: {error}")
 }
 
 fn origin(metadata: &figment::Metadata) -> String {
     match &metadata.source {
         Some(figment::Source::File(path)) => path.display().to_string(),
-        Some(figment::Source::Code(_)) | None if metadata.name.contains("environment") => "environment".into(),
+        Some(figment::Source::Code(_)) | None if metadata.name.contains("environment") => {
+            "environment".into()
+        }
         _ if metadata.name.contains("Spec") => "default".into(),
         _ => "flag".into(),
     }
@@ -196,11 +206,19 @@ fn origin(metadata: &figment::Metadata) -> String {
 
 fn check(spec: Spec) -> Result<Config, Refusal> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let cores = if spec.cores == 0 { u16::try_from(processors).unwrap_or(64) } else { spec.cores };
+    let cores = if spec.cores == 0 {
+        u16::try_from(processors).unwrap_or(64)
+    } else {
+        spec.cores
+    };
     let tls = match (spec.tls_certificate, spec.tls_key) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
-        _ => return Err(usage("configuration: tls_certificate and tls_key belong together")),
+        _ => {
+            return Err(usage(
+                "configuration: tls_certificate and tls_key belong together",
+            ));
+        }
     };
     let master_key = match (spec.master_key_file, spec.master_key_fd) {
         (Some(_), Some(_)) => return Err(usage("configuration: master_key_file or master_key_fd, not both")),
@@ -233,7 +251,9 @@ fn check_devices(devices: &[DeviceSpec]) -> Result<(), Refusal> {
     for (at, device) in devices.iter().enumerate() {
         let name = &device.name;
         if device.token_label.is_none() && device.token_serial.is_none() {
-            return Err(usage(format!("configuration: device '{name}' names neither token_label nor token_serial")));
+            return Err(usage(format!(
+                "configuration: device '{name}' names neither token_label nor token_serial"
+            )));
         }
         if devices[..at].iter().any(|other| other.name == *name) {
             return Err(usage(format!("configuration: two devices are named '{name}'")));
@@ -245,7 +265,8 @@ fn check_devices(devices: &[DeviceSpec]) -> Result<(), Refusal> {
 impl Config {
     /// The devices with their PINs, which are read from their files now.
     pub(crate) fn devices(&self) -> Result<Vec<DeviceConfig>, Refusal> {
-        let program = std::env::current_exe().map_err(|error| usage(format!("this program's own path: {error}")))?;
+        let program =
+            std::env::current_exe().map_err(|error| usage(format!("this program's own path: {error}")))?;
         let device = |spec: &DeviceSpec| {
             let pin = std::fs::read_to_string(&spec.pin_file)
                 .map_err(|error| Refusal::new(Code::File, format!("{}: {error}", spec.pin_file.display())))?;
@@ -271,7 +292,9 @@ pub(crate) fn print(layers: &Layers) -> Result<String, Refusal> {
         figment.extract().map_err(|error| usage(explain(&error)))?;
     let mut out = String::new();
     for (key, value) in values {
-        let origin = figment.find_metadata(&key).map_or_else(|| "default".into(), origin);
+        let origin = figment
+            .find_metadata(&key)
+            .map_or_else(|| "default".into(), origin);
         let value = serde_json::to_string(&value).unwrap_or_default();
         out.push_str(&format!("{key} = {value}  # {origin}\n"));
     }
@@ -283,8 +306,14 @@ mod tests {
     use super::*;
 
     fn layers(file: Option<&Path>, flags: &[(&str, &str)]) -> Layers {
-        let flags = flags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        Layers { file: file.map(Into::into), flags }
+        let flags = flags
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        Layers {
+            file: file.map(Into::into),
+            flags,
+        }
     }
 
     fn file(text: &str) -> tempfile::NamedTempFile {
@@ -301,9 +330,18 @@ mod tests {
         assert_eq!(config.lanes, 7);
         assert_eq!(config.admin.port(), 9443);
         let printed = print(&layers(Some(file.path()), &[("listen", "127.0.0.1:2000")])).unwrap();
-        assert!(printed.contains("listen = \"127.0.0.1:2000\"  # flag"), "{printed}");
-        assert!(printed.contains(&format!("lanes = 7  # {}", file.path().display())), "{printed}");
-        assert!(printed.contains("admin = \"127.0.0.1:9443\"  # default"), "{printed}");
+        assert!(
+            printed.contains("listen = \"127.0.0.1:2000\"  # flag"),
+            "{printed}"
+        );
+        assert!(
+            printed.contains(&format!("lanes = 7  # {}", file.path().display())),
+            "{printed}"
+        );
+        assert!(
+            printed.contains("admin = \"127.0.0.1:9443\"  # default"),
+            "{printed}"
+        );
     }
 
     #[test]

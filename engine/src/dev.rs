@@ -64,8 +64,10 @@ impl std::fmt::Debug for DevCa {
 
 impl Root {
     fn sign(&self, prepared: x509::PreparedCertificate) -> Result<Vec<u8>, Refusal> {
-        let signature =
-            self.key.sign(self.algorithm, prepared.to_sign(), SM2_DEFAULT_USER_ID).map_err(internal)?;
+        let signature = self
+            .key
+            .sign(self.algorithm, prepared.to_sign(), SM2_DEFAULT_USER_ID)
+            .map_err(internal)?;
         prepared.assemble(&signature).map_err(internal)
     }
 
@@ -87,7 +89,11 @@ fn spec(
     rand::fill(&mut serial).map_err(internal)?;
     // Positive, and of full length: the first byte is 64 to 127.
     serial[0] = serial[0] & 0x3f | 0x40;
-    let parts = NameParts { country: Some("CN"), organization: Some("Cinnabar development"), common_name: Some(common_name) };
+    let parts = NameParts {
+        country: Some("CN"),
+        organization: Some("Cinnabar development"),
+        common_name: Some(common_name),
+    };
     // A little in the past, for clocks that are a little behind.
     let now = clock::wall().0;
     Ok(Spec {
@@ -115,8 +121,12 @@ const P256: RootPlan = RootPlan {
     algorithm: Algorithm::EcdsaP256Sha256,
     profile: Profile::Root,
 };
-const SM2: RootPlan =
-    RootPlan { name: "SM2 root", kind: KeyKind::Sm2, algorithm: Algorithm::Sm2Sm3E, profile: Profile::Root };
+const SM2: RootPlan = RootPlan {
+    name: "SM2 root",
+    kind: KeyKind::Sm2,
+    algorithm: Algorithm::Sm2Sm3E,
+    profile: Profile::Root,
+};
 const TLS: RootPlan = RootPlan {
     name: "TLS root",
     kind: KeyKind::P256,
@@ -130,34 +140,63 @@ fn store_failed(error: store::StoreError) -> Refusal {
 
 impl RootPlan {
     fn load(&self, store: &Store<Ticket>, vault: &Vault) -> Result<Option<Root>, Refusal> {
-        let read = |part: &str| store.meta(&format!("dev-ca/{}/{part}", self.name)).map_err(store_failed);
-        let (Some(wrapped), Some(certificate)) = (read("key")?, read("certificate")?) else { return Ok(None) };
+        let read = |part: &str| {
+            store
+                .meta(&format!("dev-ca/{}/{part}", self.name))
+                .map_err(store_failed)
+        };
+        let (Some(wrapped), Some(certificate)) = (read("key")?, read("certificate")?) else {
+            return Ok(None);
+        };
         let public_key = x509::subject_public_key(&certificate).map_err(internal)?;
         let pkcs8 = vault.unwrap(&wrapped, &public_key).map_err(internal)?;
         let key = SoftKey::new(self.kind, &pkcs8, &public_key).map_err(internal)?;
-        Ok(Some(Root { key, algorithm: self.algorithm, certificate }))
+        Ok(Some(Root {
+            key,
+            algorithm: self.algorithm,
+            certificate,
+        }))
     }
 
     fn make(&self, store: &Store<Ticket>, vault: &Vault) -> Result<Root, Refusal> {
         let made = soft::generate(self.kind).map_err(internal)?;
         let name = format!("Cinnabar development {}", self.name);
-        let spec = spec(x509::Issuer::Itself, &name, &made.public_key, self.profile.clone(), ROOT_DAYS)?;
+        let spec = spec(
+            x509::Issuer::Itself,
+            &name,
+            &made.public_key,
+            self.profile.clone(),
+            ROOT_DAYS,
+        )?;
         let prepared = x509::prepare(&spec, self.algorithm).map_err(internal)?;
         let key = SoftKey::new(self.kind, &made.pkcs8, &made.public_key).map_err(internal)?;
-        let signature =
-            key.sign(self.algorithm, prepared.to_sign(), SM2_DEFAULT_USER_ID).map_err(internal)?;
+        let signature = key
+            .sign(self.algorithm, prepared.to_sign(), SM2_DEFAULT_USER_ID)
+            .map_err(internal)?;
         let certificate = prepared.assemble(&signature).map_err(internal)?;
         let wrapped = vault.wrap(&made.pkcs8, &made.public_key).map_err(internal)?;
-        store.set_meta(&format!("dev-ca/{}/key", self.name), &wrapped).map_err(store_failed)?;
-        store.set_meta(&format!("dev-ca/{}/certificate", self.name), &certificate).map_err(store_failed)?;
-        Ok(Root { key, algorithm: self.algorithm, certificate })
+        store
+            .set_meta(&format!("dev-ca/{}/key", self.name), &wrapped)
+            .map_err(store_failed)?;
+        store
+            .set_meta(&format!("dev-ca/{}/certificate", self.name), &certificate)
+            .map_err(store_failed)?;
+        Ok(Root {
+            key,
+            algorithm: self.algorithm,
+            certificate,
+        })
     }
 }
 
 impl DevCa {
     /// The CA of this store, if it has one.
     pub(crate) fn load(store: &Store<Ticket>, vault: &Vault) -> Result<Option<Self>, Refusal> {
-        let roots = (P256.load(store, vault)?, SM2.load(store, vault)?, TLS.load(store, vault)?);
+        let roots = (
+            P256.load(store, vault)?,
+            SM2.load(store, vault)?,
+            TLS.load(store, vault)?,
+        );
         Ok(match roots {
             (Some(p256), Some(sm2), Some(tls)) => Some(Self { p256, sm2, tls }),
             _ => None,
@@ -169,7 +208,11 @@ impl DevCa {
         if let Some(ca) = Self::load(store, vault)? {
             return Ok(ca);
         }
-        Ok(Self { p256: P256.make(store, vault)?, sm2: SM2.make(store, vault)?, tls: TLS.make(store, vault)? })
+        Ok(Self {
+            p256: P256.make(store, vault)?,
+            sm2: SM2.make(store, vault)?,
+            tls: TLS.make(store, vault)?,
+        })
     }
 
     /// A fresh certificate for this start's TLS, for loopback names only.
@@ -181,7 +224,10 @@ impl DevCa {
         };
         let certificate = self.tls.issue("localhost", &made.public_key, profile)?;
         let key = PrivatePkcs8KeyDer::from(made.pkcs8.to_vec()).into();
-        Ok(Identity { chain: vec![CertificateDer::from(certificate)], key })
+        Ok(Identity {
+            chain: vec![CertificateDer::from(certificate)],
+            key,
+        })
     }
 
     fn signing_roots_pem(&self) -> String {
@@ -195,7 +241,11 @@ impl DevCa {
 
 impl Issuer for DevCa {
     fn issue(&self, subject: &str, public_key: &[u8], kind: KeyKind) -> Result<Vec<Vec<u8>>, Refusal> {
-        let root = if kind == KeyKind::Sm2 { &self.sm2 } else { &self.p256 };
+        let root = if kind == KeyKind::Sm2 {
+            &self.sm2
+        } else {
+            &self.p256
+        };
         Ok(vec![root.issue(subject, public_key, Profile::Signer)?])
     }
 }
@@ -215,7 +265,9 @@ pub(crate) struct DevFiles {
 
 impl DevFiles {
     pub(crate) fn new(home: &Path) -> Self {
-        Self { folder: home.join("dev") }
+        Self {
+            folder: home.join("dev"),
+        }
     }
 
     pub(crate) fn profile(&self) -> PathBuf {
@@ -225,7 +277,11 @@ impl DevFiles {
     fn write(&self, name: &str, text: &str, mode: u32) -> Result<(), Refusal> {
         let path = self.folder.join(name);
         let failed = |error: std::io::Error| Refusal::new(Code::File, format!("{}: {error}", path.display()));
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(failed)?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.folder)
+            .map_err(failed)?;
         // Written beside and renamed, so that nobody reads half a profile.
         let beside = path.with_extension("new");
         let _ = std::fs::remove_file(&beside);
@@ -252,18 +308,38 @@ pub(crate) fn set_up(
     let ledger = AsDev(store);
     let name = |text: &str| TenantName::new(text).map_err(internal);
     if store.directory().tenant(TENANT).is_none() {
-        ledger.change(Change::CreateTenant { name: name(TENANT)?, prepaid: None })?;
+        ledger.change(Change::CreateTenant {
+            name: name(TENANT)?,
+            prepaid: None,
+        })?;
     }
     if store.directory().app(APP).is_none() {
         // Strangers' QUIC stacks often have no TLS exporter, and this app is for trying them.
-        let proof = AppProof { binding_optional: true, ..AppProof::default() };
-        create_app(&ledger, vault, name(TENANT)?, AppId::new(APP).map_err(internal)?, proof)?;
+        let proof = AppProof {
+            binding_optional: true,
+            ..AppProof::default()
+        };
+        create_app(
+            &ledger,
+            vault,
+            name(TENANT)?,
+            AppId::new(APP).map_err(internal)?,
+            proof,
+        )?;
     }
     for (id, kind) in CREDENTIALS {
-        let missing = store.directory().tenant(TENANT).is_some_and(|tenant| tenant.credential(id).is_none());
+        let missing = store
+            .directory()
+            .tenant(TENANT)
+            .is_some_and(|tenant| tenant.credential(id).is_none());
         if missing {
             let id = CredentialId::new(id).map_err(internal)?;
-            let plan = CredentialPlan { tenant: name(TENANT)?, id, kind, device: None };
+            let plan = CredentialPlan {
+                tenant: name(TENANT)?,
+                id,
+                kind,
+                device: None,
+            };
             create_credential(&ledger, vault, None, Some(ca), plan)?;
         }
     }
@@ -278,8 +354,14 @@ fn write_files(
     listen: SocketAddr,
     admin: SocketAddr,
 ) -> Result<DevFiles, Refusal> {
-    let app = store.directory().app(APP).ok_or_else(|| internal("the app is gone"))?;
-    let secret = vault.secret(&app).map_err(internal)?.ok_or_else(|| internal("the app has no secret"))?;
+    let app = store
+        .directory()
+        .app(APP)
+        .ok_or_else(|| internal("the app is gone"))?;
+    let secret = vault
+        .secret(&app)
+        .map_err(internal)?
+        .ok_or_else(|| internal("the app has no secret"))?;
     let profile = ClientProfile {
         address: listen,
         server_name: "localhost".into(),

@@ -47,7 +47,13 @@ pub(crate) struct FrontContext {
 
 impl FrontContext {
     pub(crate) fn new(core: Rc<Core>, limits: FrontLimits, certificate_hash: [u8; 32]) -> Self {
-        Self { core, limits, certificate_hash, connections: Cell::new(0), addresses: RefCell::default() }
+        Self {
+            core,
+            limits,
+            certificate_hash,
+            connections: Cell::new(0),
+            addresses: RefCell::default(),
+        }
     }
 
     /// Takes a place for a connection from `address`; `None` when there is none left.
@@ -61,7 +67,10 @@ impl FrontContext {
         }
         addresses.insert(address, from_there + 1);
         self.connections.set(self.connections.get() + 1);
-        Some(Place { context: Rc::clone(self), address })
+        Some(Place {
+            context: Rc::clone(self),
+            address,
+        })
     }
 }
 

@@ -39,8 +39,16 @@ fn explain(error: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let text = error.to_string();
-    let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("bad arguments");
-    let missing: Vec<&str> = text.lines().skip(1).map(str::trim).take_while(|line| line.starts_with("--")).collect();
+    let first = text
+        .lines()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or("bad arguments");
+    let missing: Vec<&str> = text
+        .lines()
+        .skip(1)
+        .map(str::trim)
+        .take_while(|line| line.starts_with("--"))
+        .collect();
     let first = first.strip_prefix("error: ").unwrap_or(first);
     eprintln!("cinnabar: usage: {} {}", first, missing.join(" "));
     ExitCode::from(2)

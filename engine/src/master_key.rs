@@ -30,11 +30,18 @@ fn failed(path: &Path) -> impl Fn(std::io::Error) -> Refusal + '_ {
 fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Refusal> {
     let mut file = std::fs::File::open(path).map_err(|error| {
         let hint = "; `cinnabar init` makes one, `serve --dev` makes one by itself";
-        Refusal::new(Code::File, format!("master key {}: {error}{hint}", path.display()))
+        Refusal::new(
+            Code::File,
+            format!("master key {}: {error}{hint}", path.display()),
+        )
     })?;
     let mode = file.metadata().map_err(failed(path))?.mode();
     if mode & 0o077 != 0 {
-        let text = format!("master key {}: mode {:04o} lets others read it; it must be 0600", path.display(), mode & 0o7777);
+        let text = format!(
+            "master key {}: mode {:04o} lets others read it; it must be 0600",
+            path.display(),
+            mode & 0o7777
+        );
         return Err(Refusal::new(Code::Usage, text));
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(MASTER_KEY_BYTES + 1));
@@ -44,7 +51,12 @@ fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Refusal> {
 
 /// Opening the descriptor through /proc needs no unsafe code and leaves the caller's own descriptor alone.
 fn read_descriptor(number: i32) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-    let failed = |error| Refusal::new(Code::File, format!("master key from descriptor {number}: {error}"));
+    let failed = |error| {
+        Refusal::new(
+            Code::File,
+            format!("master key from descriptor {number}: {error}"),
+        )
+    };
     let mut file = std::fs::File::open(format!("/proc/self/fd/{number}")).map_err(failed)?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(MASTER_KEY_BYTES + 1));
     file.read_to_end(&mut bytes).map_err(failed)?;
@@ -54,9 +66,17 @@ fn read_descriptor(number: i32) -> Result<Zeroizing<Vec<u8>>, Refusal> {
 /// Makes a master key file, unless there is one. True: it was made.
 pub(crate) fn make(path: &Path) -> Result<bool, Refusal> {
     if let Some(folder) = path.parent() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(path))?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(failed(path))?;
     }
-    let opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let opened = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
     let mut file = match opened {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(false),
@@ -64,7 +84,9 @@ pub(crate) fn make(path: &Path) -> Result<bool, Refusal> {
     };
     let mut key = Zeroizing::new([0; MASTER_KEY_BYTES]);
     rand::fill(&mut key[..]).map_err(|_| Refusal::new(Code::Internal, "no randomness"))?;
-    file.write_all(&key[..]).and_then(|()| file.sync_all()).map_err(failed(path))?;
+    file.write_all(&key[..])
+        .and_then(|()| file.sync_all())
+        .map_err(failed(path))?;
     Ok(true)
 }
 

@@ -41,7 +41,11 @@ pub(crate) fn serve(config: Config, dev: bool) -> Result<(), Refusal> {
     let vault = Arc::new(master_key::read(&config.master_key)?);
     let store = open_store(&config, false)?;
     master_key::check(&store, &vault)?;
-    let dev_ca = if dev { Some(Arc::new(DevCa::load_or_make(&store, &vault)?)) } else { None };
+    let dev_ca = if dev {
+        Some(Arc::new(DevCa::load_or_make(&store, &vault)?))
+    } else {
+        None
+    };
     let identity = identity(&config, dev_ca.as_deref())?;
     let runtime = new_runtime().map_err(|error| Refusal::new(Code::Internal, format!("runtime: {error}")))?;
     let runner = System::with_tokio_rt(move || runtime);
@@ -57,7 +61,10 @@ fn new_runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 /// No core dump and no debugger: the process holds keys. Failing to set this is no reason to stop.
 fn seal_process() {
-    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    let none = rustix::process::Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
     let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
@@ -65,7 +72,9 @@ fn seal_process() {
 fn check_loopback(config: &Config) -> Result<(), Refusal> {
     for address in [config.listen, config.admin] {
         if !address.ip().is_loopback() {
-            let text = format!("--dev makes credentials that anybody could use; {address} is not a loopback address");
+            let text = format!(
+                "--dev makes credentials that anybody could use; {address} is not a loopback address"
+            );
             return Err(Refusal::new(Code::Usage, text));
         }
     }
@@ -155,15 +164,36 @@ impl Engine {
             },
             phase: phases,
         };
-        Ok(Self { config, services, parts: Arc::new(parts), dev_ca, admin, phase })
+        Ok(Self {
+            config,
+            services,
+            parts: Arc::new(parts),
+            dev_ca,
+            admin,
+            phase,
+        })
     }
 
     async fn run(self, system: System) -> Result<(), Refusal> {
-        let Self { config, services, parts, dev_ca, admin, phase } = self;
+        let Self {
+            config,
+            services,
+            parts,
+            dev_ca,
+            admin,
+            phase,
+        } = self;
         let dev_files = match &dev_ca {
             Some(ca) => {
                 let (store, vault) = (&services.store, &services.vault);
-                Some(dev::set_up(store, vault, ca, &config.home, config.listen, config.admin)?)
+                Some(dev::set_up(
+                    store,
+                    vault,
+                    ca,
+                    &config.home,
+                    config.listen,
+                    config.admin,
+                )?)
             }
             None => None,
         };
@@ -172,14 +202,23 @@ impl Engine {
         let keeper = Keeper::start(Arc::clone(&services), system.arbiter().clone(), spawn)
             .map_err(|error| Refusal::new(Code::Internal, format!("the keeper thread: {error}")))?;
         let metrics = Metrics::new(Arc::clone(&services), Arc::clone(&keeper.counters));
-        actix_rt::spawn(admin_http::serve(admin, Shown { services: Arc::clone(&services), metrics }));
+        actix_rt::spawn(admin_http::serve(
+            admin,
+            Shown {
+                services: Arc::clone(&services),
+                metrics,
+            },
+        ));
         let operator = Operator {
             store: Arc::clone(&services.store),
             vault: Arc::clone(&services.vault),
             pool: Some(Arc::clone(&services.pool)),
             dev_ca,
             rehearsals: dev_files.is_some().then(|| {
-                Arc::new(Rehearsal { services: Arc::clone(&services), arbiters }) as Arc<dyn Rehearsals>
+                Arc::new(Rehearsal {
+                    services: Arc::clone(&services),
+                    arbiters,
+                }) as Arc<dyn Rehearsals>
             }),
         };
         socket::serve(socket::bind(&config.home)?, operator)
@@ -192,14 +231,27 @@ impl Engine {
     }
 }
 
-fn start_services(config: &Config, store: Store<Ticket>, vault: &Arc<Vault>) -> Result<Arc<Services>, Refusal> {
+fn start_services(
+    config: &Config,
+    store: Store<Ticket>,
+    vault: &Arc<Vault>,
+) -> Result<Arc<Services>, Refusal> {
     let failed = |error: store::StoreError| error.refusal();
     let remote = |number| Arc::new(CoreRemote::new(number, config.calls_per_core_max));
     let cores: Arc<[Arc<CoreRemote>]> = (0..config.cores).map(remote).collect();
-    let store = Arc::new(store.start(router(Arc::clone(&cores)), end_process).map_err(failed)?);
+    let store = Arc::new(
+        store
+            .start(router(Arc::clone(&cores)), end_process)
+            .map_err(failed)?,
+    );
     let pool = Arc::new(start_pool(config, &store, vault, &cores)?);
-    let limits = Limits { calls_per_core_max: config.calls_per_core_max, chain_cache: config.key_cache };
-    Ok(Arc::new(Services::new(store, pool, Arc::clone(vault), cores, limits).map_err(failed)?))
+    let limits = Limits {
+        calls_per_core_max: config.calls_per_core_max,
+        chain_cache: config.key_cache,
+    };
+    Ok(Arc::new(
+        Services::new(store, pool, Arc::clone(vault), cores, limits).map_err(failed)?,
+    ))
 }
 
 fn start_pool(
@@ -210,7 +262,10 @@ fn start_pool(
 ) -> Result<Pool<Task>, Refusal> {
     let reader = store.reader().map_err(|error| error.refusal())?;
     let keys = Arc::new(StoredKeys::new(reader, Arc::clone(vault)));
-    let sink = Arc::new(ToJournal { store: Arc::clone(store), cores: Arc::clone(cores) });
+    let sink = Arc::new(ToJournal {
+        store: Arc::clone(store),
+        cores: Arc::clone(cores),
+    });
     let pool_config = PoolConfig {
         lanes: config.lanes,
         queue: config.calls_per_core_max,
@@ -253,7 +308,11 @@ fn start_fronts(parts: &FrontParts, core: &Rc<Core>) -> std::io::Result<()> {
     let number = core.number();
     let (udp, tcp) = &parts.sockets.cores[usize::from(number)];
     let endpoint = quic::endpoint(&parts.quic, number as u8, udp.try_clone()?)?;
-    let context = Rc::new(FrontContext::new(Rc::clone(core), parts.limits, parts.certificate_hash));
+    let context = Rc::new(FrontContext::new(
+        Rc::clone(core),
+        parts.limits,
+        parts.certificate_hash,
+    ));
     actix_rt::spawn(quic::serve(Rc::clone(&context), endpoint, parts.phase.clone()));
     let https = Arc::clone(&parts.https);
     actix_rt::spawn(http::serve(context, tcp.try_clone()?, https, parts.phase.clone()));
@@ -267,7 +326,10 @@ struct Rehearsal {
 
 impl Rehearsals for Rehearsal {
     fn poison_shard(&self, core: u16) -> bool {
-        self.services.cores.get(usize::from(core)).is_some_and(|core| core.poison_shard())
+        self.services
+            .cores
+            .get(usize::from(core))
+            .is_some_and(|core| core.poison_shard())
     }
 
     fn poison_metering(&self) -> bool {
@@ -276,7 +338,9 @@ impl Rehearsals for Rehearsal {
 
     fn end_core(&self, core: u16) -> bool {
         let arbiters = self.arbiters.lock();
-        let Some(Some(arbiter)) = arbiters.get(usize::from(core)) else { return false };
+        let Some(Some(arbiter)) = arbiters.get(usize::from(core)) else {
+            return false;
+        };
         arbiter.spawn_fn(|| {
             if let Some(core) = Core::current() {
                 core.end();
@@ -287,7 +351,10 @@ impl Rehearsals for Rehearsal {
 
 /// The one line that says it serves, and a command to copy.
 fn announce(config: &Config, dev: Option<&DevFiles>) {
-    println!("cinnabar is ready: QUIC and HTTPS on {}, health and metrics on {}", config.listen, config.admin);
+    println!(
+        "cinnabar is ready: QUIC and HTTPS on {}, health and metrics on {}",
+        config.listen, config.admin
+    );
     if let Some(files) = dev {
         let program = std::env::args().next().unwrap_or_else(|| "cinnabar".into());
         println!("{}", first_command(&program, &files.profile()));
@@ -295,5 +362,8 @@ fn announce(config: &Config, dev: Option<&DevFiles>) {
 }
 
 fn first_command(program: &str, profile: &Path) -> String {
-    format!("{program} sign --profile {} --credential demo-p256 --file Cargo.toml", profile.display())
+    format!(
+        "{program} sign --profile {} --credential demo-p256 --file Cargo.toml",
+        profile.display()
+    )
 }

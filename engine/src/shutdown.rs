@@ -35,14 +35,22 @@ pub(crate) async fn wait_for_signal() -> Result<(), Refusal> {
         signals.forever().next();
         let _ = sender.send(());
     };
-    std::thread::Builder::new().name("signals".into()).spawn(wait).map_err(failed)?;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(wait)
+        .map_err(failed)?;
     // If the thread could not say anything any more, stopping is the right thing, too.
     let _ = arrived.await;
     Ok(())
 }
 
 /// Stops in order.
-pub(crate) async fn stop(config: &Config, services: &Arc<Services>, phase: &watch::Sender<Phase>, keeper: Keeper) {
+pub(crate) async fn stop(
+    config: &Config,
+    services: &Arc<Services>,
+    phase: &watch::Sender<Phase>,
+    keeper: Keeper,
+) {
     tracing::info!("stopping");
     // 1. New work is refused and readiness is gone; recorded signatures can still be read.
     services.stop_taking();

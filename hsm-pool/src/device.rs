@@ -57,7 +57,10 @@ const LATCH_PIN: u8 = 2;
 
 impl DeviceState {
     pub(crate) fn starting() -> Self {
-        Self { latch: AtomicU8::new(LATCH_STARTING), ..Self::default() }
+        Self {
+            latch: AtomicU8::new(LATCH_STARTING),
+            ..Self::default()
+        }
     }
 
     /// Worker processes that take jobs now.
@@ -89,7 +92,9 @@ impl DeviceState {
     }
 
     pub(crate) fn clear_starting(&self) {
-        let _ = self.latch.compare_exchange(LATCH_STARTING, LATCH_NONE, Ordering::AcqRel, Ordering::Acquire);
+        let _ = self
+            .latch
+            .compare_exchange(LATCH_STARTING, LATCH_NONE, Ordering::AcqRel, Ordering::Acquire);
     }
 
     pub(crate) fn latch_pin(&self) {

@@ -33,7 +33,11 @@ pub(crate) struct Keys {
 
 impl Keys {
     pub(crate) fn new(source: Arc<dyn KeySource>, capacity: usize) -> Self {
-        Self { source, software: Cache::new(capacity), public: Cache::new(capacity) }
+        Self {
+            source,
+            software: Cache::new(capacity),
+            public: Cache::new(capacity),
+        }
     }
 
     /// A software key; of several lanes that miss at once one loads it.
@@ -58,5 +62,7 @@ impl Keys {
 }
 
 fn kind_of(public_key: &[u8]) -> Result<KeyKind, String> {
-    PublicKey::from_spki(public_key).map(|key| key.kind()).map_err(|error| error.to_string())
+    PublicKey::from_spki(public_key)
+        .map(|key| key.kind())
+        .map_err(|error| error.to_string())
 }

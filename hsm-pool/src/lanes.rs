@@ -59,7 +59,10 @@ impl<T: Work> Lane<T> {
         while let Ok(first) = self.jobs.recv() {
             let batch = self.collect(first);
             let now = clock::monotonic();
-            let finished = batch.into_iter().map(|work| self.finish(work, now, &mut made)).collect();
+            let finished = batch
+                .into_iter()
+                .map(|work| self.finish(work, now, &mut made))
+                .collect();
             self.sink.finished(finished);
         }
     }
@@ -82,7 +85,11 @@ impl<T: Work> Lane<T> {
         // A panic in a library must cost one job, not the lane.
         let result = catch_unwind(AssertUnwindSafe(|| self.sign(&work, now, check)));
         let result = result.unwrap_or(Err(JobError::Internal));
-        let counter = if result.is_ok() { &self.counters.signed } else { &self.counters.failed };
+        let counter = if result.is_ok() {
+            &self.counters.signed
+        } else {
+            &self.counters.failed
+        };
         counter.fetch_add(1, Ordering::Relaxed);
         Finished { work, result }
     }
@@ -107,8 +114,9 @@ impl<T: Work> Lane<T> {
 }
 
 fn sign_with<T: Work>(key: &SoftKey, work: &T) -> Result<SignatureBytes, JobError> {
-    key.sign(work.algorithm(), work.input(), work.user_id()).map_err(|error| match error {
-        SoftKeyError::Unsupported(algorithm) => JobError::Unsupported(algorithm),
-        other => JobError::Key(other.to_string()),
-    })
+    key.sign(work.algorithm(), work.input(), work.user_id())
+        .map_err(|error| match error {
+            SoftKeyError::Unsupported(algorithm) => JobError::Unsupported(algorithm),
+            other => JobError::Key(other.to_string()),
+        })
 }

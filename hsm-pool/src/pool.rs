@@ -60,7 +60,9 @@ pub struct Pool<T> {
 
 impl<T> std::fmt::Debug for Pool<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pool").field("waiting", &self.software.len()).finish_non_exhaustive()
+        f.debug_struct("Pool")
+            .field("waiting", &self.software.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -94,7 +96,14 @@ impl<T: Work> Pool<T> {
             devices.insert(name, device);
         }
         let waiting_us_max = config.queue_ms_max * 1000 * lanes as u64;
-        Ok(Self { software, waiting_us, waiting_us_max, devices, counters, threads: Mutex::new(threads) })
+        Ok(Self {
+            software,
+            waiting_us,
+            waiting_us_max,
+            devices,
+            counters,
+            threads: Mutex::new(threads),
+        })
     }
 
     /// Hands over a job for the software lanes, or gives it back when the wait would be too long.
@@ -114,21 +123,32 @@ impl<T: Work> Pool<T> {
 
     /// Hands over a job for a device, or gives it back.
     pub fn submit_device(&self, device: &str, work: T) -> Result<(), (T, SubmitError)> {
-        let Some(device) = self.devices.get(device).filter(|device| device.state.takes_jobs()) else {
+        let Some(device) = self
+            .devices
+            .get(device)
+            .filter(|device| device.state.takes_jobs())
+        else {
             return Err((work, SubmitError::Unavailable));
         };
-        device.jobs.try_send(DeviceJob::Sign(work)).map_err(|error| match error {
-            TrySendError::Full(DeviceJob::Sign(work)) => (work, SubmitError::Full),
-            TrySendError::Disconnected(DeviceJob::Sign(work)) => (work, SubmitError::Unavailable),
-            _ => unreachable!("a Sign job was sent, so a Sign job comes back"),
-        })
+        device
+            .jobs
+            .try_send(DeviceJob::Sign(work))
+            .map_err(|error| match error {
+                TrySendError::Full(DeviceJob::Sign(work)) => (work, SubmitError::Full),
+                TrySendError::Disconnected(DeviceJob::Sign(work)) => (work, SubmitError::Unavailable),
+                _ => unreachable!("a Sign job was sent, so a Sign job comes back"),
+            })
     }
 
     /// Makes a key pair in a device. Waits: for operators, not for request paths.
     pub fn generate(&self, device: &str, kind: KeyKind, label: &str) -> Result<DeviceKey, JobError> {
         let device = self.devices.get(device).ok_or(JobError::Unavailable)?;
         let (reply, answer) = bounded(1);
-        let job = DeviceJob::Generate { kind, label: label.to_owned(), reply };
+        let job = DeviceJob::Generate {
+            kind,
+            label: label.to_owned(),
+            reply,
+        };
         device.jobs.send(job).map_err(|_| JobError::Unavailable)?;
         answer.recv().map_err(|_| JobError::Unavailable)?
     }
@@ -145,12 +165,19 @@ impl<T: Work> Pool<T> {
 
     /// The devices by name, with how they are doing and what waits for them.
     pub fn devices(&self) -> impl Iterator<Item = (&str, &DeviceState, usize)> {
-        self.devices.iter().map(|(name, device)| (name.as_str(), &*device.state, device.jobs.len()))
+        self.devices
+            .iter()
+            .map(|(name, device)| (name.as_str(), &*device.state, device.jobs.len()))
     }
 
     /// Lets go of the queues and waits until the lanes have finished what was in them.
     pub fn stop(self) {
-        let Self { software, devices, threads, .. } = self;
+        let Self {
+            software,
+            devices,
+            threads,
+            ..
+        } = self;
         drop((software, devices));
         for thread in threads.into_inner() {
             if thread.join().is_err() {
@@ -178,7 +205,9 @@ fn start_device<T: Work>(
             keys: Arc::clone(keys),
             sink: Arc::clone(sink),
         };
-        threads.push(spawn(format!("dev-{}-{number}", config.name), move || supervisor.run())?);
+        threads.push(spawn(format!("dev-{}-{number}", config.name), move || {
+            supervisor.run()
+        })?);
     }
     Ok((config.name.clone(), Device { jobs: sender, state }))
 }

@@ -6,10 +6,12 @@ use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{self as sig, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
 use der::Decode;
 use protocol::algorithm::{Algorithm, KeyKind};
-use protocol::verify::{BadSignature, PublicKey, SM2_DEFAULT_USER_ID, SignatureBytes, import_digest, pair_to_der, sm2_z};
+use protocol::verify::{
+    BadSignature, PublicKey, SM2_DEFAULT_USER_ID, SignatureBytes, import_digest, pair_to_der, sm2_z,
+};
 use sm2::dsa::signature::hazmat::RandomizedPrehashSigner;
-use sm2::pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey};
 use sm2::elliptic_curve::Generate;
+use sm2::pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey};
 use zeroize::Zeroizing;
 
 /// Why a software key cannot be made, read or used.
@@ -46,7 +48,10 @@ pub fn generate(kind: KeyKind) -> Result<Generated, SoftKeyError> {
     let (pkcs8, public_key) = match kind {
         KeyKind::P256 | KeyKind::P384 => {
             let key = EcdsaKeyPair::generate(ecdsa(kind)).map_err(failed)?;
-            (key.to_pkcs8v1().map_err(failed)?.as_ref().to_vec(), spki_of(key.public_key())?)
+            (
+                key.to_pkcs8v1().map_err(failed)?.as_ref().to_vec(),
+                spki_of(key.public_key())?,
+            )
         }
         KeyKind::Rsa2048 | KeyKind::Rsa3072 | KeyKind::Rsa4096 => {
             let size = match kind {
@@ -60,22 +65,33 @@ pub fn generate(kind: KeyKind) -> Result<Generated, SoftKeyError> {
         }
         KeyKind::Ed25519 => {
             let key = Ed25519KeyPair::generate().map_err(failed)?;
-            (key.to_pkcs8v1().map_err(failed)?.as_ref().to_vec(), spki_of(key.public_key())?)
+            (
+                key.to_pkcs8v1().map_err(failed)?.as_ref().to_vec(),
+                spki_of(key.public_key())?,
+            )
         }
         KeyKind::Sm2 => {
             let key = sm2::SecretKey::generate();
             let pkcs8 = key.to_pkcs8_der().map_err(|_| SoftKeyError::Generate)?;
-            let public_key = key.public_key().to_public_key_der().map_err(|_| SoftKeyError::Generate)?;
+            let public_key = key
+                .public_key()
+                .to_public_key_der()
+                .map_err(|_| SoftKeyError::Generate)?;
             (pkcs8.as_bytes().to_vec(), public_key.into_vec())
         }
     };
-    Ok(Generated { pkcs8: Zeroizing::new(pkcs8), public_key })
+    Ok(Generated {
+        pkcs8: Zeroizing::new(pkcs8),
+        public_key,
+    })
 }
 
-fn spki_of<'a>(
-    key: &impl AsDer<aws_lc_rs::encoding::PublicKeyX509Der<'a>>,
-) -> Result<Vec<u8>, SoftKeyError> {
-    Ok(key.as_der().map_err(|_| SoftKeyError::Generate)?.as_ref().to_vec())
+fn spki_of<'a>(key: &impl AsDer<aws_lc_rs::encoding::PublicKeyX509Der<'a>>) -> Result<Vec<u8>, SoftKeyError> {
+    Ok(key
+        .as_der()
+        .map_err(|_| SoftKeyError::Generate)?
+        .as_ref()
+        .to_vec())
 }
 
 const fn ecdsa(kind: KeyKind) -> &'static sig::EcdsaSigningAlgorithm {
@@ -107,7 +123,9 @@ pub struct SoftKey {
 
 impl std::fmt::Debug for SoftKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SoftKey").field("kind", &self.kind).finish_non_exhaustive()
+        f.debug_struct("SoftKey")
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
     }
 }
 
@@ -117,17 +135,21 @@ impl SoftKey {
         let malformed = SoftKeyError::Malformed(kind);
         let public = PublicKey::from_spki(public_key).map_err(|_| malformed.clone())?;
         let private = match kind {
-            KeyKind::P256 | KeyKind::P384 => {
-                EcdsaKeyPair::from_private_key_der(ecdsa(kind), pkcs8).map(Private::Ecdsa).ok()
-            }
-            KeyKind::Rsa2048 | KeyKind::Rsa3072 | KeyKind::Rsa4096 => {
-                RsaKeyPair::from_pkcs8(pkcs8).map(|key| Private::Rsa(Box::new(key))).ok()
-            }
+            KeyKind::P256 | KeyKind::P384 => EcdsaKeyPair::from_private_key_der(ecdsa(kind), pkcs8)
+                .map(Private::Ecdsa)
+                .ok(),
+            KeyKind::Rsa2048 | KeyKind::Rsa3072 | KeyKind::Rsa4096 => RsaKeyPair::from_pkcs8(pkcs8)
+                .map(|key| Private::Rsa(Box::new(key)))
+                .ok(),
             KeyKind::Ed25519 => Ed25519KeyPair::from_pkcs8(pkcs8).map(Private::Ed25519).ok(),
             KeyKind::Sm2 => Sm2::new(pkcs8, public_key).map(|key| Private::Sm2(Box::new(key))),
         };
         let private = private.filter(|_| public.kind() == kind).ok_or(malformed)?;
-        Ok(Self { kind, private, public })
+        Ok(Self {
+            kind,
+            private,
+            public,
+        })
     }
 
     /// The public half.
@@ -136,7 +158,12 @@ impl SoftKey {
     }
 
     /// Signs a digest, or a message where the algorithm takes one. `user_id` counts for `sm2-sm3` only.
-    pub fn sign(&self, algorithm: Algorithm, input: &[u8], user_id: &[u8]) -> Result<SignatureBytes, SoftKeyError> {
+    pub fn sign(
+        &self,
+        algorithm: Algorithm,
+        input: &[u8],
+        user_id: &[u8],
+    ) -> Result<SignatureBytes, SoftKeyError> {
         if !self.kind.algorithms().contains(&algorithm) {
             return Err(SoftKeyError::Unsupported(algorithm));
         }
@@ -162,9 +189,9 @@ impl SoftKey {
         signature: &[u8],
     ) -> Result<(), BadSignature> {
         match &self.private {
-            Private::Sm2(key) if algorithm == Algorithm::Sm2Sm3 && user_id != SM2_DEFAULT_USER_ID => {
-                self.public.verify(Algorithm::Sm2Sm3E, &key.e(user_id, input), signature)
-            }
+            Private::Sm2(key) if algorithm == Algorithm::Sm2Sm3 && user_id != SM2_DEFAULT_USER_ID => self
+                .public
+                .verify(Algorithm::Sm2Sm3E, &key.e(user_id, input), signature),
             _ => self.public.verify(algorithm, input, signature),
         }
     }
@@ -181,7 +208,8 @@ fn sign_rsa(key: &RsaKeyPair, algorithm: Algorithm, input: &[u8]) -> Result<Sign
     };
     let digest = import_digest(algorithm, input).ok_or(SoftKeyError::Sign)?;
     let mut signature = SignatureBytes::from_elem(0, key.public_modulus_len());
-    key.sign_digest(padding, &digest, &mut signature).map_err(|_| SoftKeyError::Sign)?;
+    key.sign_digest(padding, &digest, &mut signature)
+        .map_err(|_| SoftKeyError::Sign)?;
     Ok(signature)
 }
 
@@ -189,7 +217,12 @@ impl Sm2 {
     fn new(pkcs8: &[u8], public_key: &[u8]) -> Option<Self> {
         let secret = sm2::SecretKey::from_pkcs8_der(pkcs8).ok()?;
         let info = spki::SubjectPublicKeyInfoRef::from_der(public_key).ok()?;
-        let point = info.subject_public_key.as_bytes()?.strip_prefix(&[4])?.try_into().ok()?;
+        let point = info
+            .subject_public_key
+            .as_bytes()?
+            .strip_prefix(&[4])?
+            .try_into()
+            .ok()?;
         // Z comes with each request, so the library's own user id is not used.
         let key = sm2::dsa::SigningKey::new("", &secret).ok()?;
         Some(Self { key, point })
@@ -266,10 +299,16 @@ mod tests {
                 let input = input_for(algorithm);
                 let signature = key.sign(algorithm, &input, SM2_DEFAULT_USER_ID).unwrap();
                 let public = PublicKey::from_spki(&made.public_key).unwrap();
-                assert!(public.verify(algorithm, &input, &signature).is_ok(), "{algorithm}");
+                assert!(
+                    public.verify(algorithm, &input, &signature).is_ok(),
+                    "{algorithm}"
+                );
                 let mut other = input.clone();
                 other[0] ^= 1;
-                assert!(public.verify(algorithm, &other, &signature).is_err(), "{algorithm}");
+                assert!(
+                    public.verify(algorithm, &other, &signature).is_err(),
+                    "{algorithm}"
+                );
             }
         }
     }
@@ -280,7 +319,10 @@ mod tests {
         let key = SoftKey::new(KeyKind::Sm2, &made.pkcs8, &made.public_key).unwrap();
         let signature = key.sign(Algorithm::Sm2Sm3, b"m", b"alice").unwrap();
         assert!(key.check(Algorithm::Sm2Sm3, b"m", b"alice", &signature).is_ok());
-        assert!(key.check(Algorithm::Sm2Sm3, b"m", SM2_DEFAULT_USER_ID, &signature).is_err());
+        assert!(
+            key.check(Algorithm::Sm2Sm3, b"m", SM2_DEFAULT_USER_ID, &signature)
+                .is_err()
+        );
     }
 
     #[test]
@@ -291,6 +333,9 @@ mod tests {
         let key = SoftKey::new(KeyKind::P256, &made.pkcs8, &made.public_key).unwrap();
         let error = key.sign(Algorithm::Ed25519, b"m", b"").unwrap_err();
         assert_eq!(error, SoftKeyError::Unsupported(Algorithm::Ed25519));
-        assert_eq!(key.sign(Algorithm::EcdsaP256Sha256, b"short", b"").unwrap_err(), SoftKeyError::Sign);
+        assert_eq!(
+            key.sign(Algorithm::EcdsaP256Sha256, b"short", b"").unwrap_err(),
+            SoftKeyError::Sign
+        );
     }
 }

@@ -267,9 +267,11 @@ impl Algorithm {
                 expected: hash.bytes(),
                 found,
             }),
-            InputKind::Message(limit) if found > limit => {
-                Err(InputError::MessageLength { algorithm: self, limit, found })
-            }
+            InputKind::Message(limit) if found > limit => Err(InputError::MessageLength {
+                algorithm: self,
+                limit,
+                found,
+            }),
             _ => Ok(()),
         }
     }
@@ -329,7 +331,10 @@ macro_rules! by_name {
             type Err = UnknownName;
             fn from_str(text: &str) -> Result<Self, UnknownName> {
                 let found = $all.into_iter().find(|candidate| candidate.name() == text);
-                found.ok_or_else(|| UnknownName { what: $what, name: text.chars().take(64).collect() })
+                found.ok_or_else(|| UnknownName {
+                    what: $what,
+                    name: text.chars().take(64).collect(),
+                })
             }
         }
 
@@ -373,16 +378,26 @@ mod tests {
         }
         assert_eq!(Algorithm::from_wire(0), None);
         assert_eq!(Algorithm::from_wire(12), None);
-        assert_eq!("md5".parse::<Algorithm>().unwrap_err().to_string(), "'md5' is not a known algorithm");
+        assert_eq!(
+            "md5".parse::<Algorithm>().unwrap_err().to_string(),
+            "'md5' is not a known algorithm"
+        );
     }
 
     #[test]
     fn inputs_are_checked_by_length() {
         assert!(Algorithm::EcdsaP256Sha256.check_input(&[0; 32]).is_ok());
         let error = Algorithm::EcdsaP256Sha256.check_input(&[0; 31]).unwrap_err();
-        assert_eq!(error.to_string(), "ecdsa-p256-sha256 takes a digest of 32 bytes, not 31");
+        assert_eq!(
+            error.to_string(),
+            "ecdsa-p256-sha256 takes a digest of 32 bytes, not 31"
+        );
         assert!(Algorithm::Ed25519.check_input(&[0; MESSAGE_BYTES_MAX]).is_ok());
-        assert!(Algorithm::Ed25519.check_input(&[0; MESSAGE_BYTES_MAX + 1]).is_err());
+        assert!(
+            Algorithm::Ed25519
+                .check_input(&[0; MESSAGE_BYTES_MAX + 1])
+                .is_err()
+        );
     }
 
     #[test]

@@ -55,7 +55,11 @@ pub enum Client {
 
 impl Client {
     /// Connects and proves the app. `connections` is how many HTTPS connections may be used at once; QUIC needs one.
-    pub async fn connect(profile: &Profile, transport: Transport, connections: usize) -> Result<Self, Refusal> {
+    pub async fn connect(
+        profile: &Profile,
+        transport: Transport,
+        connections: usize,
+    ) -> Result<Self, Refusal> {
         match transport {
             Transport::Quic => Ok(Self::Quic(QuicClient::connect(profile).await?)),
             Transport::Https => Ok(Self::Https(HttpsClient::connect(profile, connections).await?)),
@@ -107,5 +111,8 @@ fn connection_error(what: &str, error: impl std::fmt::Display) -> Refusal {
 }
 
 fn bad_answer(what: impl std::fmt::Display) -> Refusal {
-    Refusal::new(Code::BadAnswer, format!("the server's answer does not follow the protocol: {what}"))
+    Refusal::new(
+        Code::BadAnswer,
+        format!("the server's answer does not follow the protocol: {what}"),
+    )
 }

@@ -210,7 +210,11 @@ impl Refusal {
     /// A refusal with a fixed or composed sentence.
     pub fn new(code: Code, message: impl Into<std::borrow::Cow<'static, str>>) -> Self {
         let message = message.into();
-        Self { code, message, retry_after_ms: None }
+        Self {
+            code,
+            message,
+            retry_after_ms: None,
+        }
     }
 
     /// The same, with a time after which to retry.
@@ -238,7 +242,11 @@ mod tests {
         for &code in Code::ALL {
             let caller = code.blame() == Blame::Caller;
             assert_eq!(caller, code.exit_code() == 2, "{code}");
-            assert_eq!(caller, (400..500).contains(&code.http_status()) && code != Code::RateLimited, "{code}");
+            assert_eq!(
+                caller,
+                (400..500).contains(&code.http_status()) && code != Code::RateLimited,
+                "{code}"
+            );
         }
     }
 }

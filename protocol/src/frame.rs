@@ -106,7 +106,13 @@ mod tests {
         let mut reader = FrameReader::default();
         reader.extend(&(10 * 1024 * 1024u32).to_be_bytes());
         let error = reader.next_frame(256 * 1024).unwrap_err();
-        assert_eq!(error, FrameError::TooLarge { length: 10 * 1024 * 1024, limit: 256 * 1024 });
+        assert_eq!(
+            error,
+            FrameError::TooLarge {
+                length: 10 * 1024 * 1024,
+                limit: 256 * 1024
+            }
+        );
         let mut reader = FrameReader::default();
         reader.extend(&[0, 0, 0, 0]);
         assert_eq!(reader.next_frame(16), Err(FrameError::Empty));

@@ -71,7 +71,13 @@ impl Parts<'_> {
                 self.query.unwrap_or("")
             }
             "@authority" => {
-                out.push_str(&self.authority.strip_suffix(":443").unwrap_or(self.authority).to_ascii_lowercase());
+                out.push_str(
+                    &self
+                        .authority
+                        .strip_suffix(":443")
+                        .unwrap_or(self.authority)
+                        .to_ascii_lowercase(),
+                );
                 ""
             }
             "content-digest" => return append_field(self.content_digest, out),
@@ -117,7 +123,9 @@ pub fn read(parts: &Parts<'_>, signature_input: &str, signature: &str) -> Result
 
 fn find_ours(signature_input: &str) -> Result<(String, InnerList), ProofError> {
     let unreadable = ProofError::Malformed("Signature-Input");
-    let dictionary: sfv::Dictionary = Parser::new(signature_input).parse().map_err(|_| unreadable.clone())?;
+    let dictionary: sfv::Dictionary = Parser::new(signature_input)
+        .parse()
+        .map_err(|_| unreadable.clone())?;
     for (label, entry) in dictionary {
         let ListEntry::InnerList(inner) = entry else {
             return Err(unreadable);
@@ -142,7 +150,11 @@ fn find_signature(signature: &str, label: &str) -> Result<Vec<u8>, ProofError> {
 }
 
 fn string_parameter(inner: &InnerList, name: &str) -> Option<String> {
-    inner.params.get(name)?.as_string().map(|text| text.as_str().to_owned())
+    inner
+        .params
+        .get(name)?
+        .as_string()
+        .map(|text| text.as_str().to_owned())
 }
 
 fn integer_parameter(inner: &InnerList, name: &str) -> Option<i64> {
@@ -215,7 +227,11 @@ impl Presented {
         let skew = HTTP_CREATED_SKEW_S_MAX.cast_signed();
         let fresh = (now - skew..=now + skew).contains(&self.created);
         let expired = self.expires.is_some_and(|expires| expires < now);
-        if fresh && !expired { Ok(()) } else { Err(ProofError::Stale) }
+        if fresh && !expired {
+            Ok(())
+        } else {
+            Err(ProofError::Stale)
+        }
     }
 
     /// Checks the signature with the app's registered key.
@@ -253,12 +269,17 @@ pub fn http_algorithm(key: &PublicKey) -> Result<&'static str, ProofError> {
 
 fn verify_public(key: &PublicKey, base: &[u8], signature: &[u8]) -> Result<(), ProofError> {
     if http_algorithm(key)? == "ed25519" {
-        return key.verify(Algorithm::Ed25519, base, signature).map_err(|_| ProofError::Bad);
+        return key
+            .verify(Algorithm::Ed25519, base, signature)
+            .map_err(|_| ProofError::Bad);
     }
     // RFC 9421 3.3.4: r ‖ s, 64 bytes.
-    let der = pair_to_der(signature).filter(|_| signature.len() == 64).ok_or(ProofError::Bad)?;
+    let der = pair_to_der(signature)
+        .filter(|_| signature.len() == 64)
+        .ok_or(ProofError::Bad)?;
     let digest = Hash::Sha256.digest(base);
-    key.verify(Algorithm::EcdsaP256Sha256, &digest, &der).map_err(|_| ProofError::Bad)
+    key.verify(Algorithm::EcdsaP256Sha256, &digest, &der)
+        .map_err(|_| ProofError::Bad)
 }
 
 /// A key a client signs its requests with.
@@ -313,7 +334,10 @@ pub fn sign(parts: &Parts<'_>, keyid: &str, created: UnixMillis, key: &SignKey) 
     if parts.idempotency_key.is_some() {
         covered.push_str(r#" "idempotency-key""#);
     }
-    let parameters = format!(r#"{covered});created={};keyid="{keyid}";tag="{TAG}""#, created.seconds());
+    let parameters = format!(
+        r#"{covered});created={};keyid="{keyid}";tag="{TAG}""#,
+        created.seconds()
+    );
     let mut base = String::with_capacity(512);
     for name in covered[1..].split(' ') {
         base.push_str(name);
@@ -327,7 +351,10 @@ pub fn sign(parts: &Parts<'_>, keyid: &str, created: UnixMillis, key: &SignKey) 
     base.push_str(&parameters);
     let bytes = BareItem::ByteSequence(key.sign(base.as_bytes())?);
     let signature = sfv::Item::new(bytes).serialize();
-    Some(Fields { signature_input: format!("sig={parameters}"), signature: format!("sig={signature}") })
+    Some(Fields {
+        signature_input: format!("sig={parameters}"),
+        signature: format!("sig={signature}"),
+    })
 }
 
 /// The Content-Digest field of a body (RFC 9530).
@@ -342,8 +369,12 @@ pub fn check_content_digest(field: &str, body: &[u8]) -> Result<(), ProofError> 
     let dictionary: sfv::Dictionary = Parser::new(field).parse().map_err(|_| unreadable())?;
     let mut checked = false;
     for (name, hash) in [("sha-256", Hash::Sha256), ("sha-512", Hash::Sha512)] {
-        let Some(entry) = dictionary.get(name) else { continue };
-        let ListEntry::Item(item) = entry else { return Err(unreadable()) };
+        let Some(entry) = dictionary.get(name) else {
+            continue;
+        };
+        let ListEntry::Item(item) = entry else {
+            return Err(unreadable());
+        };
         let given = item.bare_item.as_byte_sequence().ok_or_else(unreadable)?;
         if given != &hash.digest(body)[..] {
             return Err(ProofError::Bad);
@@ -408,7 +439,11 @@ mod tests {
             let mut changed = parts();
             change(&mut changed);
             let presented = read(&changed, &fields.signature_input, &fields.signature).unwrap();
-            assert_eq!(presented.verify(&VerifyKey::Hmac(&key())), Err(ProofError::Bad), "part {at}");
+            assert_eq!(
+                presented.verify(&VerifyKey::Hmac(&key())),
+                Err(ProofError::Bad),
+                "part {at}"
+            );
         }
     }
 
@@ -425,13 +460,25 @@ mod tests {
     fn stale_foreign_and_broken_signatures_are_told_apart() {
         let fields = signed(&parts());
         let presented = read(&parts(), &fields.signature_input, &fields.signature).unwrap();
-        assert_eq!(presented.check_time(UnixMillis(NOW.0 + 61_000)), Err(ProofError::Stale));
-        assert_eq!(presented.check_time(UnixMillis(NOW.0 - 61_000)), Err(ProofError::Stale));
+        assert_eq!(
+            presented.check_time(UnixMillis(NOW.0 + 61_000)),
+            Err(ProofError::Stale)
+        );
+        assert_eq!(
+            presented.check_time(UnixMillis(NOW.0 - 61_000)),
+            Err(ProofError::Stale)
+        );
         let foreign = fields.signature_input.replace("cinnabar", "another");
-        assert_eq!(read(&parts(), &foreign, &fields.signature).unwrap_err(), ProofError::Malformed("tag"));
+        assert_eq!(
+            read(&parts(), &foreign, &fields.signature).unwrap_err(),
+            ProofError::Malformed("tag")
+        );
         let alg = fields.signature_input.replace(";tag", r#";alg="ed25519";tag"#);
         let presented = read(&parts(), &alg, &fields.signature).unwrap();
-        assert_eq!(presented.verify(&VerifyKey::Hmac(&key())), Err(ProofError::WrongAlgorithm));
+        assert_eq!(
+            presented.verify(&VerifyKey::Hmac(&key())),
+            Err(ProofError::WrongAlgorithm)
+        );
         for broken in ["", "sig=1", "sig=(", "sig=(\"@method\")"] {
             assert!(read(&parts(), broken, &fields.signature).is_err(), "{broken}");
         }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{IDEMPOTENCY_KEY_BYTES_MAX, ID_BYTES_MAX};
+use crate::limits::{ID_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 
 /// Why a text is not an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -205,10 +205,7 @@ mod tests {
         assert!(AppId::new("demo-app_1.x").is_ok());
         assert_eq!(AppId::new(""), Err(IdError::Empty));
         assert_eq!(AppId::new("a/b"), Err(IdError::Character));
-        assert_eq!(
-            AppId::new(&"a".repeat(65)),
-            Err(IdError::TooLong(ID_BYTES_MAX))
-        );
+        assert_eq!(AppId::new(&"a".repeat(65)), Err(IdError::TooLong(ID_BYTES_MAX)));
     }
 
     #[test]

@@ -145,13 +145,22 @@ impl Problem {
     /// The refusal a document tells of.
     pub fn refusal(&self) -> Refusal {
         let message = self.detail.clone().into();
-        Refusal { code: self.code, message, retry_after_ms: self.retry_after_ms }
+        Refusal {
+            code: self.code,
+            message,
+            retry_after_ms: self.retry_after_ms,
+        }
     }
 }
 
 impl From<&ItemOutcome> for ItemBody {
     fn from(outcome: &ItemOutcome) -> Self {
-        let empty = Self { status: ItemStatus::Pending, signature: None, sequence: None, error: None };
+        let empty = Self {
+            status: ItemStatus::Pending,
+            signature: None,
+            sequence: None,
+            error: None,
+        };
         match outcome {
             ItemOutcome::Done { signature, sequence } => Self {
                 status: ItemStatus::Done,
@@ -234,9 +243,19 @@ impl From<&CredentialInfo> for CredentialBody {
 impl CredentialBody {
     /// The same with its binary parts decoded; `None` if they are not PEM.
     pub fn info(self) -> Option<CredentialInfo> {
-        let chain = self.chain.iter().map(|text| from_pem(text)).collect::<Option<_>>()?;
+        let chain = self
+            .chain
+            .iter()
+            .map(|text| from_pem(text))
+            .collect::<Option<_>>()?;
         let public_key = from_pem(&self.public_key)?;
-        Some(CredentialInfo { id: self.id, kind: self.kind, active: self.active, public_key, chain })
+        Some(CredentialInfo {
+            id: self.id,
+            kind: self.kind,
+            active: self.active,
+            public_key,
+            chain,
+        })
     }
 }
 
@@ -302,7 +321,10 @@ mod tests {
     #[test]
     fn outcomes_survive_the_journey_through_json() {
         for outcome in [
-            ItemOutcome::Done { signature: vec![1, 2, 255], sequence: Sequence(7) },
+            ItemOutcome::Done {
+                signature: vec![1, 2, 255],
+                sequence: Sequence(7),
+            },
             ItemOutcome::Pending,
             ItemOutcome::Failed(Refusal::new(Code::Overloaded, "queue")),
         ] {
@@ -317,7 +339,9 @@ mod tests {
         let read = |text: &str| serde_json::from_str::<SignBody>(text);
         assert!(read(r#"{"credential":"a","digest":"AA=="}"#).is_ok());
         assert!(read(r#"{"credential":"a","digset":"AA=="}"#).is_err());
-        let error = read(r#"{"credential":"a","algorithm":"md5"}"#).unwrap_err().to_string();
+        let error = read(r#"{"credential":"a","algorithm":"md5"}"#)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("'md5' is not a known algorithm"), "{error}");
     }
 }

@@ -149,8 +149,15 @@ impl<'b> ClientFrame<'b> {
         let frame = match (d.u8()?, items) {
             (HELLO, Some(2)) => Self::Hello(d.decode()?),
             (PROVE, Some(2)) => Self::Prove(d.decode()?),
-            (SEALED, Some(3)) => Self::Sealed { body: d.bytes()?, mac: d.bytes()? },
-            _ => return Err(minicbor::decode::Error::message("not a frame that a client sends")),
+            (SEALED, Some(3)) => Self::Sealed {
+                body: d.bytes()?,
+                mac: d.bytes()?,
+            },
+            _ => {
+                return Err(minicbor::decode::Error::message(
+                    "not a frame that a client sends",
+                ));
+            }
         };
         expect_end(d)?;
         Ok(frame)
@@ -171,7 +178,9 @@ pub struct Inputs<'b>(pub SmallVec<[&'b [u8]; 4]>);
 
 impl<'bytes: 'b, 'b, C> Decode<'bytes, C> for Inputs<'b> {
     fn decode(d: &mut Decoder<'bytes>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        let items = d.array()?.ok_or_else(|| minicbor::decode::Error::message("array of unknown length"))?;
+        let items = d
+            .array()?
+            .ok_or_else(|| minicbor::decode::Error::message("array of unknown length"))?;
         // The count is the caller's word; reserve nothing for it beyond one item past the limit.
         let mut inputs = SmallVec::new();
         for _ in 0..items.min(BATCH_ITEMS_MAX as u64 + 1) {
@@ -385,7 +394,11 @@ impl<'b> WireRefusal<'b> {
         let code = Code::from_wire(self.code)
             .ok_or_else(|| minicbor::decode::Error::message("unknown error code"))?;
         let message = self.message.to_owned().into();
-        Ok(Refusal { code, message, retry_after_ms: self.retry_after_ms })
+        Ok(Refusal {
+            code,
+            message,
+            retry_after_ms: self.retry_after_ms,
+        })
     }
 }
 
@@ -501,7 +514,13 @@ fn write_reply(e: &mut Encoder<&mut Vec<u8>>, request: u64, result: &Result<Answ
 fn write_item(e: &mut Encoder<&mut Vec<u8>>, item: &ItemOutcome) -> Written {
     match item {
         ItemOutcome::Done { signature, sequence } => {
-            e.map(3)?.u8(0)?.u8(0)?.u8(1)?.bytes(signature)?.u8(2)?.u64(sequence.0)?;
+            e.map(3)?
+                .u8(0)?
+                .u8(0)?
+                .u8(1)?
+                .bytes(signature)?
+                .u8(2)?
+                .u64(sequence.0)?;
         }
         ItemOutcome::Pending => {
             e.map(1)?.u8(0)?.u8(1)?;
@@ -552,14 +571,20 @@ impl ServerFrame {
 
     fn decode_from(d: &mut Decoder<'_>) -> Result<Self, minicbor::decode::Error> {
         if d.array()? != Some(2) {
-            return Err(minicbor::decode::Error::message("a server frame is an array of two"));
+            return Err(minicbor::decode::Error::message(
+                "a server frame is an array of two",
+            ));
         }
         let frame = match d.u8()? {
             WELCOME => Self::Welcome(d.decode()?),
             PROVED => Self::Proved(d.decode()?),
             REPLY => Self::Reply(read_reply(d)?),
             CLOSING => Self::Closing(d.decode::<WireRefusal<'_>>()?.owned()?),
-            _ => return Err(minicbor::decode::Error::message("not a frame that a server sends")),
+            _ => {
+                return Err(minicbor::decode::Error::message(
+                    "not a frame that a server sends",
+                ));
+            }
         };
         expect_end(d)?;
         Ok(frame)
@@ -581,7 +606,10 @@ fn read_reply(d: &mut Decoder<'_>) -> Result<Reply, minicbor::decode::Error> {
         }
     }
     let incomplete = || minicbor::decode::Error::message("a reply without its id or its result");
-    Ok(Reply { request: request.ok_or_else(incomplete)?, result: result.ok_or_else(incomplete)? })
+    Ok(Reply {
+        request: request.ok_or_else(incomplete)?,
+        result: result.ok_or_else(incomplete)?,
+    })
 }
 
 fn definite(length: Option<u64>) -> Result<u64, minicbor::decode::Error> {
@@ -608,12 +636,15 @@ fn read_item(d: &mut Decoder<'_>) -> Result<ItemOutcome, minicbor::decode::Error
         }
     }
     match (state, signature, refusal) {
-        (Some(0), Some(signature), _) => {
-            Ok(ItemOutcome::Done { signature, sequence: Sequence(sequence) })
-        }
+        (Some(0), Some(signature), _) => Ok(ItemOutcome::Done {
+            signature,
+            sequence: Sequence(sequence),
+        }),
         (Some(1), ..) => Ok(ItemOutcome::Pending),
         (Some(2), _, Some(refusal)) => Ok(ItemOutcome::Failed(refusal)),
-        _ => Err(minicbor::decode::Error::message("an item without a known outcome")),
+        _ => Err(minicbor::decode::Error::message(
+            "an item without a known outcome",
+        )),
     }
 }
 
@@ -631,7 +662,13 @@ fn read_credential(d: &mut Decoder<'_>) -> Result<CredentialInfo, minicbor::deco
         }
     }
     let kind = kind.ok_or_else(|| minicbor::decode::Error::message("unknown key kind"))?;
-    Ok(CredentialInfo { id, kind, active, public_key, chain })
+    Ok(CredentialInfo {
+        id,
+        kind,
+        active,
+        public_key,
+        chain,
+    })
 }
 
 fn read_usage(d: &mut Decoder<'_>) -> Result<UsageInfo, minicbor::decode::Error> {
@@ -710,7 +747,9 @@ mod tests {
         let many = vec![&digest[..]; 1000];
         let mut body = Vec::new();
         Request::Sign(sign(&many)).encode(&mut body);
-        let Request::Sign(read) = Request::decode(&body).unwrap() else { panic!("not a sign") };
+        let Request::Sign(read) = Request::decode(&body).unwrap() else {
+            panic!("not a sign")
+        };
         assert_eq!(read.inputs.0.len(), BATCH_ITEMS_MAX + 1);
     }
 
@@ -719,7 +758,10 @@ mod tests {
         let refusal = Refusal::new(Code::Overloaded, "queue is full").retry_after_ms(40);
         let answers = [
             Ok(Answer::Items(vec![
-                ItemOutcome::Done { signature: vec![1, 2], sequence: Sequence(9) },
+                ItemOutcome::Done {
+                    signature: vec![1, 2],
+                    sequence: Sequence(9),
+                },
                 ItemOutcome::Pending,
                 ItemOutcome::Failed(refusal.clone()),
             ])),

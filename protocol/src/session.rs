@@ -75,7 +75,9 @@ impl SessionKey {
     }
 
     fn labelled(&self, label: &[u8], transcript: &[u8; KEY_BYTES]) -> Vec<u8> {
-        hmac::sign(&self.0, &[label, transcript].concat()).as_ref().to_vec()
+        hmac::sign(&self.0, &[label, transcript].concat())
+            .as_ref()
+            .to_vec()
     }
 
     fn check(&self, label: &[u8], transcript: &[u8; KEY_BYTES], mac: &[u8]) -> Result<(), BadProof> {

@@ -77,7 +77,9 @@ const RSA: [(Algorithm, &dyn VerificationAlgorithm); 6] = [
 
 impl std::fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PublicKey").field("kind", &self.kind).finish_non_exhaustive()
+        f.debug_struct("PublicKey")
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
     }
 }
 
@@ -95,11 +97,15 @@ impl PublicKey {
                 parse(&sig::RSA_PKCS1_2048_8192_SHA256)?;
                 Inner::Rsa(Box::new([const { OnceLock::new() }; RSA.len()]))
             }
-            KeyKind::Sm2 => {
-                Inner::Sm2(Box::new(Sm2Key::new(point_of(&info)?).ok_or(PublicKeyError::Rejected)?))
-            }
+            KeyKind::Sm2 => Inner::Sm2(Box::new(
+                Sm2Key::new(point_of(&info)?).ok_or(PublicKeyError::Rejected)?,
+            )),
         };
-        Ok(Self { kind, spki: der.into(), inner })
+        Ok(Self {
+            kind,
+            spki: der.into(),
+            inner,
+        })
     }
 
     /// The kind of key.
@@ -145,7 +151,10 @@ impl PublicKey {
         input: &[u8],
         signature: &[u8],
     ) -> Result<(), BadSignature> {
-        let at = RSA.iter().position(|(a, _)| *a == algorithm).ok_or(BadSignature)?;
+        let at = RSA
+            .iter()
+            .position(|(a, _)| *a == algorithm)
+            .ok_or(BadSignature)?;
         let form = forms[at].get_or_init(|| ParsedPublicKey::new(RSA[at].1, &self.spki).ok());
         verify_digest(form.as_ref().ok_or(BadSignature)?, algorithm, input, signature)
     }
@@ -167,7 +176,10 @@ fn kind_of(info: &SubjectPublicKeyInfoRef<'_>) -> Result<KeyKind, PublicKeyError
     if oid == RSA_ENCRYPTION {
         return rsa_kind(info);
     }
-    let curve = info.algorithm.parameters_oid().map_err(|_| PublicKeyError::UnsupportedKind)?;
+    let curve = info
+        .algorithm
+        .parameters_oid()
+        .map_err(|_| PublicKeyError::UnsupportedKind)?;
     match (oid, curve) {
         (EC_PUBLIC_KEY, CURVE_P256) => Ok(KeyKind::P256),
         (EC_PUBLIC_KEY, CURVE_P384) => Ok(KeyKind::P384),
@@ -194,7 +206,9 @@ fn rsa_kind(info: &SubjectPublicKeyInfoRef<'_>) -> Result<KeyKind, PublicKeyErro
 }
 
 fn point_of<'a>(info: &SubjectPublicKeyInfoRef<'a>) -> Result<&'a [u8], PublicKeyError> {
-    info.subject_public_key.as_bytes().ok_or(PublicKeyError::Malformed)
+    info.subject_public_key
+        .as_bytes()
+        .ok_or(PublicKeyError::Malformed)
 }
 
 fn verify_digest(
@@ -204,7 +218,8 @@ fn verify_digest(
     signature: &[u8],
 ) -> Result<(), BadSignature> {
     let digest = import_digest(algorithm, input).ok_or(BadSignature)?;
-    key.verify_digest_sig(&digest, signature).map_err(|_| BadSignature)
+    key.verify_digest_sig(&digest, signature)
+        .map_err(|_| BadSignature)
 }
 
 /// Wraps a digest the caller made, for the library's digest interfaces; `None` if its length is wrong.
@@ -227,18 +242,27 @@ impl Sm2Key {
         }
         // The library's user id is fixed per key; ours comes with each request, so Z is computed here.
         let verifier = sm2::dsa::VerifyingKey::from_sec1_bytes("", point).ok()?;
-        Some(Self { verifier, point: point.into() })
+        Some(Self {
+            verifier,
+            point: point.into(),
+        })
     }
 
     fn e(&self, user_id: &[u8], message: &[u8]) -> [u8; 32] {
         let z = sm2_z(user_id, &self.point[1..]);
-        sm3::Sm3::new().chain_update(z).chain_update(message).finalize().into()
+        sm3::Sm3::new()
+            .chain_update(z)
+            .chain_update(message)
+            .finalize()
+            .into()
     }
 
     fn verify(&self, e: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
         let pair = der_to_pair(signature, 32).ok_or(BadSignature)?;
         let signature = sm2::dsa::Signature::from_slice(&pair).map_err(|_| BadSignature)?;
-        self.verifier.verify_prehash(e, &signature).map_err(|_| BadSignature)
+        self.verifier
+            .verify_prehash(e, &signature)
+            .map_err(|_| BadSignature)
     }
 }
 
@@ -252,7 +276,11 @@ const SM2_CURVE: [u8; 128] = hex_128(
 
 const fn hex_128(text: &[u8; 256]) -> [u8; 128] {
     const fn digit(c: u8) -> u8 {
-        if c.is_ascii_digit() { c - b'0' } else { c - b'A' + 10 }
+        if c.is_ascii_digit() {
+            c - b'0'
+        } else {
+            c - b'A' + 10
+        }
     }
     let mut out = [0; 128];
     let mut i = 0;
@@ -288,7 +316,10 @@ pub fn pair_to_der(pair: &[u8]) -> Option<SignatureBytes> {
         return None;
     }
     let (r, s) = pair.split_at(pair.len() / 2);
-    let value = Pair { r: UintRef::new(r).ok()?, s: UintRef::new(s).ok()? };
+    let value = Pair {
+        r: UintRef::new(r).ok()?,
+        s: UintRef::new(s).ok()?,
+    };
     let mut out = [0; 144];
     Some(SignatureBytes::from_slice(value.encode_to_slice(&mut out).ok()?))
 }
@@ -329,20 +360,29 @@ mod tests {
         let r = "F5A03B0648D2C4630EEAC513E1BB81A15944DA3827D5B74143AC7EACEEE720B3";
         let s = "B1B6AA29DF212FD8763182BC0D421CA1BB9038FD1F7F42D4840B69C485BBC1AA";
         let hex = |text: &str| -> Vec<u8> {
-            (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
+            (0..text.len())
+                .step_by(2)
+                .map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap())
+                .collect()
         };
         let point = [vec![4], hex(x), hex(y)].concat();
         let key = PublicKey::from_spki(&sm2_spki(&point)).unwrap();
         let der = pair_to_der(&[hex(r), hex(s)].concat()).unwrap();
         assert!(key.verify(Algorithm::Sm2Sm3, b"message digest", &der).is_ok());
-        assert_eq!(key.verify(Algorithm::Sm2Sm3, b"message digesT", &der), Err(BadSignature));
+        assert_eq!(
+            key.verify(Algorithm::Sm2Sm3, b"message digesT", &der),
+            Err(BadSignature)
+        );
         let e = key.sm2_e(SM2_DEFAULT_USER_ID, b"message digest").unwrap();
         assert!(key.verify(Algorithm::Sm2Sm3E, &e, &der).is_ok());
     }
 
     fn sm2_spki(point: &[u8]) -> Vec<u8> {
         let info = spki::SubjectPublicKeyInfo {
-            algorithm: spki::AlgorithmIdentifier { oid: EC_PUBLIC_KEY, parameters: Some(CURVE_SM2) },
+            algorithm: spki::AlgorithmIdentifier {
+                oid: EC_PUBLIC_KEY,
+                parameters: Some(CURVE_SM2),
+            },
             subject_public_key: der::asn1::BitString::from_bytes(point).unwrap(),
         };
         info.to_der().unwrap()
@@ -350,9 +390,15 @@ mod tests {
 
     #[test]
     fn keys_of_other_kinds_are_refused_with_the_reason() {
-        assert_eq!(PublicKey::from_spki(b"\x30\x00").unwrap_err(), PublicKeyError::Malformed);
+        assert_eq!(
+            PublicKey::from_spki(b"\x30\x00").unwrap_err(),
+            PublicKeyError::Malformed
+        );
         let mut point = vec![4; 65];
         point[5] = 0xff;
-        assert_eq!(PublicKey::from_spki(&sm2_spki(&point)).unwrap_err(), PublicKeyError::Rejected);
+        assert_eq!(
+            PublicKey::from_spki(&sm2_spki(&point)).unwrap_err(),
+            PublicKeyError::Rejected
+        );
     }
 }

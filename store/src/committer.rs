@@ -62,7 +62,11 @@ impl Draft {
 /// What the committing thread is asked to do.
 pub(crate) enum Command {
     Drafts(Vec<Draft>),
-    Change { actor: String, change: Change, reply: Sender<Result<()>> },
+    Change {
+        actor: String,
+        change: Change,
+        reply: Sender<Result<()>>,
+    },
     Stop,
 }
 
@@ -149,7 +153,9 @@ impl<W: Clone> Committer<W> {
                     return false;
                 }
             }
-            next = (drafts.len() < BATCH_MAX).then(|| commands.try_recv().ok()).flatten();
+            next = (drafts.len() < BATCH_MAX)
+                .then(|| commands.try_recv().ok())
+                .flatten();
         }
         self.commit(drafts);
         true
@@ -162,7 +168,11 @@ impl<W: Clone> Committer<W> {
         }
         let plan = self.plan(&drafts);
         let point = plan.batch.chain_point(&self.end);
-        let mut result = if plan.batch.is_empty() { Ok(()) } else { self.write(&plan, &drafts, &point) };
+        let mut result = if plan.batch.is_empty() {
+            Ok(())
+        } else {
+            self.write(&plan, &drafts, &point)
+        };
         if result.as_ref().is_err_and(StoreError::is_full) {
             self.full.store(true, Ordering::Release);
             tracing::error!("the disk is full; new requests are refused");
@@ -186,10 +196,17 @@ impl<W: Clone> Committer<W> {
         };
         for (place, draft) in drafts.iter().enumerate() {
             // The journal may have it already, or nobody asked: then there is nothing to write.
-            let Some((verdict, pending)) = self.judge(draft, &plan.tally) else { continue };
+            let Some((verdict, pending)) = self.judge(draft, &plan.tally) else {
+                continue;
+            };
             let sequence = plan.record(draft, &verdict);
             let clears_pending = !matches!(verdict, Verdict::Pend) && pending != Pending::No;
-            plan.written.push(Written { place, verdict, sequence, clears_pending });
+            plan.written.push(Written {
+                place,
+                verdict,
+                sequence,
+                clears_pending,
+            });
         }
         plan
     }
@@ -204,7 +221,10 @@ impl<W: Clone> Committer<W> {
             Draft::Failed(..) => (Verdict::Fail, self.index.begin_commit(key)?),
             Draft::Signed(attempt, _) => {
                 let pending = self.index.begin_commit(key)?;
-                (discard_reason(attempt, tally).map_or(Verdict::Sign, Verdict::Discard), pending)
+                (
+                    discard_reason(attempt, tally).map_or(Verdict::Sign, Verdict::Discard),
+                    pending,
+                )
             }
         })
     }
@@ -231,19 +251,33 @@ impl<W: Clone> Committer<W> {
         let mut keys = Vec::with_capacity(plan.written.len());
         let mut deliveries = Vec::with_capacity(plan.written.len());
         let mut drafts: Vec<Option<Draft>> = drafts.into_iter().map(Some).collect();
-        for Written { place, verdict, sequence, .. } in plan.written {
-            let Some(draft) = drafts[place].take() else { continue };
+        for Written {
+            place,
+            verdict,
+            sequence,
+            ..
+        } in plan.written
+        {
+            let Some(draft) = drafts[place].take() else {
+                continue;
+            };
             let key = draft.attempt().fingerprint;
             let (state, outcome) = self.outcome(&verdict, draft, sequence);
             let waiters = match state {
                 State::Pending => self.index.mark_pending(key, sequence),
                 _ => self.index.settle(key, Settled { sequence, state }),
             };
-            keys.push(index::Entry { key, settled: Settled { sequence, state } });
+            keys.push(index::Entry {
+                key,
+                settled: Settled { sequence, state },
+            });
             deliver_to(&mut deliveries, waiters, outcome);
         }
         // The background thread lags only when the disk does; then waiting here is the back-pressure.
-        let _ = self.background.send(Committed { keys, last: self.end.sequence });
+        let _ = self.background.send(Committed {
+            keys,
+            last: self.end.sequence,
+        });
         (self.deliver)(deliveries);
     }
 
@@ -271,7 +305,8 @@ impl<W: Clone> Committer<W> {
             let (waiters, owed) = self.index.give_back(draft.attempt().fingerprint);
             deliver_to(&mut deliveries, waiters, Outcome::Failed(refusal.clone()));
             if owed {
-                self.owed.push(Draft::Failed(Arc::clone(draft.attempt()), refusal.clone()));
+                self.owed
+                    .push(Draft::Failed(Arc::clone(draft.attempt()), refusal.clone()));
             }
         }
         (self.deliver)(deliveries);
@@ -291,7 +326,11 @@ impl<W: Clone> Committer<W> {
         let at = clock::wall();
         let (action, subject) = change.describe();
         let mut batch = Batch::starting_at(self.end.sequence + 1);
-        batch.push(&Record::Change { actor: actor.into(), action: action.into(), subject: subject.into() });
+        batch.push(&Record::Change {
+            actor: actor.into(),
+            action: action.into(),
+            subject: subject.into(),
+        });
         let point = batch.chain_point(&self.end);
         let transaction = self.db.transaction()?;
         let effect = registry::apply(&transaction, &self.directory, at, change)?;
@@ -300,7 +339,10 @@ impl<W: Clone> Committer<W> {
         self.end = point;
         self.tail.note(point)?;
         effect.take(&self.directory);
-        let _ = self.background.send(Committed { keys: Vec::new(), last: point.sequence });
+        let _ = self.background.send(Committed {
+            keys: Vec::new(),
+            last: point.sequence,
+        });
         Ok(())
     }
 
@@ -344,10 +386,14 @@ impl Plan {
                 }
                 self.batch.push(&ItemRecord::Signature { item, signature })
             }
-            (Verdict::Discard(reason), _) => self.batch.push(&ItemRecord::Discarded { item, reason: *reason }),
-            (_, Draft::Failed(_, refusal)) => {
-                self.batch.push(&ItemRecord::Failed { item, code: refusal.code.wire() })
-            }
+            (Verdict::Discard(reason), _) => self.batch.push(&ItemRecord::Discarded {
+                item,
+                reason: *reason,
+            }),
+            (_, Draft::Failed(_, refusal)) => self.batch.push(&ItemRecord::Failed {
+                item,
+                code: refusal.code.wire(),
+            }),
             _ => self.batch.push(&ItemRecord::Pending { item }),
         }
     }
@@ -376,7 +422,8 @@ fn write_pending(db: &Connection, written: &Written, attempt: &Attempt) -> Resul
         db.prepare_cached("INSERT OR REPLACE INTO pending (key, item) VALUES (?, ?)")?
             .execute(rusqlite::params![attempt.fingerprint.0, item])?;
     } else if written.clears_pending {
-        db.prepare_cached("DELETE FROM pending WHERE key = ?")?.execute([attempt.fingerprint.0])?;
+        db.prepare_cached("DELETE FROM pending WHERE key = ?")?
+            .execute([attempt.fingerprint.0])?;
     }
     Ok(())
 }
@@ -384,17 +431,24 @@ fn write_pending(db: &Connection, written: &Written, attempt: &Attempt) -> Resul
 fn deliver_to<W>(deliveries: &mut Vec<Delivery<W>>, mut waiters: index::Waiters<W>, outcome: Outcome) {
     let Some(last) = waiters.pop() else { return };
     for waiter in waiters {
-        deliveries.push(Delivery { waiter, outcome: outcome.clone() });
+        deliveries.push(Delivery {
+            waiter,
+            outcome: outcome.clone(),
+        });
     }
-    deliveries.push(Delivery { waiter: last, outcome });
+    deliveries.push(Delivery {
+        waiter: last,
+        outcome,
+    });
 }
 
 fn discarded(reason: DiscardReason) -> Refusal {
     match reason {
         DiscardReason::App => Refusal::new(Code::AppRevoked, "the app was revoked while the request ran"),
-        DiscardReason::Credential => {
-            Refusal::new(Code::CredentialDisabled, "the credential was disabled while the request ran")
-        }
+        DiscardReason::Credential => Refusal::new(
+            Code::CredentialDisabled,
+            "the credential was disabled while the request ran",
+        ),
         DiscardReason::Balance => Refusal::new(Code::QuotaExhausted, "the prepaid balance is used up"),
     }
 }

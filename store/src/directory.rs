@@ -25,7 +25,10 @@ const UNLIMITED: u64 = u64::MAX;
 
 impl Account {
     pub(crate) fn new(prepaid: Option<u64>, used: u64) -> Self {
-        Self { granted: AtomicU64::new(prepaid.unwrap_or(UNLIMITED)), used: AtomicU64::new(used) }
+        Self {
+            granted: AtomicU64::new(prepaid.unwrap_or(UNLIMITED)),
+            used: AtomicU64::new(used),
+        }
     }
 
     /// Units left, or `None` without a limit.
@@ -50,7 +53,8 @@ impl Account {
     }
 
     pub(crate) fn grant(&self, prepaid: Option<u64>) {
-        self.granted.store(prepaid.unwrap_or(UNLIMITED), Ordering::Release);
+        self.granted
+            .store(prepaid.unwrap_or(UNLIMITED), Ordering::Release);
     }
 }
 
@@ -68,7 +72,12 @@ pub struct Tenant {
 
 impl Tenant {
     pub(crate) fn new(row: TenantRow, name: TenantName, account: Account) -> Self {
-        Self { row, name, account, credentials: RwLock::default() }
+        Self {
+            row,
+            name,
+            account,
+            credentials: RwLock::default(),
+        }
     }
 
     /// One of its credentials.
@@ -191,6 +200,9 @@ impl Directory {
     }
 
     pub(crate) fn add_credential(&self, tenant: &Tenant, credential: Arc<Credential>) {
-        tenant.credentials.write().insert(credential.id.clone(), credential);
+        tenant
+            .credentials
+            .write()
+            .insert(credential.id.clone(), credential);
     }
 }

@@ -51,7 +51,10 @@ mod tests {
         assert!(!fence.holds(before));
         assert_eq!(fence.pass(), None);
         fence.turn(true);
-        assert!(!fence.holds(before), "enabled again, but what was admitted earlier stays cut off");
+        assert!(
+            !fence.holds(before),
+            "enabled again, but what was admitted earlier stays cut off"
+        );
         assert!(fence.holds(fence.pass().unwrap()));
     }
 }

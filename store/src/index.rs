@@ -52,7 +52,10 @@ impl Settled {
             1 => State::Pending,
             _ => State::Failed,
         };
-        Self { sequence: Sequence(bits >> 2), state }
+        Self {
+            sequence: Sequence(bits >> 2),
+            state,
+        }
     }
 }
 
@@ -124,7 +127,12 @@ const WAITERS_MAX: usize = 64;
 const SHARDS: usize = 64;
 
 enum Slot<W> {
-    Running { request: RequestHash, waiters: Waiters<W>, pending: Pending, committing: bool },
+    Running {
+        request: RequestHash,
+        waiters: Waiters<W>,
+        pending: Pending,
+        committing: bool,
+    },
     Settled(Settled),
 }
 
@@ -152,7 +160,6 @@ impl Hasher for Prehashed {
         let part = |b: &[u8]| b.iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
         self.0 ^= part(front) ^ part(back).rotate_left(29);
     }
-
 }
 
 type Shard<W> = Mutex<HashMap<Fingerprint, Slot<W>, BuildHasherDefault<Prehashed>>>;
@@ -165,13 +172,18 @@ pub struct KeyIndex<W> {
 
 impl<W> std::fmt::Debug for KeyIndex<W> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeyIndex").field("older", &self.older).finish_non_exhaustive()
+        f.debug_struct("KeyIndex")
+            .field("older", &self.older)
+            .finish_non_exhaustive()
     }
 }
 
 impl<W> KeyIndex<W> {
     pub(crate) fn new(older: Runs) -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), older }
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            older,
+        }
     }
 
     pub(crate) const fn older(&self) -> &Runs {
@@ -197,10 +209,21 @@ impl<W> KeyIndex<W> {
             None => self.older.find(key),
         };
         match settled {
-            Some(Settled { sequence, state: State::Done }) => Claim::Recorded(sequence),
+            Some(Settled {
+                sequence,
+                state: State::Done,
+            }) => Claim::Recorded(sequence),
             _ => {
                 let waiters = Waiters::from_iter([waiter]);
-                shard.insert(key, Slot::Running { request, waiters, pending: Pending::No, committing: false });
+                shard.insert(
+                    key,
+                    Slot::Running {
+                        request,
+                        waiters,
+                        pending: Pending::No,
+                        committing: false,
+                    },
+                );
                 Claim::Fresh
             }
         }
@@ -209,21 +232,32 @@ impl<W> KeyIndex<W> {
     /// What is known of a key.
     pub fn look_up(&self, key: Fingerprint) -> Known {
         let settled = match self.shard(key).lock().get(&key) {
-            Some(Slot::Running { pending: Pending::Recorded(sequence), .. }) => {
-                return Known::Settled(Settled { sequence: *sequence, state: State::Pending });
+            Some(Slot::Running {
+                pending: Pending::Recorded(sequence),
+                ..
+            }) => {
+                return Known::Settled(Settled {
+                    sequence: *sequence,
+                    state: State::Pending,
+                });
             }
             Some(Slot::Running { .. }) => return Known::Running,
             Some(Slot::Settled(settled)) => Some(*settled),
             None => None,
         };
-        settled.or_else(|| self.older.find(key)).map_or(Known::Absent, Known::Settled)
+        settled
+            .or_else(|| self.older.find(key))
+            .map_or(Known::Absent, Known::Settled)
     }
 
     /// Says that a record of "pending" is about to be written. `None`: the key is no longer running.
     /// `Some(true)`: write it. `Some(false)`: it is written, or about to be.
     pub fn ask_pending(&self, key: Fingerprint) -> Option<bool> {
         match self.shard(key).lock().get_mut(&key) {
-            Some(Slot::Running { pending: pending @ Pending::No, .. }) => {
+            Some(Slot::Running {
+                pending: pending @ Pending::No,
+                ..
+            }) => {
                 *pending = Pending::Asked;
                 Some(true)
             }
@@ -243,7 +277,9 @@ impl<W> KeyIndex<W> {
     pub fn release(&self, key: Fingerprint) -> Release<W> {
         let mut shard = self.shard(key).lock();
         match shard.get(&key) {
-            Some(Slot::Running { pending: Pending::No, .. }) => match shard.remove(&key) {
+            Some(Slot::Running {
+                pending: Pending::No, ..
+            }) => match shard.remove(&key) {
                 Some(Slot::Running { waiters, .. }) => Release::Absent(waiters),
                 _ => Release::Absent(Waiters::new()),
             },
@@ -256,7 +292,9 @@ impl<W> KeyIndex<W> {
     /// very batch; so of two racers one is written.
     pub(crate) fn begin_commit(&self, key: Fingerprint) -> Option<Pending> {
         match self.shard(key).lock().get_mut(&key) {
-            Some(Slot::Running { pending, committing, .. }) if !*committing => {
+            Some(Slot::Running {
+                pending, committing, ..
+            }) if !*committing => {
                 *committing = true;
                 Some(*pending)
             }
@@ -267,7 +305,11 @@ impl<W> KeyIndex<W> {
     /// How far the pending record of a running item is; `None` if its final entry is written or being written.
     pub(crate) fn pendency(&self, key: Fingerprint) -> Option<Pending> {
         match self.shard(key).lock().get(&key) {
-            Some(Slot::Running { pending, committing: false, .. }) => Some(*pending),
+            Some(Slot::Running {
+                pending,
+                committing: false,
+                ..
+            }) => Some(*pending),
             _ => None,
         }
     }
@@ -297,7 +339,12 @@ impl<W> KeyIndex<W> {
     pub(crate) fn give_back(&self, key: Fingerprint) -> (Waiters<W>, bool) {
         let mut shard = self.shard(key).lock();
         match shard.get_mut(&key) {
-            Some(Slot::Running { waiters, pending: Pending::Recorded(_), committing, .. }) => {
+            Some(Slot::Running {
+                waiters,
+                pending: Pending::Recorded(_),
+                committing,
+                ..
+            }) => {
                 *committing = false;
                 (std::mem::take(waiters), true)
             }
@@ -353,7 +400,10 @@ mod tests {
     }
 
     fn done(sequence: u64) -> Settled {
-        Settled { sequence: Sequence(sequence), state: State::Done }
+        Settled {
+            sequence: Sequence(sequence),
+            state: State::Done,
+        }
     }
 
     #[test]
@@ -372,7 +422,9 @@ mod tests {
         let index = index();
         index.claim(key("a"), SAME, 1);
         index.claim(key("a"), SAME, 2);
-        let Release::Absent(waiters) = index.release(key("a")) else { panic!("must record") };
+        let Release::Absent(waiters) = index.release(key("a")) else {
+            panic!("must record")
+        };
         assert_eq!(waiters[..], [1, 2]);
         assert_eq!(index.look_up(key("a")), Known::Absent);
         assert_eq!(index.claim(key("a"), OTHER, 3), Claim::Fresh);
@@ -386,11 +438,21 @@ mod tests {
         assert_eq!(index.ask_pending(key("a")), Some(false));
         assert!(matches!(index.release(key("a")), Release::MustRecord));
         assert_eq!(index.mark_pending(key("a"), Sequence(5))[..], [1]);
-        let pending = Settled { sequence: Sequence(5), state: State::Pending };
+        let pending = Settled {
+            sequence: Sequence(5),
+            state: State::Pending,
+        };
         assert_eq!(index.look_up(key("a")), Known::Settled(pending));
-        let failed = Settled { sequence: Sequence(6), state: State::Failed };
+        let failed = Settled {
+            sequence: Sequence(6),
+            state: State::Failed,
+        };
         assert!(index.settle(key("a"), failed).is_empty());
-        assert_eq!(index.claim(key("a"), OTHER, 2), Claim::Fresh, "a failed key may be used again");
+        assert_eq!(
+            index.claim(key("a"), OTHER, 2),
+            Claim::Fresh,
+            "a failed key may be used again"
+        );
     }
 
     #[test]
@@ -415,7 +477,10 @@ mod tests {
             index.settle(key(text), done(1));
         }
         index.settle(key("b"), done(2));
-        let flushed = [key("a"), key("b")].map(|key| Entry { key, settled: done(1) });
+        let flushed = [key("a"), key("b")].map(|key| Entry {
+            key,
+            settled: done(1),
+        });
         index.forget_settled(&flushed);
         assert_eq!(index.len_in_memory(), 1);
         assert_eq!(index.look_up(key("b")), Known::Settled(done(2)));
@@ -436,7 +501,10 @@ mod tests {
     #[test]
     fn bits_hold_sequence_and_state() {
         for state in [State::Done, State::Pending, State::Failed] {
-            let settled = Settled { sequence: Sequence(1 << 60), state };
+            let settled = Settled {
+                sequence: Sequence(1 << 60),
+                state,
+            };
             assert_eq!(Settled::from_bits(settled.to_bits()), settled);
         }
         let _ = Outcome::Failed(Refusal::new(Code::Internal, ""));

@@ -32,13 +32,19 @@ pub(crate) struct Batch {
 impl Batch {
     /// An empty batch whose first entry will be `first`.
     pub(crate) fn starting_at(first: u64) -> Self {
-        Self { first, count: 0, records: Vec::with_capacity(4096) }
+        Self {
+            first,
+            count: 0,
+            records: Vec::with_capacity(4096),
+        }
     }
 
     /// Adds a record and returns its sequence number.
     pub(crate) fn push(&mut self, record: &impl minicbor::Encode<()>) -> Sequence {
         let sequence = Sequence(self.first + u64::from(self.count));
-        append_framed(&mut self.records, |out| minicbor::encode(record, out).expect(INFALLIBLE));
+        append_framed(&mut self.records, |out| {
+            minicbor::encode(record, out).expect(INFALLIBLE)
+        });
         self.count += 1;
         sequence
     }
@@ -50,7 +56,10 @@ impl Batch {
     /// Where the journal stands after this batch.
     pub(crate) fn chain_point(&self, previous: &ChainPoint) -> ChainPoint {
         let sequence = self.first + u64::from(self.count) - 1;
-        ChainPoint { sequence, chain: link(&previous.chain, self.first, self.count, &self.records) }
+        ChainPoint {
+            sequence,
+            chain: link(&previous.chain, self.first, self.count, &self.records),
+        }
     }
 
     /// Inserts the batch into the open transaction.
@@ -118,7 +127,10 @@ impl Row {
     fn slices(&self) -> impl Iterator<Item = Result<&[u8]>> {
         let mut rest = &self.records[..];
         (0..self.count).map(move |at| {
-            let corrupt = StoreError::Corrupt { sequence: self.first + u64::from(at), what: "a batch is cut short" };
+            let corrupt = StoreError::Corrupt {
+                sequence: self.first + u64::from(at),
+                what: "a batch is cut short",
+            };
             let Some((length, after)) = rest.split_first_chunk::<4>() else {
                 return Err(corrupt);
             };
@@ -131,24 +143,42 @@ impl Row {
 
     fn entry(&self, at: u64, record: &[u8]) -> Result<Entry> {
         let sequence = self.first + at;
-        let record = Record::decode_from(record)
-            .map_err(|_| StoreError::Corrupt { sequence, what: "a record cannot be read" })?;
-        Ok(Entry { sequence: Sequence(sequence), at: self.at, record })
+        let record = Record::decode_from(record).map_err(|_| StoreError::Corrupt {
+            sequence,
+            what: "a record cannot be read",
+        })?;
+        Ok(Entry {
+            sequence: Sequence(sequence),
+            at: self.at,
+            record,
+        })
     }
 }
 
 /// Reads one entry.
 pub(crate) fn read(db: &Connection, sequence: Sequence) -> Result<Option<Entry>> {
     let sql = format!("{ROW} WHERE first <= ? ORDER BY first DESC LIMIT 1");
-    let row = db.prepare_cached(&sql)?.query_row([sequence.0.cast_signed()], read_row).optional()?;
-    let Some(row) = row.filter(|row| sequence.0 <= row.last()) else { return Ok(None) };
+    let row = db
+        .prepare_cached(&sql)?
+        .query_row([sequence.0.cast_signed()], read_row)
+        .optional()?;
+    let Some(row) = row.filter(|row| sequence.0 <= row.last()) else {
+        return Ok(None);
+    };
     let at = sequence.0 - row.first;
-    let record = row.slices().nth(usize::try_from(at).unwrap_or(usize::MAX)).transpose()?;
+    let record = row
+        .slices()
+        .nth(usize::try_from(at).unwrap_or(usize::MAX))
+        .transpose()?;
     record.map(|record| row.entry(at, record)).transpose()
 }
 
 /// Visits every entry from `from` on, in order.
-pub(crate) fn scan(db: &Connection, from: Sequence, mut visit: impl FnMut(Entry) -> Result<()>) -> Result<()> {
+pub(crate) fn scan(
+    db: &Connection,
+    from: Sequence,
+    mut visit: impl FnMut(Entry) -> Result<()>,
+) -> Result<()> {
     let start: Option<i64> = db
         .prepare_cached("SELECT max(first) FROM journal WHERE first <= ?")?
         .query_row([from.0.cast_signed()], |row| row.get(0))?;
@@ -170,7 +200,10 @@ pub(crate) fn scan(db: &Connection, from: Sequence, mut visit: impl FnMut(Entry)
 pub(crate) fn end(db: &Connection) -> Result<ChainPoint> {
     let sql = format!("{ROW} ORDER BY first DESC LIMIT 1");
     let row = db.query_row(&sql, [], read_row).optional()?;
-    Ok(row.map_or_else(ChainPoint::default, |row| ChainPoint { sequence: row.last(), chain: row.chain }))
+    Ok(row.map_or_else(ChainPoint::default, |row| ChainPoint {
+        sequence: row.last(),
+        chain: row.chain,
+    }))
 }
 
 /// Checks the chain of the last `batches` batches (all of them: `u32::MAX`), and that `known`, if it is within
@@ -183,7 +216,11 @@ pub(crate) fn check_chain(db: &Connection, batches: u32, known: &ChainPoint) -> 
     )?;
     let Some(start) = start else { return Ok(()) };
     let before: Option<[u8; 32]> = db
-        .query_row("SELECT chain FROM journal WHERE first < ? ORDER BY first DESC LIMIT 1", [start], |row| row.get(0))
+        .query_row(
+            "SELECT chain FROM journal WHERE first < ? ORDER BY first DESC LIMIT 1",
+            [start],
+            |row| row.get(0),
+        )
         .optional()?;
     let mut previous = before.unwrap_or_default();
     let mut statement = db.prepare(&format!("{ROW} WHERE first >= ? ORDER BY first"))?;
@@ -192,7 +229,10 @@ pub(crate) fn check_chain(db: &Connection, batches: u32, known: &ChainPoint) -> 
         let row = read_row(row)?;
         check_link(&row, &previous)?;
         if row.last() == known.sequence && row.chain != known.chain {
-            return Err(StoreError::Corrupt { sequence: row.last(), what: "the tail knows another batch here" });
+            return Err(StoreError::Corrupt {
+                sequence: row.last(),
+                what: "the tail knows another batch here",
+            });
         }
         previous = row.chain;
     }
@@ -203,6 +243,9 @@ fn check_link(row: &Row, previous: &[u8; 32]) -> Result<()> {
     if link(previous, row.first, row.count, &row.records) == row.chain {
         Ok(())
     } else {
-        Err(StoreError::Corrupt { sequence: row.first, what: "a batch does not fit the chain" })
+        Err(StoreError::Corrupt {
+            sequence: row.first,
+            what: "a batch does not fit the chain",
+        })
     }
 }

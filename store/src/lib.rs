@@ -36,9 +36,7 @@ pub use index::{Claim, Delivery, KeyIndex, Known, Outcome, Release, Settled, Sta
 pub use journal::Entry;
 pub use open::{Options, Store, StoreHandle};
 pub use reader::Reader;
-pub use record::{
-    DiscardReason, Fingerprint, Item, Proof, ProofKind, Record, RequestHash, month_of,
-};
+pub use record::{DiscardReason, Fingerprint, Item, Proof, ProofKind, Record, RequestHash, month_of};
 pub use registry::{Change, NewApp, NewCredential, StoredKey};
 pub use tail::ChainPoint;
 pub use usage::UsageRow;

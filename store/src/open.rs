@@ -42,7 +42,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { version: String::new(), bytes_max: None, flush_keys: 1 << 18, accept_loss: false }
+        Self {
+            version: String::new(),
+            bytes_max: None,
+            flush_keys: 1 << 18,
+            accept_loss: false,
+        }
     }
 }
 
@@ -82,13 +87,25 @@ impl<W: Clone + Send + 'static> Store<W> {
         if let Some(tail) = lost
             && !options.accept_loss
         {
-            return Err(StoreError::EntriesLost { journal: end.sequence, tail });
+            return Err(StoreError::EntriesLost {
+                journal: end.sequence,
+                tail,
+            });
         }
         let runs = Runs::open(&folder.join("index"), end.sequence)?;
         let index = Arc::new(KeyIndex::new(runs));
         let directory = Arc::new(registry::load(&db)?);
-        let mut store =
-            Self { folder: folder.into(), db, tail, end, index, directory, unflushed: Vec::new(), options, lock };
+        let mut store = Self {
+            folder: folder.into(),
+            db,
+            tail,
+            end,
+            index,
+            directory,
+            unflushed: Vec::new(),
+            options,
+            lock,
+        };
         store.read_unflushed()?;
         store.record_opening(lost)?;
         store.fail_pending()?;
@@ -104,7 +121,10 @@ impl<W: Clone + Send + 'static> Store<W> {
 
     /// Sets a named value, durably.
     pub fn set_meta(&self, name: &str, value: &[u8]) -> Result<()> {
-        self.db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", rusqlite::params![name, value])?;
+        self.db.execute(
+            "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)",
+            rusqlite::params![name, value],
+        )?;
         Ok(())
     }
 
@@ -119,7 +139,10 @@ impl<W: Clone + Send + 'static> Store<W> {
         let (index, unflushed) = (&self.index, &mut self.unflushed);
         journal::scan(&self.db, from, |entry| {
             if let Some((key, state)) = settled_state(&entry.record) {
-                let settled = Settled { sequence: entry.sequence, state };
+                let settled = Settled {
+                    sequence: entry.sequence,
+                    state,
+                };
                 index.restore(key, settled);
                 unflushed.push(index::Entry { key, settled });
             }
@@ -131,7 +154,9 @@ impl<W: Clone + Send + 'static> Store<W> {
         let first = self.end.sequence + 1;
         // Numbers of lost entries are never used again.
         let mut batch = Batch::starting_at(lost_upto.map_or(first, |last| last + 1));
-        batch.push(&Record::Opened { version: self.options.version.as_str().into() });
+        batch.push(&Record::Opened {
+            version: self.options.version.as_str().into(),
+        });
         if let Some(last) = lost_upto {
             batch.push(&Record::LossAccepted { first, last });
         }
@@ -147,8 +172,17 @@ impl<W: Clone + Send + 'static> Store<W> {
         let mut batch = Batch::starting_at(self.end.sequence + 1);
         let mut settled = Vec::with_capacity(items.len());
         for item in &items {
-            let sequence = batch.push(&ItemRecord::Failed { item, code: Code::Restarted.wire() });
-            settled.push((item.fingerprint(), Settled { sequence, state: State::Failed }));
+            let sequence = batch.push(&ItemRecord::Failed {
+                item,
+                code: Code::Restarted.wire(),
+            });
+            settled.push((
+                item.fingerprint(),
+                Settled {
+                    sequence,
+                    state: State::Failed,
+                },
+            ));
         }
         self.write(&batch, |db| {
             db.execute("DELETE FROM pending", [])?;
@@ -223,7 +257,10 @@ impl<W: Clone + Send + 'static> Store<W> {
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name.into()).spawn(run).map_err(StoreError::file(name))
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(run)
+        .map_err(StoreError::file(name))
 }
 
 fn database(folder: &Path) -> PathBuf {
@@ -244,7 +281,10 @@ fn read_pending(db: &Connection) -> Result<Vec<Item>> {
     let mut statement = db.prepare("SELECT item FROM pending")?;
     let rows = statement.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
     rows.map(|bytes| {
-        let corrupt = |_| StoreError::Corrupt { sequence: 0, what: "a pending item cannot be read" };
+        let corrupt = |_| StoreError::Corrupt {
+            sequence: 0,
+            what: "a pending item cannot be read",
+        };
         minicbor::decode(&bytes?).map_err(corrupt)
     })
     .collect()
@@ -285,21 +325,29 @@ impl<W> StoreHandle<W> {
 
     /// Hands drafts to the committing thread, waiting if it is far behind: for lane threads, not for a core.
     pub fn commit(&self, drafts: Vec<Draft>) -> Result<()> {
-        self.commands.send(Command::Drafts(drafts)).map_err(|_| StoreError::Stopped)
+        self.commands
+            .send(Command::Drafts(drafts))
+            .map_err(|_| StoreError::Stopped)
     }
 
     /// Hands over drafts without waiting; gives them back if the committing thread is that far behind.
     pub fn try_commit(&self, drafts: Vec<Draft>) -> std::result::Result<(), Vec<Draft>> {
-        self.commands.try_send(Command::Drafts(drafts)).map_err(|error| match error.into_inner() {
-            Command::Drafts(drafts) => drafts,
-            _ => Vec::new(),
-        })
+        self.commands
+            .try_send(Command::Drafts(drafts))
+            .map_err(|error| match error.into_inner() {
+                Command::Drafts(drafts) => drafts,
+                _ => Vec::new(),
+            })
     }
 
     /// Makes a change of the registry and returns when it is durable.
     pub fn change(&self, actor: &str, change: Change) -> Result<()> {
         let (reply, answer) = bounded(1);
-        let command = Command::Change { actor: actor.to_owned(), change, reply };
+        let command = Command::Change {
+            actor: actor.to_owned(),
+            change,
+            reply,
+        };
         self.commands.send(command).map_err(|_| StoreError::Stopped)?;
         answer.recv().map_err(|_| StoreError::Stopped)?
     }

@@ -384,18 +384,37 @@ pub(crate) mod tests {
             algorithm: Algorithm::EcdsaP256Sha256,
             format: Format::Raw,
             digest: SmallVec::from_slice(&[5; 32]),
-            proof: Proof { kind: ProofKind::SessionMac, bytes: SmallVec::from_slice(&[1; 32]), base: None },
+            proof: Proof {
+                kind: ProofKind::SessionMac,
+                bytes: SmallVec::from_slice(&[1; 32]),
+                base: None,
+            },
         }
     }
 
     #[test]
     fn records_read_back_as_they_were_written() {
         let records = [
-            Record::Signature { item: item(1, "k", 0), signature: SmallVec::from_slice(&[3; 71]) },
-            Record::Pending { item: item(1, "k", 1) },
-            Record::Failed { item: item(1, "k", 1), code: 300 },
-            Record::Discarded { item: item(1, "k", 2), reason: DiscardReason::Credential },
-            Record::Change { actor: "uid 0".into(), action: "app.revoke".into(), subject: "a".into() },
+            Record::Signature {
+                item: item(1, "k", 0),
+                signature: SmallVec::from_slice(&[3; 71]),
+            },
+            Record::Pending {
+                item: item(1, "k", 1),
+            },
+            Record::Failed {
+                item: item(1, "k", 1),
+                code: 300,
+            },
+            Record::Discarded {
+                item: item(1, "k", 2),
+                reason: DiscardReason::Credential,
+            },
+            Record::Change {
+                actor: "uid 0".into(),
+                action: "app.revoke".into(),
+                subject: "a".into(),
+            },
             Record::LossAccepted { first: 5, last: 9 },
         ];
         for record in records {
@@ -411,9 +430,16 @@ pub(crate) mod tests {
     fn a_signature_record_stays_small() {
         let signature = SmallVec::from_slice(&[3; 71]);
         let item = item(1, "0123456789abcdef0123456789abcdef", 0);
-        let bytes = minicbor::to_vec(ItemRecord::Signature { item: &item, signature: &signature }).unwrap();
+        let bytes = minicbor::to_vec(ItemRecord::Signature {
+            item: &item,
+            signature: &signature,
+        })
+        .unwrap();
         assert!(bytes.len() < 260, "{} bytes", bytes.len());
-        assert_eq!(Record::decode_from(&bytes).unwrap(), Record::Signature { item, signature });
+        assert_eq!(
+            Record::decode_from(&bytes).unwrap(),
+            Record::Signature { item, signature }
+        );
     }
 
     #[test]

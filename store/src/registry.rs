@@ -95,13 +95,23 @@ impl Change {
     pub(crate) fn describe(&self) -> (&'static str, String) {
         match self {
             Self::CreateTenant { name, prepaid } => ("tenant.create", format!("{name} prepaid={prepaid:?}")),
-            Self::SetPrepaid { tenant, prepaid } => ("tenant.prepaid", format!("{tenant} prepaid={prepaid:?}")),
+            Self::SetPrepaid { tenant, prepaid } => {
+                ("tenant.prepaid", format!("{tenant} prepaid={prepaid:?}"))
+            }
             Self::CreateApp(new) => ("app.create", format!("{}/{}", new.tenant, new.id)),
             Self::SetApp { id, active: true } => ("app.enable", id.to_string()),
             Self::SetApp { id, active: false } => ("app.revoke", id.to_string()),
             Self::CreateCredential(new) => ("key.create", format!("{}/{}", new.tenant, new.id)),
-            Self::SetCredential { tenant, id, active: true } => ("key.enable", format!("{tenant}/{id}")),
-            Self::SetCredential { tenant, id, active: false } => ("key.disable", format!("{tenant}/{id}")),
+            Self::SetCredential {
+                tenant,
+                id,
+                active: true,
+            } => ("key.enable", format!("{tenant}/{id}")),
+            Self::SetCredential {
+                tenant,
+                id,
+                active: false,
+            } => ("key.disable", format!("{tenant}/{id}")),
         }
     }
 }
@@ -138,28 +148,47 @@ fn exists(what: &str, id: impl std::fmt::Display) -> StoreError {
 }
 
 fn tenant_of(directory: &Directory, name: &TenantName) -> Result<Arc<Tenant>> {
-    directory.tenant(name.as_str()).ok_or_else(|| refuse(Code::NotFound, format!("no tenant '{name}'")))
+    directory
+        .tenant(name.as_str())
+        .ok_or_else(|| refuse(Code::NotFound, format!("no tenant '{name}'")))
 }
 
 /// Writes a change into the open transaction.
-pub(crate) fn apply(db: &Connection, directory: &Directory, at: UnixMillis, change: Change) -> Result<Effect> {
+pub(crate) fn apply(
+    db: &Connection,
+    directory: &Directory,
+    at: UnixMillis,
+    change: Change,
+) -> Result<Effect> {
     match change {
         Change::CreateTenant { name, prepaid } => create_tenant(db, directory, at, name, prepaid),
         Change::SetPrepaid { tenant, prepaid } => {
             let tenant = tenant_of(directory, &tenant)?;
-            db.execute("UPDATE tenant SET prepaid = ? WHERE row = ?", params![signed(prepaid), tenant.row.0])?;
+            db.execute(
+                "UPDATE tenant SET prepaid = ? WHERE row = ?",
+                params![signed(prepaid), tenant.row.0],
+            )?;
             Ok(Effect::Grant(tenant, prepaid))
         }
         Change::CreateApp(new) => create_app(db, directory, at, new),
         Change::SetApp { id, active } => {
-            let app = directory.app(id.as_str()).ok_or_else(|| refuse(Code::NotFound, format!("no app '{id}'")))?;
+            let app = directory
+                .app(id.as_str())
+                .ok_or_else(|| refuse(Code::NotFound, format!("no app '{id}'")))?;
             turn(db, "app", app.row.0, active)?;
             Ok(Effect::TurnApp(app, active))
         }
         Change::CreateCredential(new) => create_credential(db, directory, at, new),
         Change::SetCredential { tenant, id, active } => {
-            let missing = || refuse(Code::NotFound, format!("tenant '{tenant}' has no credential '{id}'"));
-            let credential = tenant_of(directory, &tenant)?.credential(id.as_str()).ok_or_else(missing)?;
+            let missing = || {
+                refuse(
+                    Code::NotFound,
+                    format!("tenant '{tenant}' has no credential '{id}'"),
+                )
+            };
+            let credential = tenant_of(directory, &tenant)?
+                .credential(id.as_str())
+                .ok_or_else(missing)?;
             turn(db, "credential", credential.row.0, active)?;
             Ok(Effect::TurnCredential(credential, active))
         }
@@ -177,7 +206,8 @@ fn turn(db: &Connection, table: &'static str, row: u32, active: bool) -> Result<
 }
 
 fn new_row(db: &Connection) -> Result<u32> {
-    u32::try_from(db.last_insert_rowid()).map_err(|_| refuse(Code::StorageFull, "no row numbers are left".into()))
+    u32::try_from(db.last_insert_rowid())
+        .map_err(|_| refuse(Code::StorageFull, "no row numbers are left".into()))
 }
 
 fn create_tenant(
@@ -193,15 +223,25 @@ fn create_tenant(
     let sql = "INSERT INTO tenant (name, prepaid, created_ms) VALUES (?, ?, ?)";
     db.execute(sql, params![name.as_str(), signed(prepaid), at.0.cast_signed()])?;
     let row = TenantRow(new_row(db)?);
-    Ok(Effect::Tenant(Arc::new(Tenant::new(row, name, Account::new(prepaid, 0)))))
+    Ok(Effect::Tenant(Arc::new(Tenant::new(
+        row,
+        name,
+        Account::new(prepaid, 0),
+    ))))
 }
 
 fn create_app(db: &Connection, directory: &Directory, at: UnixMillis, new: NewApp) -> Result<Effect> {
     if directory.app(new.id.as_str()).is_some() {
         return Err(exists("app", &new.id));
     }
-    if new.client_certificate.is_some_and(|hash| directory.app_by_certificate(&hash).is_some()) {
-        return Err(refuse(Code::AlreadyExists, "another app has registered this client certificate".into()));
+    if new
+        .client_certificate
+        .is_some_and(|hash| directory.app_by_certificate(&hash).is_some())
+    {
+        return Err(refuse(
+            Code::AlreadyExists,
+            "another app has registered this client certificate".into(),
+        ));
     }
     let tenant = tenant_of(directory, &new.tenant)?;
     let public_key = new.public_key.as_deref().map(read_public_key).transpose()?;
@@ -249,16 +289,27 @@ fn create_credential(
         Place::Software => (None, None),
         Place::Device { device, object } => (Some(&**device), Some(&**object)),
     };
-    let sql = "INSERT INTO key (kind, public_key, device, object, wrapped, created_ms) VALUES (?, ?, ?, ?, ?, ?)";
+    let sql =
+        "INSERT INTO key (kind, public_key, device, object, wrapped, created_ms) VALUES (?, ?, ?, ?, ?, ?)";
     db.execute(
         sql,
-        params![new.kind.name(), new.public_key, device, object, new.wrapped, at.0.cast_signed()],
+        params![
+            new.kind.name(),
+            new.public_key,
+            device,
+            object,
+            new.wrapped,
+            at.0.cast_signed()
+        ],
     )?;
     let key = KeyRow(new_row(db)?);
     let sql = "INSERT INTO credential (tenant, id, key, active, epoch, chain, created_ms) \
                VALUES (?, ?, ?, TRUE, 0, ?, ?)";
     let chain = encode_chain(&new.chain);
-    db.execute(sql, params![tenant.row.0, new.id.as_str(), key.0, chain, at.0.cast_signed()])?;
+    db.execute(
+        sql,
+        params![tenant.row.0, new.id.as_str(), key.0, chain, at.0.cast_signed()],
+    )?;
     let credential = Credential {
         row: CredentialRow(new_row(db)?),
         id: new.id,
@@ -280,8 +331,10 @@ pub(crate) fn read_chain(db: &Connection, credential: CredentialRow) -> Result<V
     let bytes: Vec<u8> = db
         .prepare_cached("SELECT chain FROM credential WHERE row = ?")?
         .query_row([credential.0], |row| row.get(0))?;
-    let chain: Vec<minicbor::bytes::ByteVec> = minicbor::decode(&bytes)
-        .map_err(|_| StoreError::Corrupt { sequence: 0, what: "a certificate chain cannot be read" })?;
+    let chain: Vec<minicbor::bytes::ByteVec> = minicbor::decode(&bytes).map_err(|_| StoreError::Corrupt {
+        sequence: 0,
+        what: "a certificate chain cannot be read",
+    })?;
     Ok(chain.into_iter().map(Into::into).collect())
 }
 
@@ -296,7 +349,12 @@ pub struct StoredKey {
 
 /// Reads a key.
 pub(crate) fn read_key(db: &Connection, key: KeyRow) -> Result<Option<StoredKey>> {
-    let read = |row: &rusqlite::Row<'_>| Ok(StoredKey { public_key: row.get(0)?, wrapped: row.get(1)? });
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok(StoredKey {
+            public_key: row.get(0)?,
+            wrapped: row.get(1)?,
+        })
+    };
     let mut statement = db.prepare_cached("SELECT public_key, wrapped FROM key WHERE row = ?")?;
     Ok(statement.query_row([key.0], read).optional()?)
 }
@@ -343,7 +401,11 @@ fn load_apps(db: &Connection, directory: &Directory, tenants: &Tenants) -> Resul
         let public_key = public_key.map(|der| PublicKey::from_spki(&der)).transpose();
         directory.add_app(Arc::new(App {
             row: AppRow(row.get(0)?),
-            tenant: Arc::clone(tenants.get(&row.get(1)?).ok_or_else(|| corrupt("an app without its tenant"))?),
+            tenant: Arc::clone(
+                tenants
+                    .get(&row.get(1)?)
+                    .ok_or_else(|| corrupt("an app without its tenant"))?,
+            ),
             id: AppId::new(&row.get::<_, String>(2)?).map_err(|_| corrupt("an app's id"))?,
             fence: Fence::new(row.get::<_, i64>(4)?.cast_unsigned(), row.get(3)?),
             secret: row.get::<_, Option<Vec<u8>>>(5)?.map(Into::into),
@@ -369,12 +431,17 @@ fn load_credentials(db: &Connection, directory: &Directory, tenants: &Tenants) -
                 object: row.get::<_, Vec<u8>>(8)?.into(),
             },
         };
-        let tenant = tenants.get(&row.get(1)?).ok_or_else(|| corrupt("a credential without its tenant"))?;
+        let tenant = tenants
+            .get(&row.get(1)?)
+            .ok_or_else(|| corrupt("a credential without its tenant"))?;
         let credential = Credential {
             row: CredentialRow(row.get(0)?),
             id: CredentialId::new(&row.get::<_, String>(2)?).map_err(|_| corrupt("a credential's id"))?,
             key: KeyRow(row.get(3)?),
-            kind: row.get::<_, String>(6)?.parse().map_err(|_| corrupt("a key's kind"))?,
+            kind: row
+                .get::<_, String>(6)?
+                .parse()
+                .map_err(|_| corrupt("a key's kind"))?,
             place,
             fence: Fence::new(row.get::<_, i64>(5)?.cast_unsigned(), row.get(4)?),
         };

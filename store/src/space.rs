@@ -18,7 +18,10 @@ pub(crate) struct Reserve {
 impl Reserve {
     /// Takes the reserve if there is room; a disk that is full already is found out by the first write.
     pub(crate) fn take(path: &Path) -> Self {
-        let mut reserve = Self { path: path.into(), held: false };
+        let mut reserve = Self {
+            path: path.into(),
+            held: false,
+        };
         reserve.retake();
         reserve
     }
@@ -40,7 +43,11 @@ impl Reserve {
 }
 
 fn allocate(path: &Path) -> std::io::Result<File> {
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)?;
     rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, RESERVE_BYTES)?;
     Ok(file)
 }

@@ -41,15 +41,26 @@ impl Tail {
             .truncate(false)
             .open(path)
             .map_err(StoreError::file(path))?;
-        let last = (0..2).filter_map(|turn| read_slot(&file, turn)).max_by_key(|point| point.sequence);
-        Ok((Self { file, path: path.into(), turn: 0 }, last.unwrap_or_default()))
+        let last = (0..2)
+            .filter_map(|turn| read_slot(&file, turn))
+            .max_by_key(|point| point.sequence);
+        Ok((
+            Self {
+                file,
+                path: path.into(),
+                turn: 0,
+            },
+            last.unwrap_or_default(),
+        ))
     }
 
     /// Notes a commit. Reaches the page cache, not yet the disk.
     pub(crate) fn note(&mut self, point: ChainPoint) -> Result<()> {
         self.turn += 1;
         let at = self.turn % 2 * SLOT_STRIDE;
-        self.file.write_all_at(&to_slot(point), at).map_err(StoreError::file(&self.path))
+        self.file
+            .write_all_at(&to_slot(point), at)
+            .map_err(StoreError::file(&self.path))
     }
 
     /// A second handle on the same file, for the thread that syncs it.
@@ -95,9 +106,19 @@ mod tests {
         let (mut tail, empty) = Tail::open(&path).unwrap();
         assert_eq!(empty, ChainPoint::default());
         for sequence in 1..=3 {
-            tail.note(ChainPoint { sequence, chain: [sequence as u8; 32] }).unwrap();
+            tail.note(ChainPoint {
+                sequence,
+                chain: [sequence as u8; 32],
+            })
+            .unwrap();
         }
-        assert_eq!(Tail::open(&path).unwrap().1, ChainPoint { sequence: 3, chain: [3; 32] });
+        assert_eq!(
+            Tail::open(&path).unwrap().1,
+            ChainPoint {
+                sequence: 3,
+                chain: [3; 32]
+            }
+        );
         // Entry 3 was in slot 1; a torn write there leaves entry 2.
         tail.file.write_all_at(&[0xff; 8], SLOT_STRIDE + 10).unwrap();
         assert_eq!(Tail::open(&path).unwrap().1.sequence, 2);

@@ -44,7 +44,10 @@ impl Tally {
 
     /// Units of this commit that are charged to a prepaid tenant.
     pub(crate) fn prepaid_of(&self, tenant: TenantRow) -> u64 {
-        self.prepaid.iter().find(|(counted, _)| *counted == tenant).map_or(0, |(_, units)| *units)
+        self.prepaid
+            .iter()
+            .find(|(counted, _)| *counted == tenant)
+            .map_or(0, |(_, units)| *units)
     }
 
     /// Writes the counts into the open transaction.

@@ -31,7 +31,8 @@ pub(crate) struct Shown {
 
 /// Binds the listener.
 pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, Refusal> {
-    let failed = |error: std::io::Error| Refusal::new(Code::Usage, format!("cannot listen on {address}: {error}"));
+    let failed =
+        |error: std::io::Error| Refusal::new(Code::Usage, format!("cannot listen on {address}: {error}"));
     let listener = TcpListener::bind(address).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
     Ok(listener)
@@ -50,13 +51,19 @@ pub(crate) async fn serve(listener: TcpListener, shown: Shown) {
         .with_state(Arc::new(shown));
     let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        let Ok((stream, _)) = listener.accept().await else {
+            continue;
+        };
         let router = router.clone();
         actix_rt::spawn(async move {
             let service = service_fn(move |request| router.clone().call(request));
             // Monitoring that breaks off is its own business.
-            let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+            let _ = Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
             drop(place);
         });
     }

@@ -62,13 +62,17 @@ impl Families<'_> {
     ) -> Result<(), Error> {
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (labels, value) in values {
-            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+            metric
+                .encode_family(&labels)?
+                .encode_counter::<NoLabelSet, _, u64>(&value, None)?;
         }
         Ok(())
     }
 
     fn gauge(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: f64) -> Result<(), Error> {
-        self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?.encode_gauge(&value)
+        self.0
+            .encode_descriptor(name, help, unit, MetricType::Gauge)?
+            .encode_gauge(&value)
     }
 
     fn gauges<L: EncodeLabelSet>(
@@ -103,15 +107,29 @@ impl EngineCollector {
 
     fn encode_requests(&self, families: &mut Families<'_>) -> Result<(), Error> {
         let signatures = self.sum(|stats| load(&stats.signatures));
-        families.counter("cinnabar_signatures", "Signatures released, replays included", signatures)?;
+        families.counter(
+            "cinnabar_signatures",
+            "Signatures released, replays included",
+            signatures,
+        )?;
         let answered = self.sum(|stats| load(&stats.answered));
-        families.counter("cinnabar_requests_answered", "Requests answered with a result", answered)?;
+        families.counter(
+            "cinnabar_requests_answered",
+            "Requests answered with a result",
+            answered,
+        )?;
         let mut refused = std::collections::BTreeMap::new();
         for (code, count) in self.services.cores.iter().flat_map(|core| core.stats.refusals()) {
             *refused.entry(code).or_insert(0) += count;
         }
-        let refused = refused.into_iter().map(|(code, count)| ([("code", code.name())], count));
-        families.counters("cinnabar_requests_refused", "Requests refused or failed, by code", refused)
+        let refused = refused
+            .into_iter()
+            .map(|(code, count)| ([("code", code.name())], count));
+        families.counters(
+            "cinnabar_requests_refused",
+            "Requests refused or failed, by code",
+            refused,
+        )
     }
 
     fn encode_latency(&self, families: &mut Families<'_>) -> Result<(), Error> {
@@ -119,17 +137,32 @@ impl EngineCollector {
         let mut sum_us = 0;
         for core in self.services.cores.iter() {
             let (core_counts, core_sum) = core.stats.latencies();
-            counts.iter_mut().zip(core_counts).for_each(|(total, count)| *total += count);
+            counts
+                .iter_mut()
+                .zip(core_counts)
+                .for_each(|(total, count)| *total += count);
             sum_us += core_sum;
         }
-        let bounds = BUCKETS_US.iter().map(|us| *us as f64 / 1e6).chain([f64::INFINITY]);
+        let bounds = BUCKETS_US
+            .iter()
+            .map(|us| *us as f64 / 1e6)
+            .chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
         let help = "From the last byte of a request to its answer";
         let unit = Some(&Unit::Seconds);
-        let mut metric = families.0.encode_descriptor("cinnabar_request_duration", help, unit, MetricType::Histogram)?;
+        let mut metric =
+            families
+                .0
+                .encode_descriptor("cinnabar_request_duration", help, unit, MetricType::Histogram)?;
         let count = counts.iter().sum();
         metric.encode_histogram::<NoLabelSet>(sum_us as f64 / 1e6, count, &buckets, None)?;
-        let max_us = self.services.cores.iter().map(|core| core.stats.take_max_us()).max().unwrap_or(0);
+        let max_us = self
+            .services
+            .cores
+            .iter()
+            .map(|core| core.stats.take_max_us())
+            .max()
+            .unwrap_or(0);
         let help = "Longest request duration since the last scrape";
         families.gauge("cinnabar_request_duration_max", help, unit, max_us as f64 / 1e6)
     }
@@ -137,35 +170,97 @@ impl EngineCollector {
     fn encode_pool(&self, families: &mut Families<'_>) -> Result<(), Error> {
         let pool = &self.services.pool;
         let lanes = pool.counters();
-        families.counter("cinnabar_lane_signatures", "Signatures made by software lanes", load(&lanes.signed))?;
-        families.counter("cinnabar_lane_verified", "Of those, verified before release", load(&lanes.verified))?;
-        families.counter("cinnabar_lane_failures", "Jobs of software lanes without a signature", load(&lanes.failed))?;
-        families.gauge("cinnabar_lane_queue", "Jobs waiting for software lanes", None, pool.waiting() as f64)?;
+        families.counter(
+            "cinnabar_lane_signatures",
+            "Signatures made by software lanes",
+            load(&lanes.signed),
+        )?;
+        families.counter(
+            "cinnabar_lane_verified",
+            "Of those, verified before release",
+            load(&lanes.verified),
+        )?;
+        families.counter(
+            "cinnabar_lane_failures",
+            "Jobs of software lanes without a signature",
+            load(&lanes.failed),
+        )?;
+        families.gauge(
+            "cinnabar_lane_queue",
+            "Jobs waiting for software lanes",
+            None,
+            pool.waiting() as f64,
+        )?;
         let devices: Vec<_> = pool.devices().collect();
         let each = |value: fn(&hsm_pool::device::DeviceState) -> u64| {
-            devices.iter().map(move |(name, state, _)| ([("device", *name)], value(state)))
+            devices
+                .iter()
+                .map(move |(name, state, _)| ([("device", *name)], value(state)))
         };
-        families.counters("cinnabar_device_signatures", "Signatures by device", each(|state| load(&state.signed)))?;
-        families.counters("cinnabar_device_failures", "Failed jobs by device", each(|state| load(&state.failed)))?;
-        families.counters("cinnabar_device_kills", "Workers killed for hanging", each(|state| load(&state.kills)))?;
-        families.counters("cinnabar_device_starts", "Workers started", each(|state| load(&state.starts)))?;
-        let up = devices.iter().map(|(name, state, _)| ([("device", *name)], state.workers_up() as f64));
+        families.counters(
+            "cinnabar_device_signatures",
+            "Signatures by device",
+            each(|state| load(&state.signed)),
+        )?;
+        families.counters(
+            "cinnabar_device_failures",
+            "Failed jobs by device",
+            each(|state| load(&state.failed)),
+        )?;
+        families.counters(
+            "cinnabar_device_kills",
+            "Workers killed for hanging",
+            each(|state| load(&state.kills)),
+        )?;
+        families.counters(
+            "cinnabar_device_starts",
+            "Workers started",
+            each(|state| load(&state.starts)),
+        )?;
+        let up = devices
+            .iter()
+            .map(|(name, state, _)| ([("device", *name)], state.workers_up() as f64));
         families.gauges("cinnabar_device_workers", "Workers that take jobs", up)?;
-        let queue = devices.iter().map(|(name, _, waiting)| ([("device", *name)], *waiting as f64));
+        let queue = devices
+            .iter()
+            .map(|(name, _, waiting)| ([("device", *name)], *waiting as f64));
         families.gauges("cinnabar_device_queue", "Jobs waiting for a device", queue)
     }
 
     fn encode_state(&self, families: &mut Families<'_>) -> Result<(), Error> {
         let services = &self.services;
-        families.gauge("cinnabar_requests_in_flight", "Requests in flight", None, services.in_flight() as f64)?;
+        families.gauge(
+            "cinnabar_requests_in_flight",
+            "Requests in flight",
+            None,
+            services.in_flight() as f64,
+        )?;
         let backlog = services.store.backlog() as f64;
-        families.gauge("cinnabar_journal_backlog", "Batches waiting for the committing thread", None, backlog)?;
+        families.gauge(
+            "cinnabar_journal_backlog",
+            "Batches waiting for the committing thread",
+            None,
+            backlog,
+        )?;
         let keys = services.store.index().len_in_memory() as f64;
-        families.gauge("cinnabar_keys_in_memory", "Idempotency keys held in memory", None, keys)?;
+        families.gauge(
+            "cinnabar_keys_in_memory",
+            "Idempotency keys held in memory",
+            None,
+            keys,
+        )?;
         let full = f64::from(u8::from(services.store.is_full()));
         families.gauge("cinnabar_storage_full", "1 while the disk is full", None, full)?;
-        families.counter("cinnabar_actor_restarts", "Actors started anew", load(&self.keeper.actors))?;
-        families.counter("cinnabar_core_restarts", "Cores started anew", load(&self.keeper.cores))
+        families.counter(
+            "cinnabar_actor_restarts",
+            "Actors started anew",
+            load(&self.keeper.actors),
+        )?;
+        families.counter(
+            "cinnabar_core_restarts",
+            "Cores started anew",
+            load(&self.keeper.cores),
+        )
     }
 }
 
@@ -173,11 +268,20 @@ fn encode_process(families: &mut Families<'_>) -> Result<(), Error> {
     let cpu = clock_gettime(ClockId::ProcessCPUTime);
     let seconds = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
     let unit = Some(&Unit::Seconds);
-    let mut metric =
-        families.0.encode_descriptor("process_cpu", "CPU time of this process", unit, MetricType::Counter)?;
+    let mut metric = families.0.encode_descriptor(
+        "process_cpu",
+        "CPU time of this process",
+        unit,
+        MetricType::Counter,
+    )?;
     metric.encode_counter::<NoLabelSet, _, u64>(&seconds, None)?;
     let memory = resident_bytes().unwrap_or(0.0);
-    families.gauge("process_resident_memory", "Resident memory of this process", Some(&Unit::Bytes), memory)
+    families.gauge(
+        "process_resident_memory",
+        "Resident memory of this process",
+        Some(&Unit::Bytes),
+        memory,
+    )
 }
 
 /// The second number in /proc/self/statm is pages.

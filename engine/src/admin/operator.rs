@@ -23,8 +23,14 @@ use crate::dev::DevCa;
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(tag = "order", rename_all = "kebab-case")]
 pub(crate) enum Order {
-    CreateTenant { name: TenantName, prepaid: Option<u64> },
-    SetPrepaid { name: TenantName, units: Option<u64> },
+    CreateTenant {
+        name: TenantName,
+        prepaid: Option<u64>,
+    },
+    SetPrepaid {
+        name: TenantName,
+        units: Option<u64>,
+    },
     ListTenants,
     CreateApp {
         tenant: TenantName,
@@ -35,15 +41,33 @@ pub(crate) enum Order {
         client_certificate: Option<[u8; 32]>,
         binding_optional: bool,
     },
-    SetApp { id: AppId, active: bool },
+    SetApp {
+        id: AppId,
+        active: bool,
+    },
     ListApps,
-    CreateKey { tenant: TenantName, id: CredentialId, kind: KeyKind, device: Option<String> },
-    SetKey { tenant: TenantName, id: CredentialId, active: bool },
-    ListKeys { tenant: TenantName },
+    CreateKey {
+        tenant: TenantName,
+        id: CredentialId,
+        kind: KeyKind,
+        device: Option<String>,
+    },
+    SetKey {
+        tenant: TenantName,
+        id: CredentialId,
+        active: bool,
+    },
+    ListKeys {
+        tenant: TenantName,
+    },
     /// Rehearsals, in a development engine only.
-    PoisonShard { core: u16 },
+    PoisonShard {
+        core: u16,
+    },
     PoisonMetering,
-    EndCore { core: u16 },
+    EndCore {
+        core: u16,
+    },
 }
 
 /// An answer over the socket.
@@ -84,9 +108,14 @@ struct Devices<'a>(&'a Pool<actors::task::Task>);
 impl DeviceKeys for Devices<'_> {
     fn generate(&self, device: &str, kind: KeyKind, label: &str) -> Result<DeviceKey, Refusal> {
         if !self.0.devices().any(|(name, ..)| name == device) {
-            return Err(Refusal::new(Code::NotFound, format!("no device '{device}' is configured")));
+            return Err(Refusal::new(
+                Code::NotFound,
+                format!("no device '{device}' is configured"),
+            ));
         }
-        self.0.generate(device, kind, label).map_err(|error| Refusal::new(Code::DeviceFailed, error.to_string()))
+        self.0
+            .generate(device, kind, label)
+            .map_err(|error| Refusal::new(Code::DeviceFailed, error.to_string()))
     }
 }
 
@@ -99,17 +128,40 @@ impl Operator {
                 ledger.change(Change::CreateTenant { name, prepaid })?;
             }
             Order::SetPrepaid { name, units } => {
-                ledger.change(Change::SetPrepaid { tenant: name, prepaid: units })?;
+                ledger.change(Change::SetPrepaid {
+                    tenant: name,
+                    prepaid: units,
+                })?;
             }
-            Order::CreateApp { tenant, id, public_key, client_certificate, binding_optional } => {
+            Order::CreateApp {
+                tenant,
+                id,
+                public_key,
+                client_certificate,
+                binding_optional,
+            } => {
                 let public_key = public_key.map(|text| decode(&text)).transpose()?;
-                let proof = AppProof { public_key, client_certificate, binding_optional };
+                let proof = AppProof {
+                    public_key,
+                    client_certificate,
+                    binding_optional,
+                };
                 let secret = registrar::create_app(&ledger, &self.vault, tenant, id, proof)?;
                 return Ok(json!({ "secret": STANDARD.encode(&secret[..]) }));
             }
             Order::SetApp { id, active } => ledger.change(Change::SetApp { id, active })?,
-            Order::CreateKey { tenant, id, kind, device } => {
-                let plan = CredentialPlan { tenant, id, kind, device };
+            Order::CreateKey {
+                tenant,
+                id,
+                kind,
+                device,
+            } => {
+                let plan = CredentialPlan {
+                    tenant,
+                    id,
+                    kind,
+                    device,
+                };
                 self.create_key(&ledger, plan)?;
             }
             Order::SetKey { tenant, id, active } => {
@@ -134,9 +186,7 @@ impl Operator {
 
     fn tenants(&self) -> Value {
         let list = self.store.directory().tenants();
-        let show = |tenant: &Arc<store::Tenant>| {
-            json!({ "name": tenant.name, "prepaid": tenant.account.granted(), "left": tenant.account.left() })
-        };
+        let show = |tenant: &Arc<store::Tenant>| json!({ "name": tenant.name, "prepaid": tenant.account.granted(), "left": tenant.account.left() });
         Value::Array(list.iter().map(show).collect())
     }
 
@@ -158,7 +208,11 @@ impl Operator {
 
     fn keys(&self, tenant: &TenantName) -> Result<Value, Refusal> {
         let missing = || Refusal::new(Code::NotFound, format!("no tenant '{tenant}'"));
-        let tenant = self.store.directory().tenant(tenant.as_str()).ok_or_else(missing)?;
+        let tenant = self
+            .store
+            .directory()
+            .tenant(tenant.as_str())
+            .ok_or_else(missing)?;
         let show = |credential: &Arc<store::Credential>| {
             let device = match &credential.place {
                 Place::Software => None,
@@ -172,7 +226,10 @@ impl Operator {
 
     fn rehearse(&self, what: impl FnOnce(&dyn Rehearsals) -> bool) -> Result<Value, Refusal> {
         let Some(engine) = &self.rehearsals else {
-            return Err(Refusal::new(Code::Usage, "rehearsals need a running engine with --dev"));
+            return Err(Refusal::new(
+                Code::Usage,
+                "rehearsals need a running engine with --dev",
+            ));
         };
         if what(&**engine) {
             Ok(json!({}))
@@ -183,5 +240,7 @@ impl Operator {
 }
 
 fn decode(text: &str) -> Result<Vec<u8>, Refusal> {
-    STANDARD.decode(text).map_err(|_| Refusal::new(Code::MalformedRequest, "the public key is not base64"))
+    STANDARD
+        .decode(text)
+        .map_err(|_| Refusal::new(Code::MalformedRequest, "the public key is not base64"))
 }

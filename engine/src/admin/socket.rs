@@ -47,7 +47,10 @@ pub(crate) fn serve(listener: UnixListener, operator: Operator) -> std::io::Resu
             }
         }
     };
-    std::thread::Builder::new().name("admin".into()).spawn(run).map(drop)
+    std::thread::Builder::new()
+        .name("admin".into())
+        .spawn(run)
+        .map(drop)
 }
 
 fn answer(operator: &Operator, mut stream: &UnixStream) -> std::io::Result<()> {
@@ -67,11 +70,21 @@ fn answer(operator: &Operator, mut stream: &UnixStream) -> std::io::Result<()> {
 
 fn take_order(stream: &UnixStream, uid: u32) -> Result<Order, Refusal> {
     if uid != 0 && uid != rustix::process::geteuid().as_raw() {
-        return Err(Refusal::new(Code::Unauthenticated, "this socket is for the engine's own user"));
+        return Err(Refusal::new(
+            Code::Unauthenticated,
+            "this socket is for the engine's own user",
+        ));
     }
     let mut line = String::new();
-    let unreadable = |error| Refusal::new(Code::MalformedRequest, format!("the order cannot be read: {error}"));
-    BufReader::new(stream.take(ORDER_BYTES_MAX)).read_line(&mut line).map_err(unreadable)?;
+    let unreadable = |error| {
+        Refusal::new(
+            Code::MalformedRequest,
+            format!("the order cannot be read: {error}"),
+        )
+    };
+    BufReader::new(stream.take(ORDER_BYTES_MAX))
+        .read_line(&mut line)
+        .map_err(unreadable)?;
     serde_json::from_str(&line).map_err(|error| Refusal::new(Code::MalformedRequest, error.to_string()))
 }
 
@@ -79,7 +92,10 @@ fn take_order(stream: &UnixStream, uid: u32) -> Result<Order, Refusal> {
 pub(crate) fn send(home: &Path, order: &Order) -> Option<Result<serde_json::Value, Refusal>> {
     let stream = UnixStream::connect(path(home)).ok()?;
     Some(talk(&stream, order).unwrap_or_else(|error| {
-        Err(Refusal::new(Code::Connection, format!("the engine did not answer: {error}")))
+        Err(Refusal::new(
+            Code::Connection,
+            format!("the engine did not answer: {error}"),
+        ))
     }))
 }
 

@@ -19,12 +19,24 @@ pub(super) async fn credentials(arguments: AskArguments) -> Result<(), Refusal> 
     client.close().await;
     let list = list?;
     if arguments.json {
-        return print_json(&CredentialsBody { credentials: list.iter().map(CredentialBody::from).collect() });
+        return print_json(&CredentialsBody {
+            credentials: list.iter().map(CredentialBody::from).collect(),
+        });
     }
     for info in list {
         let state = if info.active { "active" } else { "disabled" };
-        let algorithms: Vec<_> = info.kind.algorithms().iter().map(|algorithm| algorithm.name()).collect();
-        print_line(&format!("{}\t{}\t{state}\t{}", info.id, info.kind, algorithms.join(" ")))?;
+        let algorithms: Vec<_> = info
+            .kind
+            .algorithms()
+            .iter()
+            .map(|algorithm| algorithm.name())
+            .collect();
+        print_line(&format!(
+            "{}\t{}\t{state}\t{}",
+            info.id,
+            info.kind,
+            algorithms.join(" ")
+        ))?;
     }
     Ok(())
 }
@@ -50,7 +62,9 @@ pub(super) async fn look_up(arguments: AskArguments, key: IdempotencyKey) -> Res
     client.close().await;
     let items = items?;
     if arguments.json {
-        return print_json(&ItemsBody { items: items.iter().map(ItemBody::from).collect() });
+        return print_json(&ItemsBody {
+            items: items.iter().map(ItemBody::from).collect(),
+        });
     }
     for (at, item) in items.iter().enumerate() {
         let line = match item {

@@ -47,12 +47,18 @@ pub(super) fn read(
 
 fn from_digest(hex: &str, algorithm: Algorithm) -> Result<Input, Refusal> {
     // For SM2, --digest means e.
-    let algorithm = if algorithm == Algorithm::Sm2Sm3 { Algorithm::Sm2Sm3E } else { algorithm };
+    let algorithm = if algorithm == Algorithm::Sm2Sm3 {
+        Algorithm::Sm2Sm3E
+    } else {
+        algorithm
+    };
     if let InputKind::Message(_) = algorithm.input() {
         return Err(usage(format!("{algorithm} signs whole messages; use --file")));
     }
     let bytes = decode_hex(hex).ok_or_else(|| usage("--digest is not hexadecimal"))?;
-    algorithm.check_input(&bytes).map_err(|error| Refusal::new(Code::DigestLength, error.to_string()))?;
+    algorithm
+        .check_input(&bytes)
+        .map_err(|error| Refusal::new(Code::DigestLength, error.to_string()))?;
     Ok(Input { algorithm, bytes })
 }
 
@@ -66,14 +72,23 @@ fn from_file(
         (Algorithm::Sm2Sm3 | Algorithm::Sm2Sm3E, _) => {
             let user_id = user_id.map_or(SM2_DEFAULT_USER_ID, str::as_bytes);
             let e = key.sm2_e(user_id, bytes).ok_or_else(|| usage("not an SM2 key"))?;
-            Ok(Input { algorithm: Algorithm::Sm2Sm3E, bytes: e.to_vec() })
+            Ok(Input {
+                algorithm: Algorithm::Sm2Sm3E,
+                bytes: e.to_vec(),
+            })
         }
-        (_, InputKind::Digest(hash)) => Ok(Input { algorithm, bytes: hash.digest(bytes).to_vec() }),
+        (_, InputKind::Digest(hash)) => Ok(Input {
+            algorithm,
+            bytes: hash.digest(bytes).to_vec(),
+        }),
         (_, InputKind::Message(_)) => {
             algorithm
                 .check_input(bytes)
                 .map_err(|error| Refusal::new(Code::MessageTooLong, error.to_string()))?;
-            Ok(Input { algorithm, bytes: bytes.to_vec() })
+            Ok(Input {
+                algorithm,
+                bytes: bytes.to_vec(),
+            })
         }
     }
 }
@@ -91,8 +106,15 @@ fn decode_hex(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) {
         return None;
     }
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    text.as_bytes().chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
+    text.as_bytes()
+        .chunks_exact(2)
+        .map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?))
+        .collect()
 }
 
 #[cfg(test)]

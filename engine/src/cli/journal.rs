@@ -20,7 +20,9 @@ fn failed(error: StoreError) -> Refusal {
 
 fn open(config: &Config) -> Result<StoreHandle<actors::call::Ticket>, Refusal> {
     let store = serve::open_store(config, false)?;
-    store.start(|_| {}, |error| tracing::error!(%error, "store")).map_err(failed)
+    store
+        .start(|_| {}, |error| tracing::error!(%error, "store"))
+        .map_err(failed)
 }
 
 /// Checks the chain, and counts usage again from the entries.
@@ -46,15 +48,26 @@ fn check_open(store: &StoreHandle<actors::call::Ticket>) -> Result<Value, Refusa
     };
     reader.entries(Sequence(1), count).map_err(failed)?;
     for app in store.directory().apps() {
-        let booked: u64 = reader.usage(app.row).map_err(failed)?.iter().map(|row| row.units).sum();
+        let booked: u64 = reader
+            .usage(app.row)
+            .map_err(failed)?
+            .iter()
+            .map(|row| row.units)
+            .sum();
         let in_journal = counted.get(&app.row).copied().unwrap_or(0);
         if booked != in_journal {
-            let text = format!("app {}: {booked} signatures booked, {in_journal} in the journal", app.id);
+            let text = format!(
+                "app {}: {booked} signatures booked, {in_journal} in the journal",
+                app.id
+            );
             return Err(Refusal::new(Code::DataCorrupt, text));
         }
     }
     if twice > 0 {
-        return Err(Refusal::new(Code::DataCorrupt, format!("{twice} idempotency keys were signed twice")));
+        return Err(Refusal::new(
+            Code::DataCorrupt,
+            format!("{twice} idempotency keys were signed twice"),
+        ));
     }
     let signatures: u64 = counted.values().sum();
     Ok(json!({ "last_entry": last, "signatures": signatures, "chain": "holds", "usage": "agrees" }))
@@ -66,7 +79,10 @@ pub(super) fn export(config: &Config) -> Result<(), Refusal> {
     let reader = store.reader().map_err(failed)?;
     let mut out = BufWriter::new(std::io::stdout().lock());
     let write = |entry: Entry| {
-        writeln!(out, "{}", show(&entry)).map_err(|source| StoreError::File { path: "standard output".into(), source })
+        writeln!(out, "{}", show(&entry)).map_err(|source| StoreError::File {
+            path: "standard output".into(),
+            source,
+        })
     };
     let result = reader.entries(Sequence(1), write);
     store.stop();
@@ -95,7 +111,11 @@ fn show(entry: &Entry) -> Value {
             value["reason"] = format!("{reason:?}").to_lowercase().into();
             value
         }
-        Record::Change { actor, action, subject } => {
+        Record::Change {
+            actor,
+            action,
+            subject,
+        } => {
             json!({ "kind": "change", "actor": actor, "action": action, "subject": subject })
         }
         Record::Opened { version } => json!({ "kind": "opened", "version": version }),

@@ -24,14 +24,24 @@ use crate::{master_key, serve};
 /// `cinnabar init`.
 pub(super) fn init(config: &Config) -> Result<(), Refusal> {
     let MasterKeySource::File(path) = &config.master_key else {
-        return Err(Refusal::new(Code::Usage, "the master key comes from a descriptor; there is nothing to make"));
+        return Err(Refusal::new(
+            Code::Usage,
+            "the master key comes from a descriptor; there is nothing to make",
+        ));
     };
     if !master_key::make(path)? {
-        return Err(Refusal::new(Code::AlreadyExists, format!("{} exists already", path.display())));
+        return Err(Refusal::new(
+            Code::AlreadyExists,
+            format!("{} exists already", path.display()),
+        ));
     }
     let vault = master_key::read(&config.master_key)?;
     master_key::check(&serve::open_store(config, false)?, &vault)?;
-    print_line(&format!("made {} and an empty store in {}", path.display(), config.home.display()))
+    print_line(&format!(
+        "made {} and an empty store in {}",
+        path.display(),
+        config.home.display()
+    ))
 }
 
 fn send(config: &Config, order: Order) -> Result<Value, Refusal> {
@@ -47,9 +57,17 @@ fn offline(config: &Config, order: Order) -> Result<Value, Refusal> {
     let store = serve::open_store(config, false)?;
     master_key::check(&store, &vault)?;
     let dev_ca = DevCa::load(&store, &vault)?.map(Arc::new);
-    let handle = store.start(|_| {}, |error| tracing::error!(%error, "store")).map_err(|error| error.refusal())?;
+    let handle = store
+        .start(|_| {}, |error| tracing::error!(%error, "store"))
+        .map_err(|error| error.refusal())?;
     let store = Arc::new(handle);
-    let operator = Operator { store: Arc::clone(&store), vault, pool: None, dev_ca, rehearsals: None };
+    let operator = Operator {
+        store: Arc::clone(&store),
+        vault,
+        pool: None,
+        dev_ca,
+        rehearsals: None,
+    };
     let user = rustix::process::getuid().as_raw();
     let result = operator.obey(&format!("uid {user}"), order);
     store.stop();
@@ -76,7 +94,14 @@ pub(super) fn tenant(config: &Config, command: TenantCommand) -> Result<(), Refu
 /// `cinnabar app`.
 pub(super) fn app(config: &Config, command: AppCommand) -> Result<(), Refusal> {
     match command {
-        AppCommand::Create { tenant, id, public_key, client_certificate, binding_optional, profile_out } => {
+        AppCommand::Create {
+            tenant,
+            id,
+            public_key,
+            client_certificate,
+            binding_optional,
+            profile_out,
+        } => {
             let order = Order::CreateApp {
                 tenant,
                 id: id.clone(),
@@ -107,7 +132,14 @@ fn set_app(config: &Config, id: AppId, active: bool) -> Result<(), Refusal> {
 fn app_key(path: &Path) -> Result<String, Refusal> {
     let key = verify::from_file(path)?;
     protocol::http_proof::http_algorithm(&key).map_err(|_| {
-        Refusal::new(Code::Usage, format!("{}: an app's key is P-256 or Ed25519, not {}", path.display(), key.kind()))
+        Refusal::new(
+            Code::Usage,
+            format!(
+                "{}: an app's key is P-256 or Ed25519, not {}",
+                path.display(),
+                key.kind()
+            ),
+        )
     })?;
     Ok(STANDARD.encode(key.spki()))
 }
@@ -145,25 +177,55 @@ fn write_profile(config: &Config, path: &Path, app_id: AppId, secret: &str) -> R
         .open(path)
         .map_err(failed)?;
     file.write_all(profile.to_toml().as_bytes()).map_err(failed)?;
-    print_line(&format!("wrote {}; set server_name and server_ca if clients see the server differently", path.display()))
+    print_line(&format!(
+        "wrote {}; set server_name and server_ca if clients see the server differently",
+        path.display()
+    ))
 }
 
 /// `cinnabar key`.
 pub(super) fn key(config: &Config, command: KeyCommand) -> Result<(), Refusal> {
     match command {
-        KeyCommand::Create { tenant, id, kind, device } => {
+        KeyCommand::Create {
+            tenant,
+            id,
+            kind,
+            device,
+        } => {
             let text = format!("made credential {tenant}/{id} with a {kind} key");
-            send(config, Order::CreateKey { tenant, id, kind, device })?;
+            send(
+                config,
+                Order::CreateKey {
+                    tenant,
+                    id,
+                    kind,
+                    device,
+                },
+            )?;
             print_line(&text)
         }
         KeyCommand::Disable { tenant, id } => {
             let text = format!("disabled credential {tenant}/{id}");
-            send(config, Order::SetKey { tenant, id, active: false })?;
+            send(
+                config,
+                Order::SetKey {
+                    tenant,
+                    id,
+                    active: false,
+                },
+            )?;
             print_line(&text)
         }
         KeyCommand::Enable { tenant, id } => {
             let text = format!("enabled credential {tenant}/{id}");
-            send(config, Order::SetKey { tenant, id, active: true })?;
+            send(
+                config,
+                Order::SetKey {
+                    tenant,
+                    id,
+                    active: true,
+                },
+            )?;
             print_line(&text)
         }
         KeyCommand::List { tenant } => print_json(&send(config, Order::ListKeys { tenant })?),

@@ -44,7 +44,10 @@ async fn sign(client: &Client, arguments: &SignArguments) -> Result<Vec<u8>, Ref
     match client.sign(&request).await?.pop() {
         Some(ItemOutcome::Done { signature, .. }) => Ok(signature),
         Some(ItemOutcome::Pending) => {
-            let text = format!("still running; `cinnabar lookup --idempotency-key {}` tells", request.key);
+            let text = format!(
+                "still running; `cinnabar lookup --idempotency-key {}` tells",
+                request.key
+            );
             Err(Refusal::new(Code::OutcomePending, text))
         }
         Some(ItemOutcome::Failed(refusal)) => Err(refusal),
@@ -62,7 +65,12 @@ fn fresh_key() -> Result<IdempotencyKey, Refusal> {
 pub(super) async fn find(client: &Client, id: &str) -> Result<CredentialInfo, Refusal> {
     let list = client.credentials().await?;
     let found = list.into_iter().find(|info| info.id == id);
-    found.ok_or_else(|| Refusal::new(Code::UnknownCredential, format!("no credential '{id}' for this app")))
+    found.ok_or_else(|| {
+        Refusal::new(
+            Code::UnknownCredential,
+            format!("no credential '{id}' for this app"),
+        )
+    })
 }
 
 pub(super) fn public_key(info: &CredentialInfo) -> Result<PublicKey, Refusal> {

@@ -29,7 +29,10 @@ fn to_der(algorithm: Algorithm, format: Format, signature: Vec<u8>) -> Result<Ve
         return Ok(signature);
     }
     if !algorithm.is_pair() || signature.len() != 2 * algorithm.pair_half_bytes() {
-        return Err(Refusal::new(Code::SignatureInvalid, format!("not a pair as {algorithm} makes it")));
+        return Err(Refusal::new(
+            Code::SignatureInvalid,
+            format!("not a pair as {algorithm} makes it"),
+        ));
     }
     let der = pair_to_der(&signature).ok_or_else(|| Refusal::new(Code::SignatureInvalid, "not a pair"))?;
     Ok(der.to_vec())
@@ -40,7 +43,10 @@ async fn signer(arguments: &VerifyArguments) -> Result<PublicKey, Refusal> {
         return from_file(path);
     }
     let (Some(profile), Some(credential)) = (&arguments.profile, &arguments.credential) else {
-        return Err(Refusal::new(Code::Usage, "give --signer, or --profile and --credential"));
+        return Err(Refusal::new(
+            Code::Usage,
+            "give --signer, or --profile and --credential",
+        ));
     };
     let client = Client::connect(&Profile::read(profile)?, arguments.transport.into(), 1).await?;
     let info = sign::find(&client, credential).await;
@@ -56,21 +62,32 @@ pub(super) fn from_file(path: &Path) -> Result<PublicKey, Refusal> {
         "PUBLIC KEY" => block.into_contents(),
         "CERTIFICATE" => documents::x509::subject_public_key(block.contents())
             .map_err(|error| refuse(error.to_string()))?,
-        other => return Err(refuse(format!("a public key or certificate is needed, not '{other}'"))),
+        other => {
+            return Err(refuse(format!(
+                "a public key or certificate is needed, not '{other}'"
+            )));
+        }
     };
     PublicKey::from_spki(&der).map_err(|error| refuse(error.to_string()))
 }
 
 fn verify_cms(arguments: &VerifyArguments, signature: &[u8]) -> Result<(), Refusal> {
     let Some(ca) = &arguments.ca else {
-        return Err(Refusal::new(Code::Usage, "CMS brings its own signer; --ca says which CAs to trust"));
+        return Err(Refusal::new(
+            Code::Usage,
+            "CMS brings its own signer; --ca says which CAs to trust",
+        ));
     };
     let blocks = pem::parse_many(read_file(ca)?)
         .map_err(|error| Refusal::new(Code::Usage, format!("{}: {error}", ca.display())))?;
     let anchors: Vec<Vec<u8>> = blocks.into_iter().map(pem::Pem::into_contents).collect();
     // A digest that cannot be had is an empty one, which no signature covers; the reason is told by the first call.
     content::digest_by(&arguments.content, protocol::algorithm::Hash::Sha256)?;
-    let digest = |hash| content::digest_by(&arguments.content, hash).unwrap_or_default().into();
+    let digest = |hash| {
+        content::digest_by(&arguments.content, hash)
+            .unwrap_or_default()
+            .into()
+    };
     let verified = documents::cms::verify_detached(signature, &digest, &anchors)
         .map_err(|error| Refusal::new(Code::SignatureInvalid, error.to_string()))?;
     print_line(&format!("valid: {} by {}", verified.algorithm, verified.signer))

@@ -123,8 +123,14 @@ async fn connected(
         router.clone().call(request)
     });
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
@@ -151,10 +157,21 @@ async fn prove(services: &Services, request: Request<Body>) -> Result<Proved, Re
     let body = tokio::time::timeout(BODY_MAX, to_bytes(body, HTTP_BODY_BYTES_MAX))
         .await
         .map_err(|_| Refusal::new(Code::PeerTooSlow, "the body did not arrive in time"))?
-        .map_err(|_| Refusal::new(Code::TooLarge, format!("a body has at most {HTTP_BODY_BYTES_MAX} bytes")))?;
+        .map_err(|_| {
+            Refusal::new(
+                Code::TooLarge,
+                format!("a body has at most {HTTP_BODY_BYTES_MAX} bytes"),
+            )
+        })?;
     let received = clock::monotonic();
     let (app, proof) = proof::prove(services, &head, &body)?;
-    Ok(Proved { app, proof, head, body, received })
+    Ok(Proved {
+        app,
+        proof,
+        head,
+        body,
+        received,
+    })
 }
 
 /// Hands a call to the core of this thread and waits for its answer.
@@ -169,7 +186,10 @@ async fn ask(ask: Ask, received: Instant, deadline_ms: Option<u64>) -> Result<An
 }
 
 fn restarted() -> Refusal {
-    Refusal::new(Code::Restarted, "this part of the engine restarts; retry with the same key")
+    Refusal::new(
+        Code::Restarted,
+        "this part of the engine restarts; retry with the same key",
+    )
 }
 
 /// Signs one digest or up to 64.
@@ -213,14 +233,25 @@ fn count(refusal: &Refusal) {
 }
 
 fn admit(proved: &Proved) -> Result<(actors::call::SignCall, Option<u64>), Refusal> {
-    let kind = proved.head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = proved
+        .head
+        .headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     if !kind.is_some_and(|kind| kind.trim_start().starts_with("application/json")) {
-        return Err(Refusal::new(Code::UnsupportedMediaType, "the body must be application/json"));
+        return Err(Refusal::new(
+            Code::UnsupportedMediaType,
+            "the body must be application/json",
+        ));
     }
     let body: SignBody = serde_json::from_slice(&proved.body)
         .map_err(|error| Refusal::new(Code::MalformedRequest, format!("the body: {error}")))?;
     let inputs = decode_inputs(&body)?;
-    let user_id = body.user_id.as_deref().map(|text| from_base64("user_id", text)).transpose()?;
+    let user_id = body
+        .user_id
+        .as_deref()
+        .map(|text| from_base64("user_id", text))
+        .transpose()?;
     let fields = SignFields {
         credential: &body.credential,
         algorithm: body.algorithm,
@@ -234,7 +265,9 @@ fn admit(proved: &Proved) -> Result<(actors::call::SignCall, Option<u64>), Refus
 }
 
 fn from_base64(what: &str, text: &str) -> Result<Vec<u8>, Refusal> {
-    STANDARD.decode(text).map_err(|_| Refusal::new(Code::MalformedRequest, format!("{what} is not base64")))
+    STANDARD
+        .decode(text)
+        .map_err(|_| Refusal::new(Code::MalformedRequest, format!("{what} is not base64")))
 }
 
 fn decode_inputs(body: &SignBody) -> Result<Vec<Vec<u8>>, Refusal> {
@@ -242,9 +275,15 @@ fn decode_inputs(body: &SignBody) -> Result<Vec<Vec<u8>>, Refusal> {
         (Some(one), None) => Ok(vec![from_base64("digest", one)?]),
         (None, Some(many)) => {
             // One more than allowed is enough to be told so.
-            many.iter().take(BATCH_ITEMS_MAX + 1).map(|text| from_base64("digests", text)).collect()
+            many.iter()
+                .take(BATCH_ITEMS_MAX + 1)
+                .map(|text| from_base64("digests", text))
+                .collect()
         }
-        _ => Err(Refusal::new(Code::MalformedRequest, "give either digest or digests")),
+        _ => Err(Refusal::new(
+            Code::MalformedRequest,
+            "give either digest or digests",
+        )),
     }
 }
 
@@ -257,7 +296,11 @@ fn decode_inputs(body: &SignBody) -> Result<Vec<Vec<u8>>, Refusal> {
         (status = 404, body = Problem, content_type = "application/problem+json", description = "Nothing is known under this key."),
     )
 )]
-pub(crate) async fn look_up(State(services): Shared, Path(key): Path<String>, request: Request<Body>) -> Response {
+pub(crate) async fn look_up(
+    State(services): Shared,
+    Path(key): Path<String>,
+    request: Request<Body>,
+) -> Response {
     let result = async {
         let proved = prove(&services, request).await.inspect_err(count)?;
         gate::admit_app(&proved.app)?;
@@ -265,7 +308,9 @@ pub(crate) async fn look_up(State(services): Shared, Path(key): Path<String>, re
         ask(Ask::Lookup(proved.app, key), proved.received, None).await
     };
     match result.await {
-        Ok(Answer::Items(items)) => json(&ItemsBody { items: items.iter().map(ItemBody::from).collect() }),
+        Ok(Answer::Items(items)) => json(&ItemsBody {
+            items: items.iter().map(ItemBody::from).collect(),
+        }),
         Ok(_) => refuse(&Refusal::new(Code::Internal, "an answer of another kind")),
         Err(refusal) => refuse(&refusal),
     }
@@ -278,9 +323,9 @@ pub(crate) async fn look_up(State(services): Shared, Path(key): Path<String>, re
 )]
 pub(crate) async fn credentials(State(services): Shared, request: Request<Body>) -> Response {
     match ask_about_app(&services, request, Ask::Credentials).await {
-        Ok(Answer::Credentials(list)) => {
-            json(&CredentialsBody { credentials: list.iter().map(CredentialBody::from).collect() })
-        }
+        Ok(Answer::Credentials(list)) => json(&CredentialsBody {
+            credentials: list.iter().map(CredentialBody::from).collect(),
+        }),
         Ok(_) => refuse(&Refusal::new(Code::Internal, "an answer of another kind")),
         Err(refusal) => refuse(&refusal),
     }
@@ -310,11 +355,17 @@ async fn ask_about_app(
 }
 
 async fn unknown_path() -> Response {
-    refuse(&Refusal::new(Code::UnknownPath, "no such path; /openapi.json lists them"))
+    refuse(&Refusal::new(
+        Code::UnknownPath,
+        "no such path; /openapi.json lists them",
+    ))
 }
 
 async fn method_not_allowed() -> Response {
-    refuse(&Refusal::new(Code::MethodNotAllowed, "this path does not take this method"))
+    refuse(&Refusal::new(
+        Code::MethodNotAllowed,
+        "this path does not take this method",
+    ))
 }
 
 fn json(body: &impl Serialize) -> Response {
@@ -350,12 +401,19 @@ fn problem_response(problem: &Problem) -> Response {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = (status, axum::Json(problem)).into_response();
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
     if let Some(ms) = problem.retry_after_ms {
         // Whole seconds (RFC 9110 10.2.3), never fewer than one.
         headers.insert(header::RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000).max(1)));
     }
-    if let Some(location) = problem.operation.as_deref().and_then(|path| HeaderValue::from_str(path).ok()) {
+    if let Some(location) = problem
+        .operation
+        .as_deref()
+        .and_then(|path| HeaderValue::from_str(path).ok())
+    {
         headers.insert(header::LOCATION, location);
     }
     response

@@ -27,8 +27,10 @@ impl utoipa::Modify for Proof {
         let text = "HTTP message signature (RFC 9421): Signature-Input and Signature";
         let scheme = ApiKeyValue::with_description("Signature-Input", text);
         let components = openapi.components.get_or_insert_with(Default::default);
-        components
-            .add_security_scheme("http-message-signature", SecurityScheme::ApiKey(ApiKey::Header(scheme)));
+        components.add_security_scheme(
+            "http-message-signature",
+            SecurityScheme::ApiKey(ApiKey::Header(scheme)),
+        );
     }
 }
 

@@ -26,19 +26,33 @@ pub(crate) fn prove(services: &Services, head: &Head, body: &[u8]) -> Result<(Ar
 /// One header as text. Two of a kind are refused: which one was signed would be anybody's guess.
 fn header<'a>(head: &'a Head, name: &str) -> Result<Option<&'a str>, Refusal> {
     let mut values = head.headers.get_all(name).iter();
-    let Some(first) = values.next() else { return Ok(None) };
+    let Some(first) = values.next() else {
+        return Ok(None);
+    };
     if values.next().is_some() {
-        return Err(Refusal::new(Code::MalformedRequest, format!("more than one {name} header")));
+        return Err(Refusal::new(
+            Code::MalformedRequest,
+            format!("more than one {name} header"),
+        ));
     }
     let text = first.to_str();
-    text.map(Some).map_err(|_| Refusal::new(Code::MalformedRequest, format!("the {name} header is not ASCII")))
+    text.map(Some)
+        .map_err(|_| Refusal::new(Code::MalformedRequest, format!("the {name} header is not ASCII")))
 }
 
 /// The Idempotency-Key header: a bare key, or the same as a quoted string (the draft's form).
 pub(crate) fn idempotency_key(head: &Head) -> Result<&str, Refusal> {
-    let missing = || Refusal::new(Code::IdempotencyKeyInvalid, "an Idempotency-Key header is required");
+    let missing = || {
+        Refusal::new(
+            Code::IdempotencyKeyInvalid,
+            "an Idempotency-Key header is required",
+        )
+    };
     let text = header(head, "idempotency-key")?.ok_or_else(missing)?.trim();
-    Ok(text.strip_prefix('"').and_then(|inner| inner.strip_suffix('"')).unwrap_or(text))
+    Ok(text
+        .strip_prefix('"')
+        .and_then(|inner| inner.strip_suffix('"'))
+        .unwrap_or(text))
 }
 
 fn check_digest(head: &Head, body: &[u8]) -> Result<(), Refusal> {
@@ -51,7 +65,10 @@ fn check_digest(head: &Head, body: &[u8]) -> Result<(), Refusal> {
             Refusal::new(Code::ContentDigestMismatch, text)
         }),
         None if body.is_empty() => Ok(()),
-        None => Err(Refusal::new(Code::Unauthenticated, "a request with a body needs a signed Content-Digest")),
+        None => Err(Refusal::new(
+            Code::Unauthenticated,
+            "a request with a body needs a signed Content-Digest",
+        )),
     }
 }
 
@@ -75,7 +92,9 @@ fn by_signature(
     };
     let presented = http_proof::read(&parts, input, signature).map_err(|error| refuse(&error))?;
     let (app, kind) = check(services, &presented)?;
-    presented.check_time(clock::wall()).map_err(|error| refuse(&error))?;
+    presented
+        .check_time(clock::wall())
+        .map_err(|error| refuse(&error))?;
     // What somebody else could check is kept whole; a MAC proves nothing to a third party.
     let base = (kind == ProofKind::HttpSignature).then(|| presented.base.clone().into());
     let bytes = SmallVec::from_slice(presented.signature());
@@ -86,13 +105,21 @@ fn by_signature(
 /// are one answer.
 fn check(services: &Services, presented: &Presented) -> Result<(Arc<App>, ProofKind), Refusal> {
     let wrong = || Refusal::new(Code::Unauthenticated, "the app or its proof is wrong");
-    let app = services.store.directory().app(&presented.keyid).ok_or_else(wrong)?;
+    let app = services
+        .store
+        .directory()
+        .app(&presented.keyid)
+        .ok_or_else(wrong)?;
     let kind = if let Some(key) = &app.public_key {
-        presented.verify(&VerifyKey::Public(key)).map_err(|error| refuse(&error))?;
+        presented
+            .verify(&VerifyKey::Public(key))
+            .map_err(|error| refuse(&error))?;
         ProofKind::HttpSignature
     } else {
         let secret = services.vault.secret(&app).ok().flatten().ok_or_else(wrong)?;
-        presented.verify(&VerifyKey::Hmac(&secret.hmac)).map_err(|error| refuse(&error))?;
+        presented
+            .verify(&VerifyKey::Hmac(&secret.hmac))
+            .map_err(|error| refuse(&error))?;
         ProofKind::HttpMac
     };
     Ok((app, kind))
@@ -103,7 +130,11 @@ fn by_certificate(services: &Services, head: &Head) -> Result<(Arc<App>, Proof),
     let PeerCertificate(hash) = head.extensions.get().copied().ok_or_else(absent)?;
     let app = services.store.directory().app_by_certificate(&hash);
     let app = app.ok_or_else(|| Refusal::new(Code::Unauthenticated, "the app or its proof is wrong"))?;
-    let proof = Proof { kind: ProofKind::ClientCertificate, bytes: SmallVec::from_slice(&hash), base: None };
+    let proof = Proof {
+        kind: ProofKind::ClientCertificate,
+        bytes: SmallVec::from_slice(&hash),
+        base: None,
+    };
     Ok((app, proof))
 }
 

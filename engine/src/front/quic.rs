@@ -11,7 +11,9 @@ use protocol::limits::{FRAME_BYTES_MAX, SESSION_PROOF_MS_MAX, SESSION_STREAMS_MA
 use protocol::message;
 use quinn::crypto::HmacKey;
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn::{
+    Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+};
 use quinn::{RecvStream, SendStream};
 use tokio::sync::watch;
 
@@ -80,7 +82,10 @@ pub(crate) async fn serve(context: Rc<FrontContext>, endpoint: Endpoint, mut pha
     }
     // A sender that has gone means that the process is going, which is the same order.
     let _ = phase.wait_for(|phase| *phase == Phase::Closing).await;
-    endpoint.close(VarInt::from_u32(u32::from(Code::ShuttingDown.wire())), b"the engine stops");
+    endpoint.close(
+        VarInt::from_u32(u32::from(Code::ShuttingDown.wire())),
+        b"the engine stops",
+    );
     endpoint.wait_idle().await;
 }
 
@@ -107,7 +112,10 @@ async fn connected(context: &Rc<FrontContext>, connection: Connection) {
         Ok(Some(begun)) => begun,
         Ok(None) => return,
         Err(_) => {
-            close(&connection, &Refusal::new(Code::PeerTooSlow, "the session was not proved in time"));
+            close(
+                &connection,
+                &Refusal::new(Code::PeerTooSlow, "the session was not proved in time"),
+            );
             return;
         }
     };
@@ -123,8 +131,13 @@ type Begun = (Rc<Session>, SendStream, RecvStream, FrameReader);
 async fn begin(context: &Rc<FrontContext>, connection: &Connection) -> Option<Begun> {
     let (mut send, mut recv) = connection.accept_bi().await.ok()?;
     let mut frames = FrameReader::default();
-    let opening =
-        Opening { context, connection, send: &mut send, recv: &mut recv, frames: &mut frames };
+    let opening = Opening {
+        context,
+        connection,
+        send: &mut send,
+        recv: &mut recv,
+        frames: &mut frames,
+    };
     match opening.prove().await {
         Ok(session) => Some((session, send, recv, frames)),
         Err(refusal) => {
@@ -168,5 +181,8 @@ async fn say_goodbye(connection: &Connection, mut send: SendStream, refusal: &Re
 }
 
 fn close(connection: &Connection, refusal: &Refusal) {
-    connection.close(VarInt::from_u32(u32::from(refusal.code.wire())), refusal.message.as_bytes());
+    connection.close(
+        VarInt::from_u32(u32::from(refusal.code.wire())),
+        refusal.message.as_bytes(),
+    );
 }

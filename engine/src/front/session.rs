@@ -31,7 +31,10 @@ fn unauthenticated() -> Refusal {
 }
 
 fn broken<E>(_: E) -> Refusal {
-    Refusal::new(Code::Connection, "the connection broke while the session was being proved")
+    Refusal::new(
+        Code::Connection,
+        "the connection broke while the session was being proved",
+    )
 }
 
 impl Opening<'_> {
@@ -39,17 +42,25 @@ impl Opening<'_> {
     pub(super) async fn prove(mut self) -> Result<Rc<Session>, Refusal> {
         let hello_bytes = self.read().await?;
         let ClientFrame::Hello(hello) = decode(&hello_bytes)? else {
-            return Err(Refusal::new(Code::MalformedRequest, "a session begins with a hello"));
+            return Err(Refusal::new(
+                Code::MalformedRequest,
+                "a session begins with a hello",
+            ));
         };
         if hello.version != VERSION {
             let text = format!("this engine speaks version {VERSION}, not {}", hello.version);
             return Err(Refusal::new(Code::UnsupportedVersion, text));
         }
-        let binding = hello.binding().ok_or_else(|| Refusal::new(Code::MalformedRequest, "unknown binding"))?;
+        let binding = hello
+            .binding()
+            .ok_or_else(|| Refusal::new(Code::MalformedRequest, "unknown binding"))?;
         let welcome_bytes = self.welcome().await?;
         let prove_bytes = self.read().await?;
         let ClientFrame::Prove(proof) = decode(&prove_bytes)? else {
-            return Err(Refusal::new(Code::MalformedRequest, "a welcome is answered with a proof"));
+            return Err(Refusal::new(
+                Code::MalformedRequest,
+                "a welcome is answered with a proof",
+            ));
         };
         let app = self.context.core.services().store.directory().app(&hello.app);
         let transcript = session::transcript(&hello_bytes, &welcome_bytes.1);
@@ -62,7 +73,8 @@ impl Opening<'_> {
             }
         };
         actors::gate::admit_app(&session.app)?;
-        self.write(|out| message::encode_proved(out, &Proof { mac: answer })).await?;
+        self.write(|out| message::encode_proved(out, &Proof { mac: answer }))
+            .await?;
         Ok(Rc::new(session))
     }
 
@@ -72,7 +84,11 @@ impl Opening<'_> {
             if let Some(frame) = next.map_err(|error| Refusal::new(Code::TooLarge, error.to_string()))? {
                 return Ok(frame.to_vec());
             }
-            let chunk = self.recv.read_chunk(FRAME_UNPROVED_BYTES_MAX, true).await.map_err(broken)?;
+            let chunk = self
+                .recv
+                .read_chunk(FRAME_UNPROVED_BYTES_MAX, true)
+                .await
+                .map_err(broken)?;
             self.frames.extend(&chunk.ok_or_else(|| broken(()))?.bytes);
         }
     }
@@ -121,12 +137,18 @@ impl Opening<'_> {
             certificate_hash: &self.context.certificate_hash,
             exporter: exporter.as_ref(),
         };
-        let key = SessionKey::derive(secret.as_ref().map_or(&nobody[..], |secret| &secret.bytes), &context);
+        let key = SessionKey::derive(
+            secret.as_ref().map_or(&nobody[..], |secret| &secret.bytes),
+            &context,
+        );
         let proved = key.check_client(transcript, &proof.mac);
         let app = app.filter(|_| secret.is_some()).ok_or_else(unauthenticated)?;
         proved.map_err(|_| unauthenticated())?;
         if app.binding_required && !bound {
-            return Err(Refusal::new(Code::BindingRequired, "this app's sessions must be bound to the TLS exporter"));
+            return Err(Refusal::new(
+                Code::BindingRequired,
+                "this app's sessions must be bound to the TLS exporter",
+            ));
         }
         Ok((app, key))
     }
@@ -141,8 +163,12 @@ impl Opening<'_> {
 
     fn check_certificate(&self, app: Option<Arc<App>>) -> Result<Session, Refusal> {
         let identity = self.connection.peer_identity();
-        let chain = identity.as_ref().and_then(|any| any.downcast_ref::<Vec<CertificateDer<'static>>>());
-        let certificate = chain.and_then(|chain| chain.first()).ok_or_else(unauthenticated)?;
+        let chain = identity
+            .as_ref()
+            .and_then(|any| any.downcast_ref::<Vec<CertificateDer<'static>>>());
+        let certificate = chain
+            .and_then(|chain| chain.first())
+            .ok_or_else(unauthenticated)?;
         let hash = session::certificate_hash(certificate);
         let registered = |app: &Arc<App>| app.client_certificate == Some(hash);
         let app = app.filter(registered).ok_or_else(unauthenticated)?;

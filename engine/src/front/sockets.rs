@@ -4,7 +4,10 @@
 //! connection. So the group has a seven-instruction filter that reads the core's number from the QUIC connection id,
 //! where [`CoreConnectionIds`] puts it. The sockets outlive a core that dies: their order in the group is the core's
 //! number, and must not change.
-#![expect(unsafe_code, reason = "setsockopt(SO_ATTACH_REUSEPORT_CBPF) has no safe wrapper")]
+#![expect(
+    unsafe_code,
+    reason = "setsockopt(SO_ATTACH_REUSEPORT_CBPF) has no safe wrapper"
+)]
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -26,7 +29,8 @@ const UDP_BUFFER_BYTES: usize = 4 << 20;
 
 /// Binds `cores` pairs of sockets.
 pub(crate) fn bind(address: SocketAddr, cores: u16) -> Result<Sockets, Refusal> {
-    let failed = |error: std::io::Error| Refusal::new(Code::Usage, format!("cannot listen on {address}: {error}"));
+    let failed =
+        |error: std::io::Error| Refusal::new(Code::Usage, format!("cannot listen on {address}: {error}"));
     let mut sockets = Vec::new();
     let mut address = address;
     for _ in 0..cores.max(1) {
@@ -43,7 +47,10 @@ pub(crate) fn bind(address: SocketAddr, cores: u16) -> Result<Sockets, Refusal> 
     if sockets.len() > 1 {
         steer(&sockets[0].0, sockets.len() as u32).map_err(failed)?;
     }
-    Ok(Sockets { cores: sockets, address })
+    Ok(Sockets {
+        cores: sockets,
+        address,
+    })
 }
 
 fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> std::io::Result<Socket> {
@@ -75,7 +82,10 @@ fn steer(socket: &UdpSocket, cores: u32) -> std::io::Result<()> {
         step(MODULO, 0, 0, cores),
         step(RETURN_A, 0, 0, 0),
     ];
-    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    let filter = libc::sock_fprog {
+        len: program.len() as u16,
+        filter: program.as_mut_ptr(),
+    };
     // SAFETY: `filter` points to `program`, which lives until after the call; the kernel copies it.
     let result = unsafe {
         libc::setsockopt(
@@ -86,7 +96,11 @@ fn steer(socket: &UdpSocket, cores: u32) -> std::io::Result<()> {
             size_of::<libc::sock_fprog>() as libc::socklen_t,
         )
     };
-    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
 }
 
 const CONNECTION_ID_BYTES: usize = 8;

@@ -40,7 +40,12 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new(app: Arc<App>, proof: SessionProof) -> Self {
-        Self { app, proof, in_flight: Cell::new(0), relief: Notify::new() }
+        Self {
+            app,
+            proof,
+            in_flight: Cell::new(0),
+            relief: Notify::new(),
+        }
     }
 
     /// Checks a request's proof and returns it as the journal keeps it.
@@ -53,7 +58,11 @@ impl Session {
             }
             SessionProof::Certificate(hash) => (ProofKind::ClientCertificate, &hash[..]),
         };
-        Ok(Proof { kind, bytes: SmallVec::from_slice(bytes), base: None })
+        Ok(Proof {
+            kind,
+            bytes: SmallVec::from_slice(bytes),
+            base: None,
+        })
     }
 }
 
@@ -68,7 +77,9 @@ pub(super) struct Outbox {
 
 impl Stream for Outbox {
     fn reply(&self, request: u64, result: Result<Answer, Refusal>) {
-        frame::append(&mut self.buffer.borrow_mut(), |out| message::encode_reply(out, request, &result));
+        frame::append(&mut self.buffer.borrow_mut(), |out| {
+            message::encode_reply(out, request, &result)
+        });
         self.open.set(self.open.get() - 1);
         self.session.in_flight.set(self.session.in_flight.get() - 1);
         self.session.relief.notify_waiters();
@@ -162,7 +173,10 @@ async fn read(
                 frames.extend(&bytes);
             }
             None if frames.is_partial() => {
-                return Err(Refusal::new(Code::MalformedRequest, "the stream ended inside a frame"));
+                return Err(Refusal::new(
+                    Code::MalformedRequest,
+                    "the stream ended inside a frame",
+                ));
             }
             None => return Ok(()),
         }
@@ -170,7 +184,10 @@ async fn read(
 }
 
 /// The next bytes; `None` at the stream's end. While part of a frame is here the rest must not take too long.
-async fn next_chunk(recv: &mut RecvStream, partial_since: Option<Instant>) -> Result<Option<bytes::Bytes>, Refusal> {
+async fn next_chunk(
+    recv: &mut RecvStream,
+    partial_since: Option<Instant>,
+) -> Result<Option<bytes::Bytes>, Refusal> {
     let chunk = recv.read_chunk(usize::MAX, true);
     let chunk = match partial_since {
         None => chunk.await,
@@ -202,20 +219,33 @@ fn malformed(error: &message::MessageError) -> Refusal {
 }
 
 fn take_frame(core: &Core, outbox: &Rc<Outbox>, payload: &[u8], received: Instant) -> Result<(), Refusal> {
-    let ClientFrame::Sealed { body, mac } = ClientFrame::decode(payload).map_err(|error| malformed(&error))? else {
-        return Err(Refusal::new(Code::MalformedRequest, "the session is proved already"));
+    let ClientFrame::Sealed { body, mac } =
+        ClientFrame::decode(payload).map_err(|error| malformed(&error))?
+    else {
+        return Err(Refusal::new(
+            Code::MalformedRequest,
+            "the session is proved already",
+        ));
     };
     let proof = outbox.session.check(body, mac)?;
     let request = Request::decode(body).map_err(|error| malformed(&error))?;
     let (id, app) = request.head();
     if app != outbox.session.app.id.as_str() {
-        return Err(Refusal::new(Code::Unauthenticated, "the request names another app than the session"));
+        return Err(Refusal::new(
+            Code::Unauthenticated,
+            "the request names another app than the session",
+        ));
     }
     outbox.begin();
     match admit(&outbox.session.app, request, proof) {
         Ok((ask, deadline_ms)) => {
             let reply = ReplyTo::Stream(Rc::clone(outbox) as Rc<dyn Stream>, id);
-            core.submit(Call::new(reply, ask, received, gate::deadline(received, deadline_ms)));
+            core.submit(Call::new(
+                reply,
+                ask,
+                received,
+                gate::deadline(received, deadline_ms),
+            ));
         }
         Err(refusal) => {
             core.stats().count_refusal(refusal.code);
@@ -242,7 +272,11 @@ fn admit(app: &Arc<App>, request: Request<'_>, proof: Proof) -> Result<(Ask, Opt
 
 fn admit_sign(app: &Arc<App>, sign: &Sign<'_>, proof: Proof) -> Result<actors::call::SignCall, Refusal> {
     let unknown = |code: Code| {
-        let what = if code == Code::UnsupportedFormat { "format" } else { "algorithm" };
+        let what = if code == Code::UnsupportedFormat {
+            "format"
+        } else {
+            "algorithm"
+        };
         Refusal::new(code, format!("unknown {what} number"))
     };
     let (algorithm, format) = message::algorithm_and_format(sign).map_err(unknown)?;

@@ -25,7 +25,8 @@ impl Identity {
     /// From PEM files.
     pub(crate) fn read(certificate: &Path, key: &Path) -> Result<Self, Refusal> {
         let read = |path: &Path| {
-            std::fs::read(path).map_err(|error| Refusal::new(Code::File, format!("{}: {error}", path.display())))
+            std::fs::read(path)
+                .map_err(|error| Refusal::new(Code::File, format!("{}: {error}", path.display())))
         };
         let chain = pem::parse_many(read(certificate)?)
             .map_err(|error| Refusal::new(Code::Usage, format!("{}: {error}", certificate.display())))?
@@ -35,10 +36,17 @@ impl Identity {
         let block = pem::parse(read(key)?)
             .map_err(|error| Refusal::new(Code::Usage, format!("{}: {error}", key.display())))?;
         if block.tag() != "PRIVATE KEY" {
-            let text = format!("{}: a private key in PKCS#8 is needed, not '{}'", key.display(), block.tag());
+            let text = format!(
+                "{}: a private key in PKCS#8 is needed, not '{}'",
+                key.display(),
+                block.tag()
+            );
             return Err(Refusal::new(Code::Usage, text));
         }
-        Ok(Self { chain, key: PrivatePkcs8KeyDer::from(block.into_contents()).into() })
+        Ok(Self {
+            chain,
+            key: PrivatePkcs8KeyDer::from(block.into_contents()).into(),
+        })
     }
 
     /// SHA-256 of the server's own certificate.
@@ -55,9 +63,13 @@ pub(crate) struct TlsConfigs {
 
 /// Builds them.
 pub(crate) fn configs(identity: &Identity, store: Arc<StoreHandle<Ticket>>) -> Result<TlsConfigs, Refusal> {
-    let unusable = |error: &dyn std::fmt::Display| Refusal::new(Code::Usage, format!("the TLS certificate: {error}"));
+    let unusable =
+        |error: &dyn std::fmt::Display| Refusal::new(Code::Usage, format!("the TLS certificate: {error}"));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = Arc::new(PinnedClients { store, provider: Arc::clone(&provider) });
+    let verifier = Arc::new(PinnedClients {
+        store,
+        provider: Arc::clone(&provider),
+    });
     let base = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| unusable(&error))?
@@ -71,7 +83,10 @@ pub(crate) fn configs(identity: &Identity, store: Arc<StoreHandle<Ticket>>) -> R
     // Signing is never done in 0-RTT: it can be replayed.
     quic.max_early_data_size = 0;
     let quic = QuicServerConfig::try_from(quic).map_err(|error| unusable(&error))?;
-    Ok(TlsConfigs { quic: Arc::new(quic), https: Arc::new(https) })
+    Ok(TlsConfigs {
+        quic: Arc::new(quic),
+        https: Arc::new(https),
+    })
 }
 
 /// Takes any client certificate whose holder proves its key. Trust comes later, by fingerprint.
@@ -125,6 +140,8 @@ impl ClientCertVerifier for PinnedClients {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

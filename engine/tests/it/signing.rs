@@ -15,7 +15,10 @@ fn a_retry_brings_the_same_bytes_and_is_counted_once_on_either_transport() {
             let wanted = request(&format!("{first:?}"), "text");
             let before = one.usage().await.unwrap().signatures;
             let signature = checked(&wanted, &info, &sign_one(&one, &wanted).await.unwrap());
-            assert_eq!(checked(&wanted, &info, &sign_one(&other, &wanted).await.unwrap()), signature);
+            assert_eq!(
+                checked(&wanted, &info, &sign_one(&other, &wanted).await.unwrap()),
+                signature
+            );
             assert_eq!(one.usage().await.unwrap().signatures, before + 1);
             let looked_up = other.look_up(&wanted.key).await.unwrap();
             assert!(matches!(&looked_up[..], [ItemOutcome::Done { signature: s, .. }] if *s == signature));
@@ -33,7 +36,10 @@ fn a_key_used_for_another_request_is_refused_and_an_unused_one_is_not_found() {
             sign_one(&client, &request(&name, "one")).await.unwrap();
             let refusal = sign_one(&client, &request(&name, "another")).await.unwrap_err();
             assert_eq!(refusal.code, Code::IdempotencyKeyReused);
-            assert_eq!(client.look_up(&key("never-used")).await.unwrap_err().code, Code::NotFound);
+            assert_eq!(
+                client.look_up(&key("never-used")).await.unwrap_err().code,
+                Code::NotFound
+            );
         }
     });
 }

@@ -24,7 +24,11 @@ pub(crate) struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { arguments: vec!["serve".into(), "--dev".into()], environment: Vec::new(), config: String::new() }
+        Self {
+            arguments: vec!["serve".into(), "--dev".into()],
+            environment: Vec::new(),
+            config: String::new(),
+        }
     }
 }
 
@@ -37,7 +41,8 @@ impl Setup {
 
     /// An environment variable for the engine and its workers.
     pub(crate) fn environment(mut self, name: &str, value: impl AsRef<Path>) -> Self {
-        self.environment.push((name.into(), value.as_ref().display().to_string()));
+        self.environment
+            .push((name.into(), value.as_ref().display().to_string()));
         self
     }
 
@@ -66,9 +71,14 @@ impl Setup {
             std::fs::write(folder.join("cinnabar.toml"), &self.config).unwrap();
         }
         let loopback = "127.0.0.1:0";
-        command.args(["--home", "var", "--listen", loopback, "--admin", loopback]).args(&self.arguments);
+        command
+            .args(["--home", "var", "--listen", loopback, "--admin", loopback])
+            .args(&self.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.env_remove("CINNABAR_HOME").stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .env_remove("CINNABAR_HOME")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command.spawn().unwrap()
     }
 }
@@ -136,7 +146,10 @@ impl Engine {
 
     /// SIGTERM, and the exit status.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
-        let status = Command::new("kill").arg(self.process.id().to_string()).status().unwrap();
+        let status = Command::new("kill")
+            .arg(self.process.id().to_string())
+            .status()
+            .unwrap();
         assert!(status.success());
         self.process.wait().unwrap()
     }
@@ -149,7 +162,11 @@ impl Engine {
     /// A GET from the admin listener: status line and body.
     pub(crate) fn admin_get(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.admin).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         let status = text.split_whitespace().nth(1).unwrap().parse().unwrap();
@@ -161,7 +178,12 @@ impl Engine {
     pub(crate) fn metric(&self, sample: &str) -> f64 {
         let (_, text) = self.admin_get("/metrics");
         let line = text.lines().find(|line| line.starts_with(&format!("{sample} ")));
-        line.unwrap_or_else(|| panic!("no {sample}")).rsplit(' ').next().unwrap().parse().unwrap()
+        line.unwrap_or_else(|| panic!("no {sample}"))
+            .rsplit(' ')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap()
     }
 }
 
@@ -194,7 +216,10 @@ pub(crate) struct Ran {
 }
 
 pub(crate) fn run_in(folder: &Path, arguments: &[&str]) -> Ran {
-    run(Command::new(BINARY).current_dir(folder).args(["--home", "var"]).args(arguments))
+    run(Command::new(BINARY)
+        .current_dir(folder)
+        .args(["--home", "var"])
+        .args(arguments))
 }
 
 /// Runs any program.
@@ -219,7 +244,10 @@ impl Ran {
     pub(crate) fn refused(&self, exit: i32, code: &str) {
         assert_eq!(self.code, exit, "{self:?}");
         assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
-        assert!(self.stderr.starts_with(&format!("cinnabar: {code}: ")), "{self:?}");
+        assert!(
+            self.stderr.starts_with(&format!("cinnabar: {code}: ")),
+            "{self:?}"
+        );
     }
 }
 
@@ -242,15 +270,25 @@ pub(crate) fn request(idempotency_key: &str, text: &str) -> SignRequest {
 }
 
 pub(crate) async fn credential(client: &Client, id: &str) -> CredentialInfo {
-    client.credentials().await.unwrap().into_iter().find(|info| info.id == id).unwrap()
+    client
+        .credentials()
+        .await
+        .unwrap()
+        .into_iter()
+        .find(|info| info.id == id)
+        .unwrap()
 }
 
 /// The signature of the only item, checked with the credential's public key.
 #[track_caller]
 pub(crate) fn checked(request: &SignRequest, info: &CredentialInfo, outcome: &ItemOutcome) -> Vec<u8> {
-    let ItemOutcome::Done { signature, .. } = outcome else { panic!("not done: {outcome:?}") };
+    let ItemOutcome::Done { signature, .. } = outcome else {
+        panic!("not done: {outcome:?}")
+    };
     let public_key = PublicKey::from_spki(&info.public_key).unwrap();
-    public_key.verify(request.algorithm, &request.inputs[0], signature).unwrap();
+    public_key
+        .verify(request.algorithm, &request.inputs[0], signature)
+        .unwrap();
     signature.clone()
 }
 
@@ -274,5 +312,9 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// Runs an async test on a runtime of its own.
 pub(crate) fn block_on<T>(test: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(test)
 }

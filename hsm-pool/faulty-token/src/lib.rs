@@ -10,14 +10,17 @@
 //! - `crash`: the process aborts.
 //! - `wrong`: the signature has a flipped bit.
 //! - `error CODE`: the call returns this `CKR_*` number, in hexadecimal, without signing.
-#![expect(unsafe_code, reason = "this crate is a C library: its interface is C function pointers")]
+#![expect(
+    unsafe_code,
+    reason = "this crate is a C library: its interface is C function pointers"
+)]
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use cryptoki_sys::{
-    CK_BYTE_PTR, CK_FUNCTION_LIST, CK_FUNCTION_LIST_PTR_PTR, CK_RV, CK_SESSION_HANDLE, CK_ULONG, CK_ULONG_PTR,
-    CKR_ARGUMENTS_BAD, CKR_FUNCTION_NOT_SUPPORTED, CKR_GENERAL_ERROR, CKR_OK,
+    CK_BYTE_PTR, CK_FUNCTION_LIST, CK_FUNCTION_LIST_PTR_PTR, CK_RV, CK_SESSION_HANDLE, CK_ULONG,
+    CK_ULONG_PTR, CKR_ARGUMENTS_BAD, CKR_FUNCTION_NOT_SUPPORTED, CKR_GENERAL_ERROR, CKR_OK,
 };
 
 const DEFAULT_MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
@@ -52,7 +55,11 @@ fn load() -> Option<Tables> {
     std::mem::forget(library);
     // SAFETY: the module returned a pointer to its own, permanent list.
     let real = unsafe { *list };
-    let ours = CK_FUNCTION_LIST { C_Sign: Some(sign), C_GetFunctionList: Some(C_GetFunctionList), ..real };
+    let ours = CK_FUNCTION_LIST {
+        C_Sign: Some(sign),
+        C_GetFunctionList: Some(C_GetFunctionList),
+        ..real
+    };
     Some(Tables { real, ours })
 }
 
@@ -97,11 +104,18 @@ unsafe extern "C" fn sign(
         },
         "slow" => std::thread::sleep(Duration::from_millis(value.parse().unwrap_or(0))),
         "crash" => std::process::abort(),
-        "error" => return CK_RV::from_str_radix(value.trim_start_matches("0x"), 16).unwrap_or(CKR_GENERAL_ERROR),
+        "error" => {
+            return CK_RV::from_str_radix(value.trim_start_matches("0x"), 16).unwrap_or(CKR_GENERAL_ERROR);
+        }
         _ => {}
     }
-    let real = TABLES.get().and_then(Option::as_ref).and_then(|tables| tables.real.C_Sign);
-    let Some(real) = real else { return CKR_FUNCTION_NOT_SUPPORTED };
+    let real = TABLES
+        .get()
+        .and_then(Option::as_ref)
+        .and_then(|tables| tables.real.C_Sign);
+    let Some(real) = real else {
+        return CKR_FUNCTION_NOT_SUPPORTED;
+    };
     // SAFETY: the arguments are the caller's, passed on unchanged.
     let result = unsafe { real(session, data, data_len, signature, signature_len) };
     // A call with no buffer only asks for the length.

@@ -25,7 +25,11 @@ use crate::keys::Keys;
 /// What a device is asked to do.
 pub(crate) enum DeviceJob<T> {
     Sign(T),
-    Generate { kind: KeyKind, label: String, reply: Sender<Result<DeviceKey, JobError>> },
+    Generate {
+        kind: KeyKind,
+        label: String,
+        reply: Sender<Result<DeviceKey, JobError>>,
+    },
 }
 
 /// Jobs sent to a worker in one frame. Small, so that a hang takes few with it.
@@ -85,7 +89,11 @@ impl<T: Work> Supervisor<T> {
                 _ => tracing::warn!(device = name, reason = %end, "worker process ended"),
             }
             // A worker that served for a while starts over at the shortest wait.
-            back_off = if since.elapsed() > BACK_OFF_MAX { BACK_OFF_MIN } else { back_off };
+            back_off = if since.elapsed() > BACK_OFF_MAX {
+                BACK_OFF_MIN
+            } else {
+                back_off
+            };
             if !self.wait(back_off) {
                 return;
             }
@@ -139,7 +147,9 @@ impl<T: Work> Supervisor<T> {
                     generate(worker, kind, &label, &reply)?;
                 }
             }
-            next = (batch.len() < BATCH_MAX).then(|| self.jobs.try_recv().ok()).flatten();
+            next = (batch.len() < BATCH_MAX)
+                .then(|| self.jobs.try_recv().ok())
+                .flatten();
         }
         self.sign(worker, batch)
     }
@@ -152,9 +162,15 @@ impl<T: Work> Supervisor<T> {
             return Ok(());
         }
         let mut open: HashMap<u64, T> = (0..).zip(alive).collect();
-        let result = worker.send(&sign_order(&open)).and_then(|()| self.collect(worker, &mut open));
+        let result = worker
+            .send(&sign_order(&open))
+            .and_then(|()| self.collect(worker, &mut open));
         if let Err(end) = &result {
-            let error = if matches!(end, WorkerEnd::Lied) { JobError::Rejected } else { JobError::WorkerLost };
+            let error = if matches!(end, WorkerEnd::Lied) {
+                JobError::Rejected
+            } else {
+                JobError::WorkerLost
+            };
             self.fail(open.into_values(), &error);
         }
         result
@@ -163,7 +179,9 @@ impl<T: Work> Supervisor<T> {
     /// Takes results until every job of the batch has one.
     fn collect(&self, worker: &mut Worker, open: &mut HashMap<u64, T>) -> Result<(), WorkerEnd> {
         while !open.is_empty() {
-            let FromWorker::Signed(results) = worker.receive(HANG)? else { return Err(WorkerEnd::Unreadable) };
+            let FromWorker::Signed(results) = worker.receive(HANG)? else {
+                return Err(WorkerEnd::Unreadable);
+            };
             let mut lied = false;
             let mut finished = Vec::with_capacity(results.len());
             for signed in results {
@@ -186,21 +204,31 @@ impl<T: Work> Supervisor<T> {
             return Err(JobError::Device(error.text));
         }
         let key = self.keys.public(work.key()).map_err(JobError::Key)?;
-        key.verify(work.algorithm(), work.input(), &signed.signature).map_err(|_| JobError::Rejected)?;
+        key.verify(work.algorithm(), work.input(), &signed.signature)
+            .map_err(|_| JobError::Rejected)?;
         Ok(SignatureBytes::from_vec(signed.signature))
     }
 
     fn deliver(&self, finished: Vec<Finished<T>>) {
         for job in &finished {
-            let counter = if job.result.is_ok() { &self.state.signed } else { &self.state.failed };
+            let counter = if job.result.is_ok() {
+                &self.state.signed
+            } else {
+                &self.state.failed
+            };
             counter.fetch_add(1, Ordering::Relaxed);
         }
         self.sink.finished(finished);
     }
 
     fn fail(&self, works: impl IntoIterator<Item = T>, error: &JobError) {
-        let finished: Vec<_> =
-            works.into_iter().map(|work| Finished { work, result: Err(error.clone()) }).collect();
+        let finished: Vec<_> = works
+            .into_iter()
+            .map(|work| Finished {
+                work,
+                result: Err(error.clone()),
+            })
+            .collect();
         if !finished.is_empty() {
             self.deliver(finished);
         }
@@ -259,7 +287,10 @@ fn generate(
     label: &str,
     reply: &Sender<Result<DeviceKey, JobError>>,
 ) -> Result<(), WorkerEnd> {
-    let order = to_frame(&ToWorker::Generate { kind: kind.name(), label });
+    let order = to_frame(&ToWorker::Generate {
+        kind: kind.name(),
+        label,
+    });
     let made = worker.send(&order).and_then(|()| worker.receive(GENERATE));
     let (answer, end) = match made {
         Ok(FromWorker::Generated { object, public_key }) => (Ok(DeviceKey { object, public_key }), Ok(())),
@@ -289,7 +320,12 @@ impl Worker {
             .stdout(Stdio::null())
             .spawn()
             .map_err(WorkerEnd::Start)?;
-        let mut worker = Self { process, socket, frames: FrameReader::default(), buffer: vec![0; 1 << 16] };
+        let mut worker = Self {
+            process,
+            socket,
+            frames: FrameReader::default(),
+            buffer: vec![0; 1 << 16],
+        };
         match worker.set_up(config) {
             Ok(()) => Ok(worker),
             Err(end) => {
@@ -325,7 +361,9 @@ impl Worker {
 
     fn send(&mut self, frame: &[u8]) -> Result<(), WorkerEnd> {
         // A worker that does not even read is as hung as one that does not answer.
-        self.socket.set_write_timeout(Some(HANG)).map_err(|_| WorkerEnd::Gone)?;
+        self.socket
+            .set_write_timeout(Some(HANG))
+            .map_err(|_| WorkerEnd::Gone)?;
         self.socket.write_all(frame).map_err(end_of)
     }
 
@@ -342,7 +380,9 @@ impl Worker {
             if left.is_zero() {
                 return Err(WorkerEnd::Hung);
             }
-            self.socket.set_read_timeout(Some(left)).map_err(|_| WorkerEnd::Gone)?;
+            self.socket
+                .set_read_timeout(Some(left))
+                .map_err(|_| WorkerEnd::Gone)?;
             match self.socket.read(&mut self.buffer).map_err(end_of)? {
                 0 => return Err(WorkerEnd::Gone),
                 count => self.frames.extend(&self.buffer[..count]),

@@ -34,7 +34,11 @@ pub(crate) enum TokenError {
     #[error("{}", short(.0))]
     Call(#[from] Error),
     #[error("no token with label {label:?} and serial {serial:?} in {module}")]
-    NoToken { module: String, label: Option<String>, serial: Option<String> },
+    NoToken {
+        module: String,
+        label: Option<String>,
+        serial: Option<String>,
+    },
     #[error("no private key with this CKA_ID")]
     NoKey,
     #[error("the device cannot make or use this kind of key")]
@@ -83,7 +87,13 @@ impl Token {
             Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(Self { session, handles: HashMap::new(), slot, label, module })
+        Ok(Self {
+            session,
+            handles: HashMap::new(),
+            slot,
+            label,
+            module,
+        })
     }
 
     pub(crate) fn label(&self) -> &str {
@@ -95,7 +105,10 @@ impl Token {
         if let Some(handle) = self.handles.get(object) {
             return Ok(*handle);
         }
-        let template = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Id(object.to_vec())];
+        let template = [
+            Attribute::Class(ObjectClass::PRIVATE_KEY),
+            Attribute::Id(object.to_vec()),
+        ];
         let found = self.session.find_objects(&template)?;
         let handle = *found.first().ok_or(TokenError::NoKey)?;
         self.handles.insert(object.to_vec(), handle);
@@ -103,7 +116,12 @@ impl Token {
     }
 
     /// Signs; the result is in the algorithm's usual encoding.
-    pub(crate) fn sign(&mut self, object: &[u8], algorithm: Algorithm, input: &[u8]) -> Result<Vec<u8>, TokenError> {
+    pub(crate) fn sign(
+        &mut self,
+        object: &[u8],
+        algorithm: Algorithm,
+        input: &[u8],
+    ) -> Result<Vec<u8>, TokenError> {
         let handle = self.handle(object)?;
         let result = sign_with(&self.session, handle, algorithm, input);
         if matches!(result, Err(TokenError::Call(_))) {
@@ -117,15 +135,21 @@ impl Token {
     /// Makes a key pair that stays in the token.
     pub(crate) fn generate(&mut self, kind: KeyKind, label: &str) -> Result<DeviceKey, TokenError> {
         let mut object = [0; 16];
-        aws_lc_rs::rand::SystemRandom::new().fill(&mut object).map_err(|_| TokenError::Unreadable)?;
+        aws_lc_rs::rand::SystemRandom::new()
+            .fill(&mut object)
+            .map_err(|_| TokenError::Unreadable)?;
         let (mechanism, kind_attributes) = generation(kind)?;
         let common = [
             Attribute::Token(true),
             Attribute::Id(object.to_vec()),
             Attribute::Label(label.as_bytes().to_vec()),
         ];
-        let public: Vec<_> =
-            common.iter().cloned().chain([Attribute::Verify(true)]).chain(kind_attributes).collect();
+        let public: Vec<_> = common
+            .iter()
+            .cloned()
+            .chain([Attribute::Verify(true)])
+            .chain(kind_attributes)
+            .collect();
         let private: Vec<_> = common
             .into_iter()
             .chain([
@@ -137,12 +161,23 @@ impl Token {
             .collect();
         let (public, _) = self.session.generate_key_pair(&mechanism, &public, &private)?;
         let public_key = self.read_public(public, kind)?;
-        Ok(DeviceKey { object: object.to_vec(), public_key })
+        Ok(DeviceKey {
+            object: object.to_vec(),
+            public_key,
+        })
     }
 
     fn read_public(&self, handle: ObjectHandle, kind: KeyKind) -> Result<Vec<u8>, TokenError> {
-        let wanted = [AttributeType::EcPoint, AttributeType::Modulus, AttributeType::PublicExponent];
-        let wanted = if kind.rsa_bits().is_some() { &wanted[1..] } else { &wanted[..1] };
+        let wanted = [
+            AttributeType::EcPoint,
+            AttributeType::Modulus,
+            AttributeType::PublicExponent,
+        ];
+        let wanted = if kind.rsa_bits().is_some() {
+            &wanted[1..]
+        } else {
+            &wanted[..1]
+        };
         let attributes = self.session.get_attributes(handle, wanted)?;
         match (kind, &attributes[..]) {
             (_, [Attribute::Modulus(n), Attribute::PublicExponent(e)]) => rsa_spki(n, e),
@@ -169,7 +204,12 @@ fn find_slot(module: &Pkcs11, which: &Selector<'_>) -> Result<(Slot, String), To
     })
 }
 
-fn sign_with(session: &Session, key: ObjectHandle, algorithm: Algorithm, input: &[u8]) -> Result<Vec<u8>, TokenError> {
+fn sign_with(
+    session: &Session,
+    key: ObjectHandle,
+    algorithm: Algorithm,
+    input: &[u8],
+) -> Result<Vec<u8>, TokenError> {
     match algorithm {
         Algorithm::EcdsaP256Sha256 | Algorithm::EcdsaP384Sha384 => {
             let pair = session.sign(&Mechanism::Ecdsa, key, input)?;
@@ -206,7 +246,9 @@ fn digest_info(algorithm: Algorithm, digest: &[u8]) -> Result<Vec<u8>, TokenErro
     };
     let length = u8::try_from(digest.len()).map_err(|_| TokenError::Unsupported)?;
     let mut info = vec![0x30, 17 + length, 0x30, 0x0d, 0x06, 0x09];
-    info.extend_from_slice(&[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, last, 0x05, 0x00, 0x04, length]);
+    info.extend_from_slice(&[
+        0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, last, 0x05, 0x00, 0x04, length,
+    ]);
     info.extend_from_slice(digest);
     Ok(info)
 }
@@ -219,7 +261,11 @@ fn pss_parameters(algorithm: Algorithm) -> Result<PkcsPssParams, TokenError> {
         Hash::Sha512 => (MechanismType::SHA512, PkcsMgfType::MGF1_SHA512),
         Hash::Sm3 => return Err(TokenError::Unsupported),
     };
-    Ok(PkcsPssParams { hash_alg, mgf, s_len: (hash.bytes() as u64).into() })
+    Ok(PkcsPssParams {
+        hash_alg,
+        mgf,
+        s_len: (hash.bytes() as u64).into(),
+    })
 }
 
 const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
@@ -250,17 +296,26 @@ fn generation(kind: KeyKind) -> Result<(Mechanism<'static>, Vec<Attribute>), Tok
         return Ok((Mechanism::RsaPkcsKeyPairGen, attributes));
     }
     if kind == KeyKind::Ed25519 {
-        let attributes = vec![Attribute::KeyType(KeyType::EC_EDWARDS), Attribute::EcParams(to_der(&ED25519)?)];
+        let attributes = vec![
+            Attribute::KeyType(KeyType::EC_EDWARDS),
+            Attribute::EcParams(to_der(&ED25519)?),
+        ];
         return Ok((Mechanism::EccEdwardsKeyPairGen, attributes));
     }
-    Ok((Mechanism::EccKeyPairGen, vec![Attribute::EcParams(to_der(&curve(kind)?)?)]))
+    Ok((
+        Mechanism::EccKeyPairGen,
+        vec![Attribute::EcParams(to_der(&curve(kind)?)?)],
+    ))
 }
 
 fn ec_spki(kind: KeyKind, point: &[u8]) -> Result<Vec<u8>, TokenError> {
     // CKA_EC_POINT is the point in an OCTET STRING (PKCS#11 3.0, 6.3.3).
     let point = OctetString::from_der(point).map_err(|_| TokenError::Unreadable)?;
     to_der(&spki::SubjectPublicKeyInfo {
-        algorithm: spki::AlgorithmIdentifier { oid: EC_PUBLIC_KEY, parameters: Some(curve(kind)?) },
+        algorithm: spki::AlgorithmIdentifier {
+            oid: EC_PUBLIC_KEY,
+            parameters: Some(curve(kind)?),
+        },
         subject_public_key: bits(point.as_bytes())?,
     })
 }
@@ -268,7 +323,10 @@ fn ec_spki(kind: KeyKind, point: &[u8]) -> Result<Vec<u8>, TokenError> {
 fn ed25519_spki(point: &[u8]) -> Result<Vec<u8>, TokenError> {
     let point = OctetString::from_der(point).map_err(|_| TokenError::Unreadable)?;
     to_der(&spki::SubjectPublicKeyInfo {
-        algorithm: spki::AlgorithmIdentifier::<der::asn1::Null> { oid: ED25519, parameters: None },
+        algorithm: spki::AlgorithmIdentifier::<der::asn1::Null> {
+            oid: ED25519,
+            parameters: None,
+        },
         subject_public_key: bits(point.as_bytes())?,
     })
 }
@@ -282,9 +340,15 @@ struct RsaPublicKey<'a> {
 
 fn rsa_spki(modulus: &[u8], exponent: &[u8]) -> Result<Vec<u8>, TokenError> {
     let number = |bytes| UintRef::new(bytes).map_err(|_| TokenError::Unreadable);
-    let key = RsaPublicKey { modulus: number(modulus)?, public_exponent: number(exponent)? };
+    let key = RsaPublicKey {
+        modulus: number(modulus)?,
+        public_exponent: number(exponent)?,
+    };
     to_der(&spki::SubjectPublicKeyInfo {
-        algorithm: spki::AlgorithmIdentifier { oid: RSA_ENCRYPTION, parameters: Some(der::asn1::Null) },
+        algorithm: spki::AlgorithmIdentifier {
+            oid: RSA_ENCRYPTION,
+            parameters: Some(der::asn1::Null),
+        },
         subject_public_key: bits(&to_der(&key)?)?,
     })
 }

@@ -104,6 +104,8 @@ pub(crate) const FRAME_BYTES_MAX: usize = 8 << 20;
 /// A message as a frame.
 pub(crate) fn to_frame(message: &impl Encode<()>) -> Vec<u8> {
     let mut out = Vec::new();
-    frame::append(&mut out, |out| minicbor::encode(message, out).expect("writing to a Vec cannot fail"));
+    frame::append(&mut out, |out| {
+        minicbor::encode(message, out).expect("writing to a Vec cannot fail")
+    });
     out
 }

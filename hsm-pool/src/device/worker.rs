@@ -37,9 +37,12 @@ pub enum WorkerError {
 /// Runs a worker until the engine closes the socket.
 pub fn main() -> Result<(), WorkerError> {
     seal_process();
-    let mut engine = UnixStream::from(rustix::io::dup(rustix::stdio::stdin().as_fd()).map_err(std::io::Error::from)?);
+    let mut engine =
+        UnixStream::from(rustix::io::dup(rustix::stdio::stdin().as_fd()).map_err(std::io::Error::from)?);
     let mut frames = FrameReader::default();
-    let Some(setup) = next_frame(&mut engine, &mut frames)? else { return Ok(()) };
+    let Some(setup) = next_frame(&mut engine, &mut frames)? else {
+        return Ok(());
+    };
     let mut token = match set_up(&setup) {
         Ok(token) => token,
         Err(error) => {
@@ -57,7 +60,10 @@ pub fn main() -> Result<(), WorkerError> {
 
 /// No core dump, no debugger: the process holds a PIN and open sessions. Failing to set this is no reason to stop.
 fn seal_process() {
-    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    let none = rustix::process::Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
     let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
@@ -65,7 +71,10 @@ fn seal_process() {
 fn next_frame(engine: &mut UnixStream, frames: &mut FrameReader) -> Result<Option<Vec<u8>>, WorkerError> {
     let mut buffer = vec![0; 1 << 16];
     loop {
-        if let Some(frame) = frames.next_frame(FRAME_BYTES_MAX).map_err(|_| WorkerError::Order)? {
+        if let Some(frame) = frames
+            .next_frame(FRAME_BYTES_MAX)
+            .map_err(|_| WorkerError::Order)?
+        {
             return Ok(Some(frame.to_vec()));
         }
         match engine.read(&mut buffer)? {
@@ -80,14 +89,30 @@ fn send(engine: &mut UnixStream, message: &FromWorker) -> Result<(), WorkerError
 }
 
 fn set_up(frame: &[u8]) -> Result<Token, TokenError> {
-    let Ok(ToWorker::Setup { module, label, serial, pin }) = minicbor::decode(frame) else {
+    let Ok(ToWorker::Setup {
+        module,
+        label,
+        serial,
+        pin,
+    }) = minicbor::decode(frame)
+    else {
         return Err(TokenError::Unreadable);
     };
-    Token::open(&Selector { module, label, serial }, &AuthPin::from(pin.to_owned()))
+    Token::open(
+        &Selector {
+            module,
+            label,
+            serial,
+        },
+        &AuthPin::from(pin.to_owned()),
+    )
 }
 
 fn wire_error(error: &TokenError) -> WireError {
-    WireError { text: error.to_string(), auth: error.class() == Class::Auth }
+    WireError {
+        text: error.to_string(),
+        auth: error.class() == Class::Auth,
+    }
 }
 
 fn obey(engine: &mut UnixStream, token: &mut Token, order: &[u8]) -> Result<(), WorkerError> {
@@ -98,10 +123,16 @@ fn obey(engine: &mut UnixStream, token: &mut Token, order: &[u8]) -> Result<(), 
                 .parse::<KeyKind>()
                 .map_err(|_| TokenError::Unsupported)
                 .and_then(|kind| token.generate(kind, label));
-            send(engine, &match made {
-                Ok(key) => FromWorker::Generated { object: key.object, public_key: key.public_key },
-                Err(error) => FromWorker::GenerateFailed(wire_error(&error)),
-            })
+            send(
+                engine,
+                &match made {
+                    Ok(key) => FromWorker::Generated {
+                        object: key.object,
+                        public_key: key.public_key,
+                    },
+                    Err(error) => FromWorker::GenerateFailed(wire_error(&error)),
+                },
+            )
         }
         ToWorker::Setup { .. } => Err(WorkerError::Order),
     }
@@ -129,12 +160,23 @@ fn sign(engine: &mut UnixStream, token: &mut Token, ops: &[Op<'_>]) -> Result<()
 }
 
 fn leaves_doubt(error: &TokenError) -> bool {
-    matches!(error.class(), Class::Session | Class::Device | Class::Token | Class::Auth)
+    matches!(
+        error.class(),
+        Class::Session | Class::Device | Class::Token | Class::Auth
+    )
 }
 
 fn to_signed(id: u64, result: Result<Vec<u8>, TokenError>) -> Signed {
     match result {
-        Ok(signature) => Signed { id, signature, error: None },
-        Err(error) => Signed { id, signature: Vec::new(), error: Some(wire_error(&error)) },
+        Ok(signature) => Signed {
+            id,
+            signature,
+            error: None,
+        },
+        Err(error) => Signed {
+            id,
+            signature: Vec::new(),
+            error: Some(wire_error(&error)),
+        },
     }
 }

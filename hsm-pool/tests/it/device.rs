@@ -16,7 +16,12 @@ fn softhsm_signs_with_keys_made_in_it() {
     for (row, kind) in (1..).zip([KeyKind::P256, KeyKind::P384, KeyKind::Rsa2048, KeyKind::Ed25519]) {
         let (key, made) = generate(&world, "soft", row, kind);
         for &algorithm in kind.algorithms() {
-            assert!(world.pool.submit_device("soft", job(1, key, algorithm, &made.object)).is_ok());
+            assert!(
+                world
+                    .pool
+                    .submit_device("soft", job(1, key, algorithm, &made.object))
+                    .is_ok()
+            );
             let done = world.next();
             let signature = done.result.unwrap_or_else(|error| panic!("{algorithm}: {error}"));
             assert_verifies(&made.public_key, &done.work, &signature);
@@ -33,7 +38,11 @@ fn a_wrong_pin_latches_the_device_and_is_never_tried_again() {
     let world = world(vec![config]);
     let state = |world: &World| {
         let (_, state, _) = world.pool.devices().next().unwrap();
-        (state.pin_refused(), state.takes_jobs(), state.starts.load(std::sync::atomic::Ordering::Relaxed))
+        (
+            state.pin_refused(),
+            state.takes_jobs(),
+            state.starts.load(std::sync::atomic::Ordering::Relaxed),
+        )
     };
     let until = soon(10_000);
     while !state(&world).0 {
@@ -68,7 +77,10 @@ fn a_device_that_misbehaves_costs_its_own_jobs_and_comes_back() {
     token.script("hang");
     let started = soon(0);
     assert_eq!(sign_one(&world, key, &made.object), Err(JobError::WorkerLost));
-    assert!(started.elapsed() < Duration::from_millis(2_400), "killed at the hang limit, not later");
+    assert!(
+        started.elapsed() < Duration::from_millis(2_400),
+        "killed at the hang limit, not later"
+    );
     token.script("ok");
     assert_eq!(sign_one(&world, key, &made.object), Ok(()));
 
@@ -84,7 +96,10 @@ fn a_device_that_misbehaves_costs_its_own_jobs_and_comes_back() {
 
     // CKR_DATA_LEN_RANGE: the request's fault, so the worker stays.
     token.script("error 21");
-    assert!(matches!(sign_one(&world, key, &made.object), Err(JobError::Device(_))));
+    assert!(matches!(
+        sign_one(&world, key, &made.object),
+        Err(JobError::Device(_))
+    ));
     token.script("ok");
     assert_eq!(sign_one(&world, key, &made.object), Ok(()));
     let (_, state, _) = world.pool.devices().next().unwrap();

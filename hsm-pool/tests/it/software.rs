@@ -21,7 +21,12 @@ fn many_jobs_of_every_kind_come_back_once_each() {
         for (row, kind, _) in &made {
             for &algorithm in kind.algorithms() {
                 sent += 1;
-                assert!(world.pool.submit_software(job(sent + round, *row, algorithm, b"")).is_ok());
+                assert!(
+                    world
+                        .pool
+                        .submit_software(job(sent + round, *row, algorithm, b""))
+                        .is_ok()
+                );
             }
         }
     }
@@ -41,6 +46,11 @@ fn an_expired_job_is_not_started_and_a_missing_key_is_told() {
     late.deadline = soon(0);
     assert!(world.pool.submit_software(late).is_ok());
     assert_eq!(world.next().result, Err(JobError::Expired));
-    assert!(world.pool.submit_software(job(2, KeyRow(9), KeyKind::P256.algorithms()[0], b"")).is_ok());
+    assert!(
+        world
+            .pool
+            .submit_software(job(2, KeyRow(9), KeyKind::P256.algorithms()[0], b""))
+            .is_ok()
+    );
     assert_eq!(world.next().result, Err(JobError::Key("no such key".into())));
 }

@@ -69,7 +69,9 @@ pub(crate) struct Keyring(Mutex<HashMap<KeyRow, (Vec<u8>, Option<Vec<u8>>)>>);
 
 impl Keyring {
     pub(crate) fn add(&self, row: u32, public_key: &[u8], pkcs8: Option<&[u8]>) -> KeyRow {
-        self.0.lock().insert(KeyRow(row), (public_key.to_vec(), pkcs8.map(<[u8]>::to_vec)));
+        self.0
+            .lock()
+            .insert(KeyRow(row), (public_key.to_vec(), pkcs8.map(<[u8]>::to_vec)));
         KeyRow(row)
     }
 }
@@ -78,7 +80,10 @@ impl KeySource for Keyring {
     fn load(&self, key: KeyRow) -> Result<KeyMaterial, String> {
         let keys = self.0.lock();
         let (public_key, pkcs8) = keys.get(&key).ok_or("no such key")?;
-        Ok(KeyMaterial { public_key: public_key.clone(), pkcs8: pkcs8.clone().map(Zeroizing::new) })
+        Ok(KeyMaterial {
+            public_key: public_key.clone(),
+            pkcs8: pkcs8.clone().map(Zeroizing::new),
+        })
     }
 }
 
@@ -91,7 +96,14 @@ pub(crate) struct World {
 pub(crate) fn world(devices: Vec<DeviceConfig>) -> World {
     let (sender, finished) = bounded(10_000);
     let keys = Arc::new(Keyring::default());
-    let config = PoolConfig { lanes: 2, queue: 1024, queue_ms_max: 1000, verify: Verify::All, key_cache: 100, devices };
+    let config = PoolConfig {
+        lanes: 2,
+        queue: 1024,
+        queue_ms_max: 1000,
+        verify: Verify::All,
+        key_cache: 100,
+        devices,
+    };
     let source: Arc<dyn KeySource> = keys.clone();
     let pool = Pool::start(config, source, Arc::new(Outbox(sender))).unwrap();
     World { pool, keys, finished }
@@ -99,7 +111,9 @@ pub(crate) fn world(devices: Vec<DeviceConfig>) -> World {
 
 impl World {
     pub(crate) fn next(&self) -> Finished<Job> {
-        self.finished.recv_timeout(Duration::from_secs(20)).expect("every job ends")
+        self.finished
+            .recv_timeout(Duration::from_secs(20))
+            .expect("every job ends")
     }
 }
 
@@ -114,12 +128,19 @@ pub(crate) fn job(number: usize, key: KeyRow, algorithm: Algorithm, object: &[u8
         protocol::algorithm::InputKind::Digest(hash) => hash.digest(text.as_bytes()).to_vec(),
         protocol::algorithm::InputKind::Message(_) => text.into_bytes(),
     };
-    Job { key, algorithm, input, object: object.to_vec(), deadline: soon(10_000) }
+    Job {
+        key,
+        algorithm,
+        input,
+        object: object.to_vec(),
+        deadline: soon(10_000),
+    }
 }
 
 pub(crate) fn assert_verifies(public_key: &[u8], job: &Job, signature: &[u8]) {
     let key = PublicKey::from_spki(public_key).unwrap();
-    key.verify(job.algorithm, &job.input, signature).expect("the signature verifies");
+    key.verify(job.algorithm, &job.input, signature)
+        .expect("the signature verifies");
 }
 
 /// A fresh SoftHSM2 token in a folder of its own.
@@ -137,13 +158,19 @@ impl SoftHsm {
         TOKEN.get_or_init(Self::create)
     }
 
-    #[expect(unsafe_code, reason = "set_var: before this OnceLock is filled no thread of ours reads these variables")]
+    #[expect(
+        unsafe_code,
+        reason = "set_var: before this OnceLock is filled no thread of ours reads these variables"
+    )]
     fn create() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let tokens = folder.path().join("tokens");
         std::fs::create_dir(&tokens).unwrap();
         let config = folder.path().join("softhsm2.conf");
-        let text = format!("directories.tokendir = {}\nobjectstore.backend = file\n", tokens.display());
+        let text = format!(
+            "directories.tokendir = {}\nobjectstore.backend = file\n",
+            tokens.display()
+        );
         std::fs::write(&config, text).unwrap();
         // SAFETY: see the reason above.
         unsafe {
@@ -151,7 +178,16 @@ impl SoftHsm {
             std::env::set_var("FAULTY_TOKEN_SCRIPT", folder.path().join("script"));
         }
         let made = Command::new("softhsm2-util")
-            .args(["--init-token", "--free", "--label", "test", "--pin", PIN, "--so-pin", "12345678"])
+            .args([
+                "--init-token",
+                "--free",
+                "--label",
+                "test",
+                "--pin",
+                PIN,
+                "--so-pin",
+                "12345678",
+            ])
             .output()
             .expect("softhsm2 is installed (make test does it)");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -181,11 +217,17 @@ impl SoftHsm {
 
 /// The faulty module, built when it is not there yet.
 pub(crate) fn faulty_module() -> PathBuf {
-    let folder = Path::new(env!("CARGO_BIN_EXE_hsm-worker")).parent().unwrap().to_owned();
+    let folder = Path::new(env!("CARGO_BIN_EXE_hsm-worker"))
+        .parent()
+        .unwrap()
+        .to_owned();
     let path = folder.join("libfaulty_token.so");
     static BUILT: std::sync::Once = std::sync::Once::new();
     BUILT.call_once(|| {
-        let status = Command::new(env!("CARGO")).args(["build", "-q", "-p", "faulty-token"]).status().unwrap();
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "-q", "-p", "faulty-token"])
+            .status()
+            .unwrap();
         assert!(status.success());
     });
     assert!(path.exists(), "{}", path.display());

@@ -42,7 +42,9 @@ pub struct HttpsClient {
 
 impl std::fmt::Debug for HttpsClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HttpsClient").field("authority", &self.authority).finish_non_exhaustive()
+        f.debug_struct("HttpsClient")
+            .field("authority", &self.authority)
+            .finish_non_exhaustive()
     }
 }
 
@@ -58,8 +60,11 @@ impl HttpsClient {
     /// Prepares a client with up to `connections` connections, and opens the first.
     pub async fn connect(profile: &Profile, connections: usize) -> Result<Self, Refusal> {
         let config = tls::config(profile, &[b"http/1.1"])?;
-        let server_name = ServerName::try_from(profile.server_name.clone())
-            .map_err(|_| ProfileError::Parse { path: "profile".into(), message: "server_name is no name".into() })?;
+        let server_name =
+            ServerName::try_from(profile.server_name.clone()).map_err(|_| ProfileError::Parse {
+                path: "profile".into(),
+                message: "server_name is no name".into(),
+            })?;
         let client = Self {
             authority: format!("{}:{}", profile.server_name, profile.address.port()),
             key: SignKey::from_secret(&profile.secret()?),
@@ -78,11 +83,14 @@ impl HttpsClient {
         let stream = TcpStream::connect(self.profile.address)
             .await
             .map_err(|error| connection_error("connecting", error))?;
-        stream.set_nodelay(true).map_err(|error| connection_error("connecting", error))?;
+        stream
+            .set_nodelay(true)
+            .map_err(|error| connection_error("connecting", error))?;
         let stream = self.tls.connect(self.server_name.clone(), stream).await;
         let stream = stream.map_err(|error| connection_error("TLS", error))?;
-        let (sender, connection) =
-            handshake(TokioIo::new(stream)).await.map_err(|error| connection_error("HTTP", error))?;
+        let (sender, connection) = handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| connection_error("HTTP", error))?;
         tokio::spawn(connection);
         Ok(sender)
     }
@@ -121,7 +129,9 @@ impl HttpsClient {
             .header("signature-input", fields.signature_input)
             .header("signature", fields.signature);
         if let Some(digest) = digest {
-            request = request.header("content-digest", digest).header(header::CONTENT_TYPE, "application/json");
+            request = request
+                .header("content-digest", digest)
+                .header(header::CONTENT_TYPE, "application/json");
         }
         if let Some(key) = outgoing.key {
             request = request.header("idempotency-key", key.as_str());
@@ -133,7 +143,11 @@ impl HttpsClient {
 
     async fn send(&self, outgoing: Outgoing<'_>) -> Result<(StatusCode, Bytes), Refusal> {
         let request = self.request(outgoing)?;
-        let _turn = self.turns.acquire().await.map_err(|error| connection_error("waiting", error))?;
+        let _turn = self
+            .turns
+            .acquire()
+            .await
+            .map_err(|error| connection_error("waiting", error))?;
         let mut connection = self.take().await?;
         let response = connection
             .send_request(request)
@@ -141,13 +155,20 @@ impl HttpsClient {
             .map_err(|error| connection_error("the connection was lost", error))?;
         let status = response.status();
         let body = response.into_body().collect().await;
-        let body = body.map_err(|error| connection_error("the connection was lost", error))?.to_bytes();
+        let body = body
+            .map_err(|error| connection_error("the connection was lost", error))?
+            .to_bytes();
         self.idle.lock().push(connection);
         Ok((status, body))
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refusal> {
-        let outgoing = Outgoing { method: Method::GET, path, key: None, body: Bytes::new() };
+        let outgoing = Outgoing {
+            method: Method::GET,
+            path,
+            key: None,
+            body: Bytes::new(),
+        };
         let (status, body) = self.send(outgoing).await?;
         if status != StatusCode::OK {
             return Err(problem(&body)?.refusal());
@@ -173,10 +194,19 @@ impl HttpsClient {
         };
         let body = serde_json::to_vec(&body).map_err(bad_answer)?.into();
         let path = "/v1/signatures";
-        let outgoing = Outgoing { method: Method::POST, path, key: Some(&wanted.key), body };
+        let outgoing = Outgoing {
+            method: Method::POST,
+            path,
+            key: Some(&wanted.key),
+            body,
+        };
         let (status, body) = self.send(outgoing).await?;
         if status == StatusCode::OK {
-            return outcomes(serde_json::from_slice::<ItemsBody>(&body).map_err(bad_answer)?.items);
+            return outcomes(
+                serde_json::from_slice::<ItemsBody>(&body)
+                    .map_err(bad_answer)?
+                    .items,
+            );
         }
         let problem = problem(&body)?;
         match problem.items.clone() {
@@ -194,7 +224,11 @@ impl HttpsClient {
     /// The app's credentials.
     pub async fn credentials(&self) -> Result<Vec<CredentialInfo>, Refusal> {
         let body: CredentialsBody = self.get("/v1/credentials").await?;
-        let infos = body.credentials.into_iter().map(CredentialBody::info).collect::<Option<_>>();
+        let infos = body
+            .credentials
+            .into_iter()
+            .map(CredentialBody::info)
+            .collect::<Option<_>>();
         infos.ok_or_else(|| bad_answer("a key or certificate is not PEM"))
     }
 

@@ -68,7 +68,11 @@ pub enum ProfileError {
 
 impl From<ProfileError> for Refusal {
     fn from(error: ProfileError) -> Self {
-        let code = if matches!(error, ProfileError::Read { .. }) { Code::File } else { Code::Usage };
+        let code = if matches!(error, ProfileError::Read { .. }) {
+            Code::File
+        } else {
+            Code::Usage
+        };
         Self::new(code, error.to_string())
     }
 }
@@ -77,8 +81,8 @@ impl Profile {
     /// Reads a profile file.
     pub fn read(path: &Path) -> Result<Self, ProfileError> {
         let name = || path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ProfileError::Read { path: name(), source })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ProfileError::Read { path: name(), source })?;
         toml::from_str(&text).map_err(|error| ProfileError::Parse {
             path: name(),
             // The first line says where and what; the rest repeats the file, secret and all.
@@ -93,6 +97,9 @@ impl Profile {
 
     /// The secret's bytes.
     pub fn secret(&self) -> Result<Zeroizing<Vec<u8>>, ProfileError> {
-        STANDARD.decode(&self.secret).map(Zeroizing::new).map_err(|_| ProfileError::Secret)
+        STANDARD
+            .decode(&self.secret)
+            .map(Zeroizing::new)
+            .map_err(|_| ProfileError::Secret)
     }
 }

@@ -53,7 +53,9 @@ pub struct QuicClient {
 
 impl std::fmt::Debug for QuicClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("QuicClient").field("app", &self.app).finish_non_exhaustive()
+        f.debug_struct("QuicClient")
+            .field("app", &self.app)
+            .finish_non_exhaustive()
     }
 }
 
@@ -78,8 +80,8 @@ async fn open(profile: &Profile) -> Result<NotYetProved, Refusal> {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let mut endpoint =
-        Endpoint::client(SocketAddr::new(local, 0)).map_err(|error| connection_error("local socket", error))?;
+    let mut endpoint = Endpoint::client(SocketAddr::new(local, 0))
+        .map_err(|error| connection_error("local socket", error))?;
     endpoint.set_default_client_config(config);
     let connection = endpoint
         .connect(profile.address, &profile.server_name)
@@ -92,7 +94,9 @@ async fn open(profile: &Profile) -> Result<NotYetProved, Refusal> {
 /// What a broken connection means: the server's own code where it gave one.
 fn lost(error: &quinn::ConnectionError) -> Refusal {
     if let quinn::ConnectionError::ApplicationClosed(close) = error
-        && let Some(code) = u16::try_from(close.error_code.into_inner()).ok().and_then(Code::from_wire)
+        && let Some(code) = u16::try_from(close.error_code.into_inner())
+            .ok()
+            .and_then(Code::from_wire)
     {
         return Refusal::new(code, String::from_utf8_lossy(&close.reason).into_owned());
     }
@@ -127,7 +131,11 @@ impl Handshake {
             if let Some(frame) = self.frames.next_frame(FRAME_BYTES_MAX).map_err(bad_answer)? {
                 return Ok(frame.to_vec());
             }
-            let chunk = self.recv.read_chunk(usize::MAX, true).await.map_err(|error| self.broken(error))?;
+            let chunk = self
+                .recv
+                .read_chunk(usize::MAX, true)
+                .await
+                .map_err(|error| self.broken(error))?;
             let chunk = chunk.ok_or_else(|| self.broken("it ended"))?;
             self.frames.extend(&chunk.bytes);
         }
@@ -172,7 +180,12 @@ async fn prove(handshake: &mut Handshake, profile: &Profile) -> Result<SessionKe
     );
     let transcript = transcript(&hello_bytes, &welcome_bytes);
     let mut proof = Vec::new();
-    message::encode_prove(&mut proof, &Proof { mac: key.client_proof(&transcript) });
+    message::encode_prove(
+        &mut proof,
+        &Proof {
+            mac: key.client_proof(&transcript),
+        },
+    );
     handshake.write(&proof).await?;
     match ServerFrame::decode(&handshake.read().await?).map_err(bad_answer)? {
         ServerFrame::Proved(proof) => {
@@ -190,7 +203,9 @@ fn tls_facts(connection: &Connection) -> Result<([u8; 32], [u8; 32]), Refusal> {
     let chain = identity
         .as_ref()
         .and_then(|any| any.downcast_ref::<Vec<rustls::pki_types::CertificateDer<'static>>>());
-    let certificate = chain.and_then(|chain| chain.first()).ok_or_else(|| bad_answer("no server certificate"))?;
+    let certificate = chain
+        .and_then(|chain| chain.first())
+        .ok_or_else(|| bad_answer("no server certificate"))?;
     let mut exporter = [0; 32];
     connection
         .export_keying_material(&mut exporter, EXPORTER_LABEL, b"")
@@ -208,19 +223,32 @@ impl QuicClient {
     pub async fn connect(profile: &Profile) -> Result<Self, Refusal> {
         let NotYetProved { endpoint, connection } = open(profile).await?;
         let (send, recv) = connection.open_bi().await.map_err(|error| lost(&error))?;
-        let mut handshake =
-            Handshake { connection: connection.clone(), send, recv, frames: FrameReader::default() };
+        let mut handshake = Handshake {
+            connection: connection.clone(),
+            send,
+            recv,
+            frames: FrameReader::default(),
+        };
         let key = prove(&mut handshake, profile).await?;
         let shared = Arc::new(Shared {
             out: Mutex::default(),
             ready: Notify::new(),
             waiting: Mutex::new(Some(HashMap::new())),
         });
-        let Handshake { send, recv, frames, .. } = handshake;
+        let Handshake {
+            send, recv, frames, ..
+        } = handshake;
         tokio::spawn(write(Arc::clone(&shared), send));
         tokio::spawn(read(Arc::clone(&shared), connection.clone(), recv, frames));
         let app = profile.app_id.to_string();
-        Ok(Self { connection, endpoint, shared, key, app, next: AtomicU64::new(1) })
+        Ok(Self {
+            connection,
+            endpoint,
+            shared,
+            key,
+            app,
+            next: AtomicU64::new(1),
+        })
     }
 
     /// The connection beneath: for tests that pull the rug.
@@ -242,7 +270,9 @@ impl QuicClient {
         let mut body = Vec::with_capacity(256);
         asked.encode(&mut body);
         let mac = self.key.seal(&body);
-        frame::append(&mut self.shared.out.lock(), |out| message::encode_sealed(out, &body, &mac));
+        frame::append(&mut self.shared.out.lock(), |out| {
+            message::encode_sealed(out, &body, &mac)
+        });
         self.shared.ready.notify_one();
         answer.await.unwrap_or_else(|_| Err(self.gone()))
     }
@@ -281,7 +311,11 @@ impl QuicClient {
     /// What became of an earlier call.
     pub async fn look_up(&self, key: &IdempotencyKey) -> Result<Vec<ItemOutcome>, Refusal> {
         let request = self.next();
-        let lookup = Lookup { request, app: &self.app, key: key.as_str() };
+        let lookup = Lookup {
+            request,
+            app: &self.app,
+            key: key.as_str(),
+        };
         match self.ask(request, &Request::Lookup(lookup)).await? {
             Answer::Items(items) => Ok(items),
             _ => Err(bad_answer("no items")),
@@ -291,7 +325,16 @@ impl QuicClient {
     /// The app's credentials.
     pub async fn credentials(&self) -> Result<Vec<CredentialInfo>, Refusal> {
         let request = self.next();
-        match self.ask(request, &Request::Credentials(Ask { request, app: &self.app })).await? {
+        match self
+            .ask(
+                request,
+                &Request::Credentials(Ask {
+                    request,
+                    app: &self.app,
+                }),
+            )
+            .await?
+        {
             Answer::Credentials(list) => Ok(list),
             _ => Err(bad_answer("no credentials")),
         }
@@ -300,7 +343,16 @@ impl QuicClient {
     /// The app's usage.
     pub async fn usage(&self) -> Result<UsageInfo, Refusal> {
         let request = self.next();
-        match self.ask(request, &Request::Usage(Ask { request, app: &self.app })).await? {
+        match self
+            .ask(
+                request,
+                &Request::Usage(Ask {
+                    request,
+                    app: &self.app,
+                }),
+            )
+            .await?
+        {
             Answer::Usage(usage) => Ok(usage),
             _ => Err(bad_answer("no usage")),
         }
@@ -351,7 +403,11 @@ fn take_replies(shared: &Shared, frames: &mut FrameReader) -> Result<(), Refusal
     while let Some(frame) = frames.next_frame(FRAME_BYTES_MAX).map_err(bad_answer)? {
         match ServerFrame::decode(frame).map_err(bad_answer)? {
             ServerFrame::Reply(reply) => {
-                let waiting = shared.waiting.lock().as_mut().and_then(|w| w.remove(&reply.request));
+                let waiting = shared
+                    .waiting
+                    .lock()
+                    .as_mut()
+                    .and_then(|w| w.remove(&reply.request));
                 if let Some(waiting) = waiting {
                     let _ = waiting.send(reply.result);
                 }

@@ -11,7 +11,9 @@ pub(super) fn config(profile: &Profile, alpn: &[&[u8]]) -> Result<ClientConfig, 
     let mut roots = RootCertStore::empty();
     let certificates = pem::parse_many(&profile.server_ca).map_err(|_| ProfileError::ServerCa)?;
     for certificate in certificates {
-        roots.add(CertificateDer::from(certificate.into_contents())).map_err(|_| ProfileError::ServerCa)?;
+        roots
+            .add(CertificateDer::from(certificate.into_contents()))
+            .map_err(|_| ProfileError::ServerCa)?;
     }
     if roots.is_empty() {
         return Err(ProfileError::ServerCa);

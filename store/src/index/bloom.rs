@@ -12,7 +12,9 @@ pub(super) struct Bloom {
 impl Bloom {
     pub(super) fn with_keys(keys: usize) -> Self {
         let blocks = (keys * BITS_PER_KEY).div_ceil(WORDS_PER_BLOCK * 64).max(1);
-        Self { words: vec![0; blocks * WORDS_PER_BLOCK].into() }
+        Self {
+            words: vec![0; blocks * WORDS_PER_BLOCK].into(),
+        }
     }
 
     pub(super) fn from_words(words: Vec<u64>) -> Option<Self> {
@@ -33,7 +35,8 @@ impl Bloom {
 
     pub(super) fn may_hold(&self, key: &[u8; 16]) -> bool {
         let (start, bits) = self.place(key);
-        bits.into_iter().all(|bit| self.words[start + bit / 64] & (1 << (bit % 64)) != 0)
+        bits.into_iter()
+            .all(|bit| self.words[start + bit / 64] & (1 << (bit % 64)) != 0)
     }
 
     /// The first word of a key's block, and six bits within the block.
@@ -43,7 +46,10 @@ impl Bloom {
         let block = ((u128::from(low) * blocks) >> 64) as usize;
         // The block comes from the top of the low half, so the bits mix both halves.
         let mixed = (high ^ low.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        (block * WORDS_PER_BLOCK, std::array::from_fn(|i| (mixed >> (10 + 9 * i)) as usize & 511))
+        (
+            block * WORDS_PER_BLOCK,
+            std::array::from_fn(|i| (mixed >> (10 + 9 * i)) as usize & 511),
+        )
     }
 }
 

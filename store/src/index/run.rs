@@ -10,8 +10,8 @@ use std::io::{BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::bloom::Bloom;
 use super::Settled;
+use super::bloom::Bloom;
 use crate::error::{Result, StoreError};
 use crate::record::Fingerprint;
 
@@ -69,7 +69,10 @@ pub(super) struct Run {
 
 impl std::fmt::Debug for Run {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Run").field("range", &self.range).field("count", &self.count).finish_non_exhaustive()
+        f.debug_struct("Run")
+            .field("range", &self.range)
+            .field("count", &self.count)
+            .finish_non_exhaustive()
     }
 }
 
@@ -90,12 +93,13 @@ impl Run {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(StoreError::file(path))?;
         let unsound = |what| StoreError::Corrupt { sequence: 0, what };
-        let read = |offset: u64, bytes: &mut [u8]| {
-            file.read_exact_at(bytes, offset).map_err(StoreError::file(path))
-        };
+        let read =
+            |offset: u64, bytes: &mut [u8]| file.read_exact_at(bytes, offset).map_err(StoreError::file(path));
         let length = file.metadata().map_err(StoreError::file(path))?.len();
         let mut footer = [0; FOOTER_BYTES];
-        let footer_at = length.checked_sub(FOOTER_BYTES as u64).ok_or_else(|| unsound("a run without a footer"))?;
+        let footer_at = length
+            .checked_sub(FOOTER_BYTES as u64)
+            .ok_or_else(|| unsound("a run without a footer"))?;
         read(footer_at, &mut footer)?;
         let field = |i: usize| u64::from_le_bytes(std::array::from_fn(|b| footer[8 * i + b]));
         let (count, words) = (field(0) as usize, field(3) as usize);
@@ -105,10 +109,21 @@ impl Run {
         }
         let mut filter = vec![0; words * 8];
         read((MAGIC.len() + count * ENTRY_BYTES) as u64, &mut filter)?;
-        let filter = filter.chunks_exact(8).map(|b| u64::from_le_bytes(std::array::from_fn(|i| b[i])));
+        let filter = filter
+            .chunks_exact(8)
+            .map(|b| u64::from_le_bytes(std::array::from_fn(|i| b[i])));
         let bloom = Bloom::from_words(filter.collect()).ok_or_else(|| unsound("a run without a filter"))?;
-        let range = Range { first: field(1), last: field(2) };
-        Ok(Self { path: path.into(), count, range, bloom, file })
+        let range = Range {
+            first: field(1),
+            last: field(2),
+        };
+        Ok(Self {
+            path: path.into(),
+            count,
+            range,
+            bloom,
+            file,
+        })
     }
 
     /// Writes a run. `entries` must be sorted by key and hold each key once.
@@ -124,7 +139,9 @@ impl Run {
         let file = File::create(&unfinished).map_err(StoreError::file(&unfinished))?;
         let mut out = BufWriter::with_capacity(1 << 18, file);
         write_all(&mut out, range, count_max, entries, &unfinished)?;
-        let file = out.into_inner().map_err(|error| StoreError::file(&unfinished)(error.into_error()))?;
+        let file = out
+            .into_inner()
+            .map_err(|error| StoreError::file(&unfinished)(error.into_error()))?;
         file.sync_data().map_err(StoreError::file(&unfinished))?;
         std::fs::rename(&unfinished, &finished).map_err(StoreError::file(&finished))?;
         Self::open(&finished)
@@ -146,7 +163,9 @@ impl Run {
         let (mut low, mut high) = (0, self.count);
         let mut guess = ((u128::from(halves(&key.0).0) * self.count as u128) >> 64) as usize;
         while low < high {
-            let from = guess.saturating_sub(WINDOW / 2).clamp(low, high.saturating_sub(1));
+            let from = guess
+                .saturating_sub(WINDOW / 2)
+                .clamp(low, high.saturating_sub(1));
             let window = self.read(from, WINDOW.min(high - from))?;
             let (first, last) = (window[0].key, window[window.len() - 1].key);
             if key < first {
@@ -165,7 +184,8 @@ impl Run {
 
     fn read(&self, from: usize, count: usize) -> std::io::Result<Vec<Entry>> {
         let mut bytes = vec![0; count * ENTRY_BYTES];
-        self.file.read_exact_at(&mut bytes, (MAGIC.len() + from * ENTRY_BYTES) as u64)?;
+        self.file
+            .read_exact_at(&mut bytes, (MAGIC.len() + from * ENTRY_BYTES) as u64)?;
         Ok(entries_of(&bytes).collect())
     }
 
@@ -173,7 +193,9 @@ impl Run {
     pub(super) fn entries(&self) -> Result<impl Iterator<Item = Result<Entry>> + use<>> {
         let file = File::open(&self.path).map_err(StoreError::file(&self.path))?;
         let mut reader = std::io::BufReader::with_capacity(1 << 18, file);
-        reader.seek_relative(MAGIC.len() as i64).map_err(StoreError::file(&self.path))?;
+        reader
+            .seek_relative(MAGIC.len() as i64)
+            .map_err(StoreError::file(&self.path))?;
         let path = self.path.clone();
         Ok((0..self.count).map(move |_| {
             let mut bytes = [0; ENTRY_BYTES];
@@ -184,7 +206,9 @@ impl Run {
 }
 
 fn entries_of(bytes: &[u8]) -> impl Iterator<Item = Entry> {
-    bytes.chunks_exact(ENTRY_BYTES).map(|b| Entry::from_bytes(b.try_into().expect("chunks are exact")))
+    bytes
+        .chunks_exact(ENTRY_BYTES)
+        .map(|b| Entry::from_bytes(b.try_into().expect("chunks are exact")))
 }
 
 fn write_all(
@@ -208,5 +232,7 @@ fn write_all(
         rest.extend_from_slice(&field.to_le_bytes());
     }
     rest.extend_from_slice(MAGIC);
-    out.write_all(&rest).and_then(|()| out.flush()).map_err(StoreError::file(path))
+    out.write_all(&rest)
+        .and_then(|()| out.flush())
+        .map_err(StoreError::file(path))
 }

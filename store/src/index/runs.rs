@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use super::run::{Entry, Range, Run};
 use super::Settled;
+use super::run::{Entry, Range, Run};
 use crate::error::{Result, StoreError};
 use crate::record::Fingerprint;
 
@@ -25,7 +25,10 @@ impl Runs {
     /// No runs and nowhere to put any: for tests of what lies above.
     #[cfg(test)]
     pub(crate) fn in_memory() -> Self {
-        Self { folder: None, runs: RwLock::default() }
+        Self {
+            folder: None,
+            runs: RwLock::default(),
+        }
     }
 
     /// Opens the runs in `folder` that adjoin from the journal's first entry and do not reach beyond
@@ -53,7 +56,10 @@ impl Runs {
                 remove(run.path())?;
             }
         }
-        Ok(Self { folder: Some(folder.into()), runs: RwLock::new(kept) })
+        Ok(Self {
+            folder: Some(folder.into()),
+            runs: RwLock::new(kept),
+        })
     }
 
     /// The last journal entry that the runs stand for.
@@ -72,7 +78,10 @@ impl Runs {
         // The sort is stable, so of equal keys the newest is last, and only that one is kept.
         entries.sort_by_key(|entry| entry.key);
         let newest = dedup_newest(entries);
-        let range = Range { first: self.covered() + 1, last };
+        let range = Range {
+            first: self.covered() + 1,
+            last,
+        };
         let run = Run::write(folder, range, entries.len(), newest.into_iter().map(Ok))?;
         self.runs.write().push(Arc::new(run));
         Ok(())
@@ -80,7 +89,9 @@ impl Runs {
 
     /// Merges the newest runs while enough of them are of about one size. True if something was merged.
     pub(crate) fn merge_once(&self) -> Result<bool> {
-        let Some(folder) = &self.folder else { return Ok(false) };
+        let Some(folder) = &self.folder else {
+            return Ok(false);
+        };
         let tail: Vec<Arc<Run>> = {
             let runs = self.runs.read();
             let from = runs.len().saturating_sub(MERGE_FAN_IN);
@@ -89,7 +100,10 @@ impl Runs {
         if tail.len() < MERGE_FAN_IN || !same_tier(&tail) {
             return Ok(false);
         }
-        let range = Range { first: tail[0].range().first, last: tail[MERGE_FAN_IN - 1].range().last };
+        let range = Range {
+            first: tail[0].range().first,
+            last: tail[MERGE_FAN_IN - 1].range().last,
+        };
         let count_max = tail.iter().map(|run| run.len()).sum();
         let merged = Run::write(folder, range, count_max, Merge::of(&tail)?)?;
         {
@@ -167,7 +181,8 @@ impl Iterator for Merge {
         let least = least?;
         let mut newest = None;
         for source in &mut self.0 {
-            if let Some(entry) = source.next_if(|entry| entry.as_ref().is_ok_and(|entry| entry.key == least)) {
+            if let Some(entry) = source.next_if(|entry| entry.as_ref().is_ok_and(|entry| entry.key == least))
+            {
                 newest = Some(entry);
             }
         }
@@ -183,7 +198,13 @@ mod tests {
 
     fn entry(n: u64) -> Entry {
         let key = Fingerprint::of_call(AppRow(1), &(n % 5000).to_string());
-        Entry { key, settled: Settled { sequence: Sequence(n), state: State::Done } }
+        Entry {
+            key,
+            settled: Settled {
+                sequence: Sequence(n),
+                state: State::Done,
+            },
+        }
     }
 
     #[test]
@@ -215,7 +236,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let runs = Runs::open(folder.path(), 0).unwrap();
         for last in [100, 200, 300] {
-            runs.add(&mut (last - 99..=last).map(entry).collect(), last).unwrap();
+            runs.add(&mut (last - 99..=last).map(entry).collect(), last)
+                .unwrap();
         }
         let second = runs.runs.read()[1].path().to_owned();
         let bytes = std::fs::read(&second).unwrap();

@@ -10,17 +10,28 @@ use crate::support::{create, open};
 fn a_recorded_signature_is_replayed_after_a_restart_and_counted_once() {
     let folder = tempfile::tempdir().unwrap();
     let world = create(folder.path(), Options::default(), None);
-    let Outcome::Done { sequence, signature } = world.sign("k") else { panic!("not done") };
+    let Outcome::Done { sequence, signature } = world.sign("k") else {
+        panic!("not done")
+    };
     assert_eq!(&signature[..], b"signature");
     world.stop();
 
     let world = open(folder.path(), Options::default());
     assert_eq!(world.claim("k", 1), Claim::Recorded(sequence));
     let entry = world.store.reader().unwrap().entry(sequence).unwrap().unwrap();
-    let Record::Signature { item, signature } = entry.record else { panic!("not a signature") };
+    let Record::Signature { item, signature } = entry.record else {
+        panic!("not a signature")
+    };
     assert_eq!((&*item.key, &signature[..]), ("k", &b"signature"[..]));
     assert_eq!(world.used(), 1);
-    let credential = world.store.directory().app("a").unwrap().tenant.credential("c").unwrap();
+    let credential = world
+        .store
+        .directory()
+        .app("a")
+        .unwrap()
+        .tenant
+        .credential("c")
+        .unwrap();
     let chain = world.store.reader().unwrap().chain(credential.row).unwrap();
     assert_eq!(chain, [b"certificate".to_vec(), b"issuer".to_vec()]);
 }
@@ -28,7 +39,10 @@ fn a_recorded_signature_is_replayed_after_a_restart_and_counted_once() {
 #[test]
 fn keys_move_to_run_files_and_are_still_known() {
     let folder = tempfile::tempdir().unwrap();
-    let options = Options { flush_keys: 50, ..Options::default() };
+    let options = Options {
+        flush_keys: 50,
+        ..Options::default()
+    };
     let world = create(folder.path(), options.clone(), None);
     for n in 0..500 {
         world.sign(&format!("k{n}"));
@@ -38,7 +52,10 @@ fn keys_move_to_run_files_and_are_still_known() {
     assert!(std::fs::read_dir(folder.path().join("index")).unwrap().count() > 0);
     assert!(world.store.index().len_in_memory() < 100);
     for n in 0..500 {
-        assert!(matches!(world.claim(&format!("k{n}"), 1), Claim::Recorded(_)), "k{n}");
+        assert!(
+            matches!(world.claim(&format!("k{n}"), 1), Claim::Recorded(_)),
+            "k{n}"
+        );
     }
     assert_eq!(world.claim("new", 1), Claim::Fresh);
     assert_eq!(world.used(), 500);
@@ -47,7 +64,10 @@ fn keys_move_to_run_files_and_are_still_known() {
 #[test]
 fn run_files_can_be_deleted_and_come_back_from_the_journal() {
     let folder = tempfile::tempdir().unwrap();
-    let options = Options { flush_keys: 10, ..Options::default() };
+    let options = Options {
+        flush_keys: 10,
+        ..Options::default()
+    };
     let world = create(folder.path(), options.clone(), None);
     for n in 0..100 {
         world.sign(&format!("k{n}"));
@@ -69,12 +89,18 @@ fn pending_becomes_done_when_the_device_delivers_after_all() {
     assert_eq!(world.next(), Outcome::Pending);
     assert_eq!(world.used(), 0);
     assert_eq!(world.claim("k", 8), Claim::Joined);
-    world.store.commit(vec![crate::support::signed(&attempt)]).unwrap();
+    world
+        .store
+        .commit(vec![crate::support::signed(&attempt)])
+        .unwrap();
     assert!(matches!(world.next(), Outcome::Done { .. }));
     assert_eq!(world.used(), 1);
     world.stop();
     let world = open(folder.path(), Options::default());
-    assert!(matches!(world.claim("k", 1), Claim::Recorded(_)), "and a restart does not fail it");
+    assert!(
+        matches!(world.claim("k", 1), Claim::Recorded(_)),
+        "and a restart does not fail it"
+    );
 }
 
 #[test]
@@ -112,7 +138,10 @@ fn what_was_pending_at_a_crash_is_failed_and_may_be_tried_again() {
     world.stop();
 
     let world = open(folder.path(), Options::default());
-    let Known::Settled(Settled { sequence, state: State::Failed }) = world.store.index().look_up(world.key("k"))
+    let Known::Settled(Settled {
+        sequence,
+        state: State::Failed,
+    }) = world.store.index().look_up(world.key("k"))
     else {
         panic!("not failed")
     };
@@ -133,7 +162,10 @@ fn a_failure_after_pending_is_recorded_and_not_charged() {
     world.next();
     world.claim("k", 8);
     let refusal = Refusal::new(Code::DeviceFailed, "the worker was killed");
-    world.store.commit(vec![Draft::Failed(attempt, refusal.clone())]).unwrap();
+    world
+        .store
+        .commit(vec![Draft::Failed(attempt, refusal.clone())])
+        .unwrap();
     assert_eq!(world.next(), Outcome::Failed(refusal));
     assert_eq!(world.used(), 0);
     assert_eq!(world.claim("k", 9), Claim::Fresh);
@@ -147,5 +179,8 @@ fn sequence_numbers_are_dense_and_the_chain_holds() {
     let entries = world.entries();
     let numbers: Vec<u64> = entries.iter().map(|entry| entry.sequence.0).collect();
     assert_eq!(numbers, (1..=entries.len() as u64).collect::<Vec<_>>());
-    assert_eq!(world.store.reader().unwrap().check_journal().unwrap(), Sequence(numbers.len() as u64));
+    assert_eq!(
+        world.store.reader().unwrap().check_journal().unwrap(),
+        Sequence(numbers.len() as u64)
+    );
 }

@@ -15,7 +15,10 @@ fn refused(outcome: &Outcome) -> Code {
 
 fn disable(world: &World, active: bool) {
     let (tenant, id) = (TenantName::new("t").unwrap(), CredentialId::new("c").unwrap());
-    world.store.change("test", Change::SetCredential { tenant, id, active }).unwrap();
+    world
+        .store
+        .change("test", Change::SetCredential { tenant, id, active })
+        .unwrap();
 }
 
 #[test]
@@ -29,7 +32,16 @@ fn a_signature_admitted_before_a_revocation_is_not_released_after_it() {
     assert_eq!(refused(&world.next()), Code::CredentialDisabled);
     assert_eq!(world.used(), 0);
     let last = world.entries().pop().unwrap().record;
-    assert!(matches!(last, Record::Discarded { reason: DiscardReason::Credential, .. }), "{last:?}");
+    assert!(
+        matches!(
+            last,
+            Record::Discarded {
+                reason: DiscardReason::Credential,
+                ..
+            }
+        ),
+        "{last:?}"
+    );
 
     // Enabled again: what was admitted before stays cut off, what is admitted now is signed.
     disable(&world, true);
@@ -43,7 +55,10 @@ fn a_revoked_app_loses_what_is_in_flight_and_stays_revoked() {
     let attempt = world.attempt("k");
     world.claim("k", 7);
     let id = AppId::new("a").unwrap();
-    world.store.change("test", Change::SetApp { id, active: false }).unwrap();
+    world
+        .store
+        .change("test", Change::SetApp { id, active: false })
+        .unwrap();
     world.store.commit(vec![signed(&attempt)]).unwrap();
     assert_eq!(refused(&world.next()), Code::AppRevoked);
     world.stop();
@@ -62,7 +77,10 @@ fn a_prepaid_balance_ends_with_exactly_its_units() {
     // All at once, so that the limit falls inside one batch.
     world.store.commit(attempts.iter().map(signed).collect()).unwrap();
     let outcomes: Vec<_> = (0..16).map(|_| world.next()).collect();
-    let done = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Done { .. })).count();
+    let done = outcomes
+        .iter()
+        .filter(|outcome| matches!(outcome, Outcome::Done { .. }))
+        .count();
     assert_eq!((done, world.used()), (10, 10));
     assert_eq!(refused(&outcomes[15]), Code::QuotaExhausted);
     world.stop();
@@ -78,9 +96,14 @@ fn of_two_racers_with_one_key_one_is_recorded() {
     let attempt = world.attempt("k");
     world.claim("k", 1);
     world.claim("k", 2);
-    world.store.commit(vec![signed(&attempt), signed(&attempt)]).unwrap();
+    world
+        .store
+        .commit(vec![signed(&attempt), signed(&attempt)])
+        .unwrap();
     world.store.commit(vec![signed(&attempt)]).unwrap();
-    let Outcome::Done { sequence, .. } = world.next() else { panic!("not done") };
+    let Outcome::Done { sequence, .. } = world.next() else {
+        panic!("not done")
+    };
     assert!(matches!(world.next(), Outcome::Done { sequence: second, .. } if second == sequence));
     assert!(matches!(world.sign("later"), Outcome::Done { .. }));
     assert_eq!(world.used(), 2);
@@ -91,10 +114,19 @@ fn what_exists_is_not_made_again() {
     let folder = tempfile::tempdir().unwrap();
     let world = create(folder.path(), Options::default(), None);
     let name = TenantName::new("t").unwrap();
-    let error = world.store.change("test", Change::CreateTenant { name, prepaid: None }).unwrap_err();
+    let error = world
+        .store
+        .change("test", Change::CreateTenant { name, prepaid: None })
+        .unwrap_err();
     assert_eq!(error.refusal().code, Code::AlreadyExists);
     let id = AppId::new("nobody").unwrap();
-    let error = world.store.change("test", Change::SetApp { id, active: false }).unwrap_err();
+    let error = world
+        .store
+        .change("test", Change::SetApp { id, active: false })
+        .unwrap_err();
     assert_eq!(error.refusal().code, Code::NotFound);
-    assert!(matches!(world.sign("k"), Outcome::Done { .. }), "and work goes on");
+    assert!(
+        matches!(world.sign("k"), Outcome::Done { .. }),
+        "and work goes on"
+    );
 }

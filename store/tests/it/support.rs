@@ -9,8 +9,8 @@ use protocol::algorithm::{Algorithm, Format, KeyKind};
 use protocol::ids::{AppId, CredentialId, TenantName};
 use smallvec::SmallVec;
 use store::{
-    Attempt, Change, Claim, Delivery, Draft, Fingerprint, Item, NewApp, NewCredential, Options, Outcome, Place,
-    Proof, ProofKind, RequestHash, Store, StoreHandle,
+    Attempt, Change, Claim, Delivery, Draft, Fingerprint, Item, NewApp, NewCredential, Options, Outcome,
+    Place, Proof, ProofKind, RequestHash, Store, StoreHandle,
 };
 
 pub(crate) const REQUEST: RequestHash = RequestHash([1; 16]);
@@ -29,7 +29,10 @@ pub(crate) fn open(folder: &Path, options: Options) -> World {
         }
     };
     let store = Store::open(folder, options).unwrap();
-    World { store: store.start(deliver, |error| panic!("{error}")).unwrap(), delivered }
+    World {
+        store: store.start(deliver, |error| panic!("{error}")).unwrap(),
+        delivered,
+    }
 }
 
 /// A new store with tenant `t`, app `a` and credential `c`.
@@ -37,7 +40,10 @@ pub(crate) fn create(folder: &Path, options: Options, prepaid: Option<u64>) -> W
     let world = open(folder, options);
     let tenant = TenantName::new("t").unwrap();
     let changes = [
-        Change::CreateTenant { name: tenant.clone(), prepaid },
+        Change::CreateTenant {
+            name: tenant.clone(),
+            prepaid,
+        },
         Change::CreateApp(NewApp {
             tenant: tenant.clone(),
             id: AppId::new("a").unwrap(),
@@ -77,7 +83,11 @@ impl World {
             algorithm: Algorithm::EcdsaP256Sha256,
             format: Format::Raw,
             digest: SmallVec::from_slice(&[9; 32]),
-            proof: Proof { kind: ProofKind::SessionMac, bytes: SmallVec::from_slice(&[2; 32]), base: None },
+            proof: Proof {
+                kind: ProofKind::SessionMac,
+                bytes: SmallVec::from_slice(&[2; 32]),
+                base: None,
+            },
         };
         let (app_epoch, credential_epoch) = (app.fence.pass().unwrap(), credential.fence.pass().unwrap());
         Arc::new(Attempt {
@@ -110,12 +120,22 @@ impl World {
     }
 
     pub(crate) fn next(&self) -> Outcome {
-        self.delivered.recv_timeout(Duration::from_secs(10)).expect("something is delivered").outcome
+        self.delivered
+            .recv_timeout(Duration::from_secs(10))
+            .expect("something is delivered")
+            .outcome
     }
 
     pub(crate) fn used(&self) -> u64 {
         let app = self.store.directory().app("a").unwrap().row;
-        self.store.reader().unwrap().usage(app).unwrap().iter().map(|row| row.units).sum()
+        self.store
+            .reader()
+            .unwrap()
+            .usage(app)
+            .unwrap()
+            .iter()
+            .map(|row| row.units)
+            .sum()
     }
 
     pub(crate) fn entries(&self) -> Vec<store::Entry> {

@@ -12,7 +12,10 @@ fn reopen(folder: &std::path::Path) -> Result<Store<u32>, StoreError> {
 #[test]
 fn a_full_disk_refuses_frees_the_keys_and_keeps_reading() {
     let folder = tempfile::tempdir().unwrap();
-    let small = Options { bytes_max: Some(400 * 1024), ..Options::default() };
+    let small = Options {
+        bytes_max: Some(400 * 1024),
+        ..Options::default()
+    };
     let world = create(folder.path(), small, None);
     let mut done = Vec::new();
     let refused = loop {
@@ -42,7 +45,9 @@ fn filled(folder: &std::path::Path) -> u64 {
     let world = create(folder, Options::default(), None);
     let mut last = 0;
     for n in 0..200 {
-        let Outcome::Done { sequence, .. } = world.sign(&format!("k{n}")) else { panic!("not done") };
+        let Outcome::Done { sequence, .. } = world.sign(&format!("k{n}")) else {
+            panic!("not done")
+        };
         last = sequence.0;
     }
     world.stop();
@@ -54,13 +59,20 @@ fn missing_entries_are_noticed_and_only_an_operator_can_accept_that() {
     let folder = tempfile::tempdir().unwrap();
     let last = filled(folder.path());
     let database = rusqlite::Connection::open(folder.path().join("cinnabar.db")).unwrap();
-    let lost = database.execute("DELETE FROM journal WHERE first > ?", [(last - 50).cast_signed()]).unwrap() as u64;
+    let lost = database
+        .execute("DELETE FROM journal WHERE first > ?", [(last - 50).cast_signed()])
+        .unwrap() as u64;
     drop(database);
     let error = reopen(folder.path()).unwrap_err();
-    assert!(matches!(error, StoreError::EntriesLost { journal, tail } if tail == last && journal == last - lost));
+    assert!(
+        matches!(error, StoreError::EntriesLost { journal, tail } if tail == last && journal == last - lost)
+    );
     assert_eq!(error.refusal().code, Code::DataCorrupt);
 
-    let accepted = Options { accept_loss: true, ..Options::default() };
+    let accepted = Options {
+        accept_loss: true,
+        ..Options::default()
+    };
     let world = open(folder.path(), accepted);
     let entries = world.entries();
     let noted = entries.iter().find_map(|entry| match entry.record {
@@ -68,7 +80,9 @@ fn missing_entries_are_noticed_and_only_an_operator_can_accept_that() {
         _ => None,
     });
     assert_eq!(noted, Some((last - lost + 1, last)));
-    let Outcome::Done { sequence, .. } = world.sign("new") else { panic!("not done") };
+    let Outcome::Done { sequence, .. } = world.sign("new") else {
+        panic!("not done")
+    };
     assert!(sequence.0 > last, "numbers of lost entries are not used again");
     world.stop();
     assert!(reopen(folder.path()).is_ok(), "accepted once, for good");
@@ -95,7 +109,10 @@ fn a_write_ahead_log_cut_short_is_refused() {
     for name in ["cinnabar.db", "cinnabar.db-wal", "tail"] {
         std::fs::copy(folder.path().join(name), copy.path().join(name)).unwrap();
     }
-    let log = std::fs::OpenOptions::new().write(true).open(copy.path().join("cinnabar.db-wal")).unwrap();
+    let log = std::fs::OpenOptions::new()
+        .write(true)
+        .open(copy.path().join("cinnabar.db-wal"))
+        .unwrap();
     log.set_len(log.metadata().unwrap().len() - 4096 * 3).unwrap();
     assert!(matches!(reopen(copy.path()), Err(StoreError::EntriesLost { .. })));
     world.stop();
@@ -110,7 +127,10 @@ fn a_changed_byte_in_an_entry_is_noticed() {
     assert_eq!(database.execute(sql, [(last - 3).cast_signed()]).unwrap(), 1);
     drop(database);
     let error = reopen(folder.path()).unwrap_err();
-    assert!(matches!(error, StoreError::Corrupt { sequence, .. } if sequence == last - 3), "{error}");
+    assert!(
+        matches!(error, StoreError::Corrupt { sequence, .. } if sequence == last - 3),
+        "{error}"
+    );
 }
 
 #[test]
