@@ -101,7 +101,7 @@ pub fn router(cores: Arc<[Arc<CoreRemote>]>) -> impl FnMut(Vec<Delivery<Ticket>>
             deliveries
                 .into_iter()
                 .map(|delivery| (delivery.waiter, delivery.outcome)),
-        )
+        );
     }
 }
 

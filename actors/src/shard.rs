@@ -54,7 +54,7 @@ impl Actor for Shard {
             fail_call(
                 &self.core,
                 ticket,
-                Refusal::new(Code::Internal, "the request could not be processed"),
+                &Refusal::new(Code::Internal, "the request could not be processed"),
             );
         }
     }
@@ -110,7 +110,7 @@ impl Shard {
                 fail_call(
                     &self.core,
                     ticket,
-                    Refusal::new(Code::Internal, "the request could not be processed"),
+                    &Refusal::new(Code::Internal, "the request could not be processed"),
                 );
             }
         }
@@ -118,7 +118,7 @@ impl Shard {
 }
 
 /// Ends a call that cannot go on: keys it had claimed and not handed over are freed.
-fn fail_call(core: &Core, ticket: Ticket, refusal: Refusal) {
+fn fail_call(core: &Core, ticket: Ticket, refusal: &Refusal) {
     let claimed: Vec<Fingerprint> = match core.table.borrow_mut().get(ticket) {
         Some(call) => call
             .items
@@ -136,7 +136,7 @@ fn fail_call(core: &Core, ticket: Ticket, refusal: Refusal) {
     };
     core.answer(ticket, Err(refusal.clone()));
     for key in claimed {
-        release(core, key, &refusal);
+        release(core, key, refusal);
     }
 }
 
@@ -165,7 +165,7 @@ fn take_event(core: &Core, event: Event) {
             core.in_hand.set(Some(ticket));
             match result {
                 Ok(()) => launch(core, ticket, false),
-                Err(refusal) => fail_call(core, ticket, refusal),
+                Err(refusal) => fail_call(core, ticket, &refusal),
             }
         }
     }
@@ -236,7 +236,7 @@ fn begin_sign(core: &Core, ticket: Ticket, sign: Box<SignCall>) {
             put_back(core, ticket, sign);
             launch(core, ticket, true);
         }
-        Err(refusal) => fail_call(core, ticket, refusal),
+        Err(refusal) => fail_call(core, ticket, &refusal),
     }
 }
 
@@ -342,7 +342,7 @@ fn launch(core: &Core, ticket: Ticket, may_ask: bool) {
         return;
     };
     if let Some(refusal) = core.services.closed().or_else(|| storage_full(core)) {
-        fail_call(core, ticket, refusal);
+        fail_call(core, ticket, &refusal);
         return;
     }
     let units = attempts.len() as u64;
@@ -355,7 +355,7 @@ fn launch(core: &Core, ticket: Ticket, may_ask: bool) {
             fail_call(
                 core,
                 ticket,
-                Refusal::new(Code::QuotaExhausted, "the prepaid balance is used up"),
+                &Refusal::new(Code::QuotaExhausted, "the prepaid balance is used up"),
             );
         }
         return;

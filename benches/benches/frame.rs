@@ -45,7 +45,7 @@ fn frames(c: &mut Criterion) {
     let key = key();
     let wire = request_frame(&key);
     c.bench_function("frame/request: encode and seal", |b| {
-        b.iter(|| black_box(request_frame(&key)))
+        b.iter(|| black_box(request_frame(&key)));
     });
     c.bench_function("frame/request: read, check MAC, decode", |b| {
         b.iter(|| {
@@ -71,7 +71,7 @@ fn frames(c: &mut Criterion) {
         });
     });
     c.bench_function("frame/reply: decode", |b| {
-        b.iter(|| black_box(ServerFrame::decode(&out).expect("sound")))
+        b.iter(|| black_box(ServerFrame::decode(&out).expect("sound")));
     });
 }
 

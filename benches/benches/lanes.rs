@@ -37,7 +37,7 @@ fn keys(c: &mut Criterion) {
         c.bench_function(&format!("key/{kind}: verify"), |b| {
             b.iter(|| {
                 key.check(algorithm, &input, SM2_DEFAULT_USER_ID, &signature)
-                    .expect("valid")
+                    .expect("valid");
             });
         });
     }
@@ -99,7 +99,8 @@ fn lane(c: &mut Criterion) {
         devices: Vec::new(),
     };
     let source = Arc::new(OneKey(soft::generate(KeyKind::P256).expect("a key")));
-    let pool = Pool::start(config, source, Arc::new(Count(sender))).expect("a pool");
+    let sink: Arc<dyn Sink<Job>> = Arc::new(Count(sender));
+    let pool = Pool::start(config, source, &sink).expect("a pool");
     let mut group = c.benchmark_group("lane");
     for jobs in [1usize, 64, 512] {
         group.throughput(Throughput::Elements(jobs as u64));

@@ -11,10 +11,11 @@ use actors::call::{Ask, Call, ReplyTo, Stream};
 use actors::core::{Core, CoreRemote};
 use actors::gate::{self, SignFields};
 use actors::services::{Limits, Services, router};
-use actors::task::ToJournal;
+use actors::task::{Task, ToJournal};
 use actors::vault::{StoredKeys, Vault};
 use benches::{parties, random_key, store};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use hsm_pool::job::Sink;
 use hsm_pool::lanes::Verify;
 use hsm_pool::pool::{Pool, PoolConfig};
 use hsm_pool::soft;
@@ -57,7 +58,7 @@ fn services(folder: &std::path::Path) -> Arc<Services> {
         store.reader().expect("a reader"),
         Arc::clone(&vault),
     ));
-    let sink = Arc::new(ToJournal {
+    let sink: Arc<dyn Sink<Task>> = Arc::new(ToJournal {
         store: Arc::clone(&store),
         cores: Arc::clone(&cores),
     });
@@ -69,7 +70,7 @@ fn services(folder: &std::path::Path) -> Arc<Services> {
         key_cache: 10,
         devices: Vec::new(),
     };
-    let pool = Arc::new(Pool::start(config, keys, sink).expect("a pool"));
+    let pool = Arc::new(Pool::start(config, keys, &sink).expect("a pool"));
     let limits = Limits {
         calls_per_core_max: 65_536,
         chain_cache: 10,

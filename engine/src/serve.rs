@@ -11,6 +11,7 @@ use actors::keeper::{Keeper, SpawnCore};
 use actors::services::{Limits, Services, router};
 use actors::task::{Task, ToJournal};
 use actors::vault::{StoredKeys, Vault};
+use hsm_pool::job::Sink;
 use hsm_pool::pool::{Pool, PoolConfig};
 use parking_lot::Mutex;
 use protocol::error_code::{Code, Refusal};
@@ -262,7 +263,7 @@ fn start_pool(
 ) -> Result<Pool<Task>, Refusal> {
     let reader = store.reader().map_err(|error| error.refusal())?;
     let keys = Arc::new(StoredKeys::new(reader, Arc::clone(vault)));
-    let sink = Arc::new(ToJournal {
+    let sink: Arc<dyn Sink<Task>> = Arc::new(ToJournal {
         store: Arc::clone(store),
         cores: Arc::clone(cores),
     });
@@ -274,7 +275,7 @@ fn start_pool(
         key_cache: config.key_cache,
         devices: config.devices()?,
     };
-    Pool::start(pool_config, keys, sink)
+    Pool::start(pool_config, keys, &sink)
         .map_err(|error| Refusal::new(Code::Internal, format!("the pool's threads: {error}")))
 }
 

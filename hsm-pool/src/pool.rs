@@ -71,7 +71,7 @@ impl<T: Work> Pool<T> {
     pub fn start(
         config: PoolConfig,
         source: Arc<dyn KeySource>,
-        sink: Arc<dyn Sink<T>>,
+        sink: &Arc<dyn Sink<T>>,
     ) -> std::io::Result<Self> {
         let keys = Arc::new(Keys::new(source, config.key_cache));
         let counters = Arc::new(LaneCounters::default());
@@ -83,7 +83,7 @@ impl<T: Work> Pool<T> {
             let lane = Lane {
                 jobs: jobs.clone(),
                 keys: Arc::clone(&keys),
-                sink: Arc::clone(&sink),
+                sink: Arc::clone(sink),
                 verify: config.verify,
                 counters: Arc::clone(&counters),
                 waiting_us: Arc::clone(&waiting_us),
@@ -92,7 +92,7 @@ impl<T: Work> Pool<T> {
         }
         let mut devices = HashMap::new();
         for device in config.devices {
-            let (name, device) = start_device(device, config.queue, &keys, &sink, &mut threads)?;
+            let (name, device) = start_device(device, config.queue, &keys, sink, &mut threads)?;
             devices.insert(name, device);
         }
         let waiting_us_max = config.queue_ms_max * 1000 * lanes as u64;
@@ -206,7 +206,7 @@ fn start_device<T: Work>(
             sink: Arc::clone(sink),
         };
         threads.push(spawn(format!("dev-{}-{number}", config.name), move || {
-            supervisor.run()
+            supervisor.run();
         })?);
     }
     Ok((config.name.clone(), Device { jobs: sender, state }))

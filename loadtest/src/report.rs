@@ -65,6 +65,9 @@ impl Tally {
 
     /// A request was not answered before the run was over.
     pub(crate) fn unanswered(&mut self, signatures: u64) {
+        if signatures == 0 {
+            return;
+        }
         *self.errors.entry(Code::Connection).or_insert(0) += signatures;
     }
 

@@ -285,7 +285,7 @@ fn verify_public(key: &PublicKey, base: &[u8], signature: &[u8]) -> Result<(), P
 /// A key a client signs its requests with.
 pub enum SignKey {
     /// `hmac-sha256`.
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
     /// `ecdsa-p256-sha256`; the key pair must be one for the fixed-length encoding.
     EcdsaP256(Box<EcdsaKeyPair>),
     /// `ed25519`.
@@ -301,7 +301,7 @@ impl std::fmt::Debug for SignKey {
 impl SignKey {
     /// The key for an app's shared secret.
     pub fn from_secret(secret: &[u8]) -> Self {
-        Self::Hmac(hmac::Key::new(hmac::HMAC_SHA256, secret))
+        Self::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret)))
     }
 
     fn sign(&self, base: &[u8]) -> Option<Vec<u8>> {

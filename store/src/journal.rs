@@ -43,7 +43,7 @@ impl Batch {
     pub(crate) fn push(&mut self, record: &impl minicbor::Encode<()>) -> Sequence {
         let sequence = Sequence(self.first + u64::from(self.count));
         append_framed(&mut self.records, |out| {
-            minicbor::encode(record, out).expect(INFALLIBLE)
+            minicbor::encode(record, out).expect(INFALLIBLE);
         });
         self.count += 1;
         sequence

@@ -78,7 +78,7 @@ pub(super) struct Outbox {
 impl Stream for Outbox {
     fn reply(&self, request: u64, result: Result<Answer, Refusal>) {
         frame::append(&mut self.buffer.borrow_mut(), |out| {
-            message::encode_reply(out, request, &result)
+            message::encode_reply(out, request, &result);
         });
         self.open.set(self.open.get() - 1);
         self.session.in_flight.set(self.session.in_flight.get() - 1);

@@ -1,4 +1,8 @@
 //! The engine from outside: the real binary, real QUIC and TLS, real files.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says where it stopped"
+)]
 
 mod support;
 

@@ -364,7 +364,7 @@ impl Worker {
         self.socket
             .set_write_timeout(Some(HANG))
             .map_err(|_| WorkerEnd::Gone)?;
-        self.socket.write_all(frame).map_err(end_of)
+        self.socket.write_all(frame).map_err(|error| end_of(&error))
     }
 
     /// The next message, if one comes within `patience`.
@@ -383,7 +383,11 @@ impl Worker {
             self.socket
                 .set_read_timeout(Some(left))
                 .map_err(|_| WorkerEnd::Gone)?;
-            match self.socket.read(&mut self.buffer).map_err(end_of)? {
+            match self
+                .socket
+                .read(&mut self.buffer)
+                .map_err(|error| end_of(&error))?
+            {
                 0 => return Err(WorkerEnd::Gone),
                 count => self.frames.extend(&self.buffer[..count]),
             }
@@ -397,7 +401,7 @@ impl Worker {
     }
 }
 
-fn end_of(error: std::io::Error) -> WorkerEnd {
+fn end_of(error: &std::io::Error) -> WorkerEnd {
     match error.kind() {
         std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => WorkerEnd::Hung,
         _ => WorkerEnd::Gone,

@@ -105,7 +105,7 @@ pub(crate) const FRAME_BYTES_MAX: usize = 8 << 20;
 pub(crate) fn to_frame(message: &impl Encode<()>) -> Vec<u8> {
     let mut out = Vec::new();
     frame::append(&mut out, |out| {
-        minicbor::encode(message, out).expect("writing to a Vec cannot fail")
+        minicbor::encode(message, out).expect("writing to a Vec cannot fail");
     });
     out
 }

@@ -105,7 +105,8 @@ pub(crate) fn world(devices: Vec<DeviceConfig>) -> World {
         devices,
     };
     let source: Arc<dyn KeySource> = keys.clone();
-    let pool = Pool::start(config, source, Arc::new(Outbox(sender))).unwrap();
+    let sink: Arc<dyn Sink<Job>> = Arc::new(Outbox(sender));
+    let pool = Pool::start(config, source, &sink).unwrap();
     World { pool, keys, finished }
 }
 

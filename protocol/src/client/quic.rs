@@ -271,7 +271,7 @@ impl QuicClient {
         asked.encode(&mut body);
         let mac = self.key.seal(&body);
         frame::append(&mut self.shared.out.lock(), |out| {
-            message::encode_sealed(out, &body, &mac)
+            message::encode_sealed(out, &body, &mac);
         });
         self.shared.ready.notify_one();
         answer.await.unwrap_or_else(|_| Err(self.gone()))

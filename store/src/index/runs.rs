@@ -73,7 +73,7 @@ impl Runs {
     }
 
     /// Adds a run for the entries after [`Self::covered`] up to `last`, in the order they were committed.
-    pub(crate) fn add(&self, entries: &mut Vec<Entry>, last: u64) -> Result<()> {
+    pub(crate) fn add(&self, entries: &mut [Entry], last: u64) -> Result<()> {
         let Some(folder) = &self.folder else { return Ok(()) };
         // The sort is stable, so of equal keys the newest is last, and only that one is kept.
         entries.sort_by_key(|entry| entry.key);
@@ -219,7 +219,8 @@ mod tests {
         };
         for batch in 0..9 {
             let (first, last) = (batch * 1000 + 1, (batch + 1) * 1000);
-            runs.add(&mut (first..=last).map(entry).collect(), last).unwrap();
+            runs.add(&mut (first..=last).map(entry).collect::<Vec<_>>(), last)
+                .unwrap();
             while runs.merge_once().unwrap() {}
         }
         assert_eq!(runs.runs.read().len(), 2, "eight merged, one new");
@@ -236,7 +237,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let runs = Runs::open(folder.path(), 0).unwrap();
         for last in [100, 200, 300] {
-            runs.add(&mut (last - 99..=last).map(entry).collect(), last)
+            runs.add(&mut (last - 99..=last).map(entry).collect::<Vec<_>>(), last)
                 .unwrap();
         }
         let second = runs.runs.read()[1].path().to_owned();
