@@ -1,5 +1,4 @@
 //! The native protocol: encoding, proving and reading one request and one reply.
-#![expect(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use std::hint::black_box;
 

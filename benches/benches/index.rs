@@ -1,6 +1,5 @@
 //! The key index with 2,000,000 settled keys, nearly all of them in run files: what a new request's look-up costs, and
 //! what a retry's does.
-#![expect(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use std::hint::black_box;
 

@@ -1,5 +1,4 @@
 //! Commits of 1, 10, 100 and 1,000 signatures, each with its claim, its sync and its delivery.
-#![expect(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use benches::{REQUEST, attempt, parties, random_key, store};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};

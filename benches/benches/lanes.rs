@@ -1,5 +1,4 @@
 //! One signature of each kind on one core, with and without verifying it, and a lane with its queues.
-#![expect(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -1,6 +1,5 @@
 //! A call from submission to answer through a real core: gate, shard, lane, journal with its sync, and back. Alone the
 //! sync is most of it; with many in flight the sync is shared.
-#![expect(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use std::cell::Cell;
 use std::rc::Rc;

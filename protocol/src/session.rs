@@ -35,9 +35,9 @@ pub struct Context<'a> {
     pub exporter: Option<&'a [u8; KEY_BYTES]>,
 }
 
-/// The key of one proved session.
+/// The key of one proved session. Boxed: the expanded HMAC state is more than a kilobyte.
 #[derive(Clone)]
-pub struct SessionKey(hmac::Key);
+pub struct SessionKey(Box<hmac::Key>);
 
 impl std::fmt::Debug for SessionKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -71,7 +71,7 @@ impl SessionKey {
             .expand(&info, OutputBytes)
             .and_then(|okm| okm.fill(&mut key[..]))
             .expect("32 bytes are within what HKDF-SHA-256 can expand to");
-        Self(hmac::Key::new(hmac::HMAC_SHA256, &key[..]))
+        Self(Box::new(hmac::Key::new(hmac::HMAC_SHA256, &key[..])))
     }
 
     fn labelled(&self, label: &[u8], transcript: &[u8; KEY_BYTES]) -> Vec<u8> {

@@ -63,9 +63,12 @@ impl Sink<Job> for Outbox {
     }
 }
 
+/// A public key, and the private one where it is software.
+type Pair = (Vec<u8>, Option<Vec<u8>>);
+
 /// Keys by row, in memory.
 #[derive(Default)]
-pub(crate) struct Keyring(Mutex<HashMap<KeyRow, (Vec<u8>, Option<Vec<u8>>)>>);
+pub(crate) struct Keyring(Mutex<HashMap<KeyRow, Pair>>);
 
 impl Keyring {
     pub(crate) fn add(&self, row: u32, public_key: &[u8], pkcs8: Option<&[u8]>) -> KeyRow {
