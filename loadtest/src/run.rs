@@ -88,6 +88,8 @@ async fn send_all(
             cpu_before = Some(server::cpu_seconds(profile.admin).await);
         }
         let client = Arc::clone(&clients[number as usize % clients.len()]);
+        // Counted here and not in the task, which may start after the last one was sent.
+        *book.open.borrow_mut() += u64::from(counted);
         let sent = Sent {
             client,
             number,
@@ -140,7 +142,6 @@ async fn one(sent: Sent, work: Rc<Work>, book: Rc<Book>) {
     if sent.counted {
         let lag = clock::monotonic().saturating_duration_since(sent.intended);
         book.tally.borrow_mut().sent(work.batch(), lag);
-        *book.open.borrow_mut() += 1;
     }
     let result = sent.client.sign(&request).await;
     let now = clock::monotonic();
