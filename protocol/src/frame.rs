@@ -1,5 +1,7 @@
 //! Frames: a 32-bit big-endian length, then that many bytes of CBOR. No sockets: bytes in, frames out.
 
+use crate::error_code::{Code, Refusal};
+
 /// Why a stream of bytes is not a stream of frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
@@ -14,6 +16,16 @@ pub enum FrameError {
     /// A frame must hold something.
     #[error("a frame of no bytes")]
     Empty,
+}
+
+impl From<FrameError> for Refusal {
+    fn from(error: FrameError) -> Self {
+        let code = match error {
+            FrameError::TooLarge { .. } => Code::TooLarge,
+            FrameError::Empty => Code::MalformedRequest,
+        };
+        Self::new(code, error.to_string())
+    }
 }
 
 /// Bytes of the length in front of each frame.
@@ -116,5 +128,7 @@ mod tests {
         let mut reader = FrameReader::default();
         reader.extend(&[0, 0, 0, 0]);
         assert_eq!(reader.next_frame(16), Err(FrameError::Empty));
+        assert_eq!(Refusal::from(error).code, Code::TooLarge);
+        assert_eq!(Refusal::from(FrameError::Empty).code, Code::MalformedRequest);
     }
 }

@@ -80,8 +80,7 @@ impl Opening<'_> {
 
     async fn read(&mut self) -> Result<Vec<u8>, Refusal> {
         loop {
-            let next = self.frames.next_frame(FRAME_UNPROVED_BYTES_MAX);
-            if let Some(frame) = next.map_err(|error| Refusal::new(Code::TooLarge, error.to_string()))? {
+            if let Some(frame) = self.frames.next_frame(FRAME_UNPROVED_BYTES_MAX)? {
                 return Ok(frame.to_vec());
             }
             let chunk = self

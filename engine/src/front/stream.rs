@@ -206,8 +206,7 @@ async fn next_chunk(
 fn take_frames(core: &Core, outbox: &Rc<Outbox>, frames: &mut FrameReader) -> Result<bool, Refusal> {
     let received = clock::monotonic();
     let mut any = false;
-    let too_large = |error: frame::FrameError| Refusal::new(Code::TooLarge, error.to_string());
-    while let Some(payload) = frames.next_frame(FRAME_BYTES_MAX).map_err(too_large)? {
+    while let Some(payload) = frames.next_frame(FRAME_BYTES_MAX)? {
         any = true;
         take_frame(core, outbox, payload, received)?;
     }
