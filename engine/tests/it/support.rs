@@ -65,7 +65,7 @@ impl Setup {
 
     /// Starts the process and does not wait for it to be ready.
     pub(crate) fn spawn(&self, folder: &Path) -> Child {
-        let mut command = Command::new(BINARY);
+        let mut command = binary();
         command.current_dir(folder);
         if !self.config.is_empty() {
             std::fs::write(folder.join("cinnabar.toml"), &self.config).unwrap();
@@ -75,10 +75,7 @@ impl Setup {
             .args(["--home", "var", "--listen", loopback, "--admin", loopback])
             .args(&self.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command
-            .env_remove("CINNABAR_HOME")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
     }
 }
@@ -215,8 +212,20 @@ pub(crate) struct Ran {
     pub(crate) stderr: String,
 }
 
+/// The binary, without the settings and the test variables (CINNABAR_TEST_PYTHON …) that are in our own environment:
+/// it refuses to start with a variable that is no setting.
+fn binary() -> Command {
+    let mut command = Command::new(BINARY);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CINNABAR_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 pub(crate) fn run_in(folder: &Path, arguments: &[&str]) -> Ran {
-    run(Command::new(BINARY)
+    run(binary()
         .current_dir(folder)
         .args(["--home", "var"])
         .args(arguments))
