@@ -7,4 +7,5 @@
 mod support;
 
 mod signing;
+mod strangers;
 mod tidy;
