@@ -10,7 +10,7 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::{CredentialRow, IdempotencyKey};
 use protocol::limits::{ANSWER_MS_MAX, BATCH_ITEMS_MAX, DEADLINE_MS_MIN, SM2_USER_ID_BYTES_MAX};
 use smallvec::SmallVec;
-use store::{App, Credential, Epoch, Place, Proof, RequestHash};
+use store::{App, Credential, Epoch, Proof, RequestHash};
 
 use crate::call::{Input, SignCall};
 
@@ -98,9 +98,7 @@ fn find_credential(app: &App, id: &str) -> Result<(Arc<Credential>, Epoch), Refu
 fn pick_algorithm(credential: &Credential, asked: Option<Algorithm>) -> Result<Algorithm, Refusal> {
     let possible = credential.kind.algorithms();
     let algorithm = asked.unwrap_or(possible[0]);
-    let in_device = matches!(credential.place, Place::Device { .. });
-    let device_cannot = in_device && matches!(algorithm, Algorithm::Sm2Sm3 | Algorithm::Sm2Sm3E);
-    if !possible.contains(&algorithm) || device_cannot {
+    if !possible.contains(&algorithm) {
         let text = format!("a {} key does not sign with {algorithm}", credential.kind);
         return Err(Refusal::new(Code::UnsupportedAlgorithm, text));
     }

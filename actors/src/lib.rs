@@ -10,8 +10,8 @@
 //! - [`reader`]: reads what memory does not have: replays, look-ups, certificates, usage.
 //! - [`services`]: what the cores share, and how outcomes find their core.
 //!
-//! Beside the path: [`keeper`] starts anew what has died, [`vault`] holds the master key, [`registrar`] makes an
-//! operator's changes, [`stats`] counts.
+//! Beside the path: [`keeper`] starts anew what has died, [`vault`] holds the master key, [`registrar`] and [`keymaster`]
+//! make an operator's changes, [`stats`] counts.
 //!
 //! Who talks to whom: front → core → shard → {index, metering, reader, pool}; pool → committing thread → core → shard
 //! → front. No sockets, no files, no C; time comes from `protocol::clock`.
@@ -21,6 +21,7 @@ pub mod core;
 mod deadline;
 pub mod gate;
 pub mod keeper;
+pub mod keymaster;
 pub mod metering;
 mod reader;
 pub mod registrar;

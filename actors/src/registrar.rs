@@ -1,14 +1,11 @@
-//! The registrar: an operator's changes, from words to a durable entry. The same code serves a running engine and an
+//! The registrar: an operator's changes, from words to a durable entry; keys are the [`crate::keymaster`]'s. The same code serves a running engine and an
 //! offline command that holds the store itself. Blocking: for operator threads, never for a core.
 
-use std::sync::Arc;
-
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-use hsm_pool::soft;
 use protocol::algorithm::KeyKind;
 use protocol::error_code::{Code, Refusal};
-use protocol::ids::{AppId, CredentialId, TenantName};
-use store::{Change, NewApp, NewCredential, Place};
+use protocol::ids::{AppId, TenantName};
+use store::{Change, NewApp};
 use zeroize::Zeroizing;
 
 use crate::vault::Vault;
@@ -16,24 +13,18 @@ use crate::vault::Vault;
 /// Where changes go.
 pub trait Ledger {
     /// Makes a change and returns when it is durable.
-    fn change(&self, change: Change) -> Result<(), Refusal>;
+    fn change(&self, change: Change) -> Result<(), Refusal> {
+        self.changes(vec![change])
+    }
+
+    /// Makes changes, all of them or none, and returns when they are durable.
+    fn changes(&self, changes: Vec<Change>) -> Result<(), Refusal>;
 }
 
 /// Who issues certificates for new credentials.
 pub trait Issuer {
     /// A chain for a new key, the new certificate first, without the root.
     fn issue(&self, subject: &str, public_key: &[u8], kind: KeyKind) -> Result<Vec<Vec<u8>>, Refusal>;
-}
-
-/// Makes key pairs in devices.
-pub trait DeviceKeys {
-    /// A new key pair in a device.
-    fn generate(
-        &self,
-        device: &str,
-        kind: KeyKind,
-        label: &str,
-    ) -> Result<hsm_pool::device::DeviceKey, Refusal>;
 }
 
 /// How an app proves its requests.
@@ -74,72 +65,6 @@ pub fn create_app(
         binding_required: !proof.binding_optional,
     }))?;
     Ok(secret)
-}
-
-/// What a new credential is to be.
-#[derive(Debug)]
-pub struct CredentialPlan {
-    /// Whose.
-    pub tenant: TenantName,
-    /// Its id.
-    pub id: CredentialId,
-    /// The kind of its key.
-    pub kind: KeyKind,
-    /// The device to make the key in; `None`: software.
-    pub device: Option<String>,
-}
-
-/// Makes a key and a credential for it, with a certificate if somebody issues one.
-pub fn create_credential(
-    ledger: &dyn Ledger,
-    vault: &Vault,
-    devices: Option<&dyn DeviceKeys>,
-    issuer: Option<&dyn Issuer>,
-    plan: CredentialPlan,
-) -> Result<(), Refusal> {
-    let (place, public_key, wrapped) = match &plan.device {
-        None => software_key(vault, plan.kind)?,
-        Some(device) => device_key(devices, device, &plan)?,
-    };
-    let subject = format!("{} {}", plan.tenant, plan.id);
-    let chain = issuer
-        .map(|issuer| issuer.issue(&subject, &public_key, plan.kind))
-        .transpose()?;
-    ledger.change(Change::CreateCredential(NewCredential {
-        tenant: plan.tenant,
-        id: plan.id,
-        kind: plan.kind,
-        public_key: public_key.into(),
-        place,
-        wrapped: wrapped.map(Into::into),
-        chain: chain.unwrap_or_default(),
-    }))
-}
-
-type NewKey = (Place, Vec<u8>, Option<Vec<u8>>);
-
-fn software_key(vault: &Vault, kind: KeyKind) -> Result<NewKey, Refusal> {
-    let made = soft::generate(kind).map_err(|error| internal(&error.to_string()))?;
-    // A private key is wrapped for its public half, so that it cannot be moved to another row.
-    let wrapped = vault
-        .wrap(&made.pkcs8, &made.public_key)
-        .map_err(|error| internal(&error.to_string()))?;
-    Ok((Place::Software, made.public_key, Some(wrapped)))
-}
-
-fn device_key(
-    devices: Option<&dyn DeviceKeys>,
-    device: &str,
-    plan: &CredentialPlan,
-) -> Result<NewKey, Refusal> {
-    let devices = devices
-        .ok_or_else(|| Refusal::new(Code::Usage, "keys in devices are made through a running engine"))?;
-    let made = devices.generate(device, plan.kind, &format!("{}/{}", plan.tenant, plan.id))?;
-    let place = Place::Device {
-        device: Arc::from(device),
-        object: made.object.into(),
-    };
-    Ok((place, made.public_key, None))
 }
 
 fn internal(text: &str) -> Refusal {

@@ -16,7 +16,7 @@ use protocol::clock;
 use protocol::error_code::{Code, Refusal};
 use protocol::message::ItemOutcome;
 use smallvec::SmallVec;
-use store::{Attempt, Claim, Fingerprint, Item, Outcome, Place, Release};
+use store::{Attempt, Claim, Fingerprint, Item, Outcome, Release};
 
 use crate::call::{Ask, Input, ItemState, SignCall, Ticket};
 use crate::core::{Core, Event};
@@ -413,6 +413,7 @@ fn task(
     if sign.format != Format::Cms {
         return Ok(Task {
             input: content.clone(),
+            place: attempt.credential.0.place(),
             attempt,
             user_id,
             deadline,
@@ -431,6 +432,7 @@ fn task(
     let input = Input::from_slice(prepared.to_sign());
     Ok(Task {
         input,
+        place: attempt.credential.0.place(),
         attempt,
         user_id,
         deadline,
@@ -439,13 +441,7 @@ fn task(
 }
 
 fn submit(core: &Core, task: Task) -> Result<(), NotSent> {
-    let pool = &core.services.pool;
-    let place = task.attempt.credential.0.place.clone();
-    let result = match &place {
-        Place::Software => pool.submit_software(task),
-        Place::Device { device, .. } => pool.submit_device(device, task),
-    };
-    result.map_err(|(task, error)| {
+    core.services.pool.submit(task).map_err(|(task, error)| {
         let refusal = match error {
             SubmitError::Full => {
                 Refusal::new(Code::Overloaded, "the queue for this kind of key is full").retry_after_ms(100)

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use documents::cms::PreparedCms;
-use hsm_pool::job::{Finished, JobError, Sink, Work};
+use hsm_pool::device::ckr::Class;
+use hsm_pool::job::{Finished, Home, JobError, Sink, Work};
 use protocol::algorithm::{Algorithm, Format, KeyKind};
 use protocol::error_code::{Code, Refusal};
-use protocol::ids::KeyRow;
+use protocol::ids::{KeyRow, TenantRow};
 use protocol::verify::{SM2_DEFAULT_USER_ID, SignatureBytes, der_to_pair};
 use store::{Attempt, Draft, Outcome, Place, Release, StoreHandle};
 
@@ -19,6 +20,8 @@ use crate::services::route;
 #[derive(Debug)]
 pub struct Task {
     pub(crate) attempt: Arc<Attempt>,
+    /// Where the key was when the task was made.
+    pub(crate) place: Place,
     /// What is signed: for CMS the digest of the signed attributes, not of the content.
     pub(crate) input: Input,
     pub(crate) user_id: Option<Box<[u8]>>,
@@ -47,11 +50,23 @@ impl Work for Task {
         self.user_id.as_deref().unwrap_or(SM2_DEFAULT_USER_ID)
     }
 
-    fn object(&self) -> &[u8] {
-        match &self.attempt.credential.0.place {
-            Place::Device { object, .. } => object,
-            Place::Software => &[],
+    fn home(&self) -> Home<'_> {
+        match &self.place {
+            Place::Software => Home::Software,
+            Place::Device { devices, object } => Home::Devices {
+                names: devices,
+                object,
+            },
+            Place::Wrapped { kek } => Home::Wrapped { kek },
+            Place::Destroyed => Home::Devices {
+                names: &[],
+                object: &[],
+            },
         }
+    }
+
+    fn tenant(&self) -> TenantRow {
+        self.attempt.item.tenant
     }
 
     fn deadline(&self) -> Instant {
@@ -144,7 +159,14 @@ fn refusal_of(error: &JobError) -> Refusal {
             tracing::error!(error = text, "a key cannot be used");
             Refusal::new(Code::DataCorrupt, "the credential's key cannot be used")
         }
-        JobError::Device(text) => {
+        JobError::Device {
+            text,
+            class: Class::Busy,
+        } => {
+            tracing::warn!(error = text, "device");
+            Refusal::new(Code::Overloaded, "the device that holds the key has no room").retry_after_ms(100)
+        }
+        JobError::Device { text, .. } => {
             tracing::warn!(error = text, "device");
             Refusal::new(
                 Code::DeviceFailed,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
-use hsm_pool::keys::{KeyMaterial, KeySource};
+use hsm_pool::keys::{KeyMaterial, KeySource, WrappedKey};
 use parking_lot::Mutex;
 use protocol::ids::{AppId, KeyRow};
 use quick_cache::sync::Cache;
@@ -152,15 +152,22 @@ impl KeySource for StoredKeys {
             .key(row)
             .map_err(|error| error.to_string())?
             .ok_or("no such key")?;
-        // A private key is wrapped for its public half: that is what it belongs to.
-        let pkcs8 = stored
-            .wrapped
-            .map(|wrapped| self.vault.unwrap(&wrapped, &stored.public_key))
-            .transpose()
-            .map_err(|error| error.to_string())?;
+        let (pkcs8, wrapped) = match stored.wrapped {
+            None => (None, None),
+            // A private key is wrapped for its public half: that is what it belongs to.
+            Some(sealed) if stored.software => {
+                let pkcs8 = self.vault.unwrap(&sealed, &stored.public_key);
+                (Some(pkcs8.map_err(|error| error.to_string())?), None)
+            }
+            Some(record) => {
+                let wrapped = WrappedKey::from_bytes(&record).ok_or("its wrapped key cannot be read")?;
+                (None, Some(wrapped))
+            }
+        };
         Ok(KeyMaterial {
             public_key: stored.public_key,
             pkcs8,
+            wrapped,
         })
     }
 }

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam_channel::{Sender, bounded};
-use hsm_pool::job::{Finished, Sink, Work};
+use hsm_pool::job::{Finished, Home, Sink, Work};
 use hsm_pool::keys::{KeyMaterial, KeySource};
 use hsm_pool::lanes::Verify;
 use hsm_pool::pool::{Pool, PoolConfig};
 use hsm_pool::soft::{self, SoftKey};
 use protocol::algorithm::{Algorithm, InputKind, KeyKind};
 use protocol::clock;
-use protocol::ids::KeyRow;
+use protocol::ids::{KeyRow, TenantRow};
 use protocol::verify::SM2_DEFAULT_USER_ID;
 
 fn input(algorithm: Algorithm) -> Vec<u8> {
@@ -60,8 +60,11 @@ impl Work for Job {
     fn user_id(&self) -> &[u8] {
         &[]
     }
-    fn object(&self) -> &[u8] {
-        &[]
+    fn home(&self) -> Home<'_> {
+        Home::Software
+    }
+    fn tenant(&self) -> TenantRow {
+        TenantRow(1)
     }
     fn deadline(&self) -> Instant {
         self.0
@@ -75,6 +78,7 @@ impl KeySource for OneKey {
         Ok(KeyMaterial {
             public_key: self.0.public_key.clone(),
             pkcs8: Some(self.0.pkcs8.clone()),
+            wrapped: None,
         })
     }
 }
@@ -90,7 +94,7 @@ impl Sink<Job> for Count {
 fn lane(c: &mut Criterion) {
     let (sender, finished) = bounded(4096);
     let config = PoolConfig {
-        lanes: 1,
+        lanes: hsm_pool::elastic::Bounds { min: 1, max: 1 },
         queue: 4096,
         queue_ms_max: 1_000,
         verify: Verify::Sampled,
@@ -107,7 +111,7 @@ fn lane(c: &mut Criterion) {
             b.iter(|| {
                 let deadline = clock::monotonic() + Duration::from_secs(10);
                 for _ in 0..jobs {
-                    assert!(pool.submit_software(Job(deadline)).is_ok());
+                    assert!(pool.submit(Job(deadline)).is_ok());
                 }
                 let mut done = 0;
                 while done < jobs {

@@ -62,7 +62,7 @@ fn services(folder: &std::path::Path) -> Arc<Services> {
         cores: Arc::clone(&cores),
     });
     let config = PoolConfig {
-        lanes: 1,
+        lanes: hsm_pool::elastic::Bounds { min: 1, max: 1 },
         queue: 65_536,
         queue_ms_max: 2_000,
         verify: Verify::Sampled,

@@ -48,6 +48,7 @@ pub fn store<W: Clone + Send + 'static>(
             kind: KeyKind::P256,
             public_key: public_key.into(),
             place: Place::Software,
+            spare: None,
             wrapped: Some(private_key.into()),
             chain: Vec::new(),
         }),

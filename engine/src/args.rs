@@ -107,6 +107,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: KeyCommand,
     },
+    /// Lists, calibrates, drains, resumes, adds and removes devices of a running engine.
+    Device {
+        #[command(subcommand)]
+        command: DeviceCommand,
+    },
     /// Checks and exports the journal.
     Journal {
         #[command(subcommand)]
@@ -324,9 +329,62 @@ pub(crate) enum KeyCommand {
         /// p256, p384, rsa2048, rsa3072, rsa4096, ed25519 or sm2.
         #[arg(long)]
         kind: KeyKind,
-        /// Make it in this device; without it, in software.
+        /// Make it in this device, and bring it into the others named; without it, in software.
+        #[arg(long, value_name = "DEVICE")]
+        device: Vec<String>,
+        /// Let it exist only wrapped under this wrapping key, for any device that has it.
+        #[arg(long, value_name = "LABEL", conflicts_with = "device")]
+        wrapped: Option<String>,
+    },
+    /// Makes a credential for a key pair that is in a device already.
+    Attach {
+        /// Whose.
         #[arg(long)]
-        device: Option<String>,
+        tenant: TenantName,
+        /// The credential's id.
+        id: CredentialId,
+        /// p256, p384, rsa2048, rsa3072, rsa4096, ed25519 or sm2.
+        #[arg(long)]
+        kind: KeyKind,
+        /// Where it is.
+        #[arg(long)]
+        device: String,
+        /// Its CKA_LABEL, or in an SDF device its index.
+        #[arg(long)]
+        name: String,
+    },
+    /// Makes credentials for wrapped keys: one JSON object a line (docs/devices.md).
+    Import {
+        /// Whose.
+        #[arg(long)]
+        tenant: TenantName,
+        /// The file.
+        file: PathBuf,
+        /// Prove only the first key of each thousand, not every one.
+        #[arg(long)]
+        sample: bool,
+    },
+    /// Brings a key into one more device.
+    Replicate {
+        /// Whose.
+        #[arg(long)]
+        tenant: TenantName,
+        /// The credential's id.
+        id: CredentialId,
+        /// Into which.
+        #[arg(long)]
+        device: String,
+    },
+    /// Destroys a private key, wherever it is. For good.
+    Destroy {
+        /// Whose.
+        #[arg(long)]
+        tenant: TenantName,
+        /// The credential's id.
+        id: CredentialId,
+        /// The credential's id once more.
+        #[arg(long, value_name = "ID")]
+        confirm: CredentialId,
     },
     /// Disables a credential: what it has in flight is not released either.
     Disable {
@@ -349,6 +407,82 @@ pub(crate) enum KeyCommand {
         /// Whose.
         #[arg(long)]
         tenant: TenantName,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeviceCommand {
+    /// Shows every device, and the software lanes.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measures what a device can do and promise, and keeps to it from then on.
+    Calibrate {
+        /// Which.
+        name: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Adds a device that the configuration file names.
+    Add {
+        /// Which.
+        name: String,
+    },
+    /// Lets a device finish what it has, and gives it nothing more.
+    Drain {
+        /// Which.
+        name: String,
+    },
+    /// Lets a drained, quarantined or latched device prove itself again.
+    Resume {
+        /// Which.
+        name: String,
+    },
+    /// Takes a drained device away.
+    Remove {
+        /// Which.
+        name: String,
+    },
+    /// Sets the number of a device's worker processes.
+    Scale {
+        /// Which.
+        name: String,
+        /// How many.
+        #[arg(long)]
+        processes: usize,
+    },
+    /// Sets the number of software lanes.
+    Lanes {
+        /// How many.
+        lanes: usize,
+    },
+    /// Lists the private keys in a device.
+    Objects {
+        /// Which.
+        name: String,
+    },
+    /// Makes a wrapping key in a device.
+    Kek {
+        /// In which.
+        name: String,
+        /// What to call it.
+        #[arg(long)]
+        label: String,
+    },
+    /// Brings a wrapping key from one device into another, wrapped for a key of the second.
+    ShareKek {
+        /// Which wrapping key.
+        #[arg(long)]
+        label: String,
+        /// The device that has it.
+        #[arg(long)]
+        from: String,
+        /// The device that is to have it.
+        #[arg(long)]
+        to: String,
     },
 }
 

@@ -2,6 +2,7 @@
 
 mod ask;
 mod content;
+mod device;
 mod journal;
 mod operate;
 mod sign;
@@ -21,7 +22,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Refusal> {
         Command::Serve { dev } => {
             let config = config::load(&layers)?;
             telemetry::start(&config.log);
-            serve::serve(config, dev)
+            serve::serve(config, layers, dev)
         }
         Command::Init => operate::init(&config::load(&layers)?),
         Command::Config {
@@ -34,6 +35,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Refusal> {
         Command::Lookup { ask, idempotency_key } => block_on(ask::look_up(ask, idempotency_key)),
         Command::Tenant { command } => operate::tenant(&config::load(&layers)?, command),
         Command::App { command } => operate::app(&config::load(&layers)?, command),
+        Command::Device { command } => device::run(&config::load(&layers)?, command),
         Command::Key { command } => operate::key(&config::load(&layers)?, command),
         Command::Journal {
             command: JournalCommand::Check,

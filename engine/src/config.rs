@@ -7,33 +7,85 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
-use hsm_pool::device::DeviceConfig;
+use hsm_pool::device::{DeviceConfig, Kind};
+use hsm_pool::elastic::Bounds;
 use hsm_pool::lanes::Verify;
+use protocol::algorithm::KeyKind;
 use protocol::error_code::{Code, Refusal};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
-/// One PKCS#11 device, `[[device]]` in the file.
+/// One device, `[[device]]` in the file.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DeviceSpec {
     /// What credentials and operators call it.
     name: String,
-    /// Path of the PKCS#11 module.
+    /// `pkcs11` or `sdf`.
+    #[serde(default)]
+    kind: Kind,
+    /// Path of the library.
     module: PathBuf,
-    /// The token, by label, by serial number, or by both.
+    /// The token, by label, by serial number, or by both. An SDF library has one device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     token_label: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     token_serial: Option<String>,
-    /// File that holds the user PIN.
-    pin_file: PathBuf,
+    /// Where the user PIN is: a file, an open file descriptor, or a systemd credential. Exactly one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pin_file: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pin_fd: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pin_credential: Option<String>,
     /// Worker processes.
     #[serde(default = "two")]
     processes: usize,
+    /// Worker processes at most, when load asks for more; as many as `processes` if not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    processes_max: Option<usize>,
+    /// Sessions of each process.
+    #[serde(default = "one")]
+    sessions: u16,
+    /// Calls in flight at most, in all; one for each session if not set, or what calibration has found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    in_flight_max: Option<u16>,
+    /// Unwrapped keys that each process keeps.
+    #[serde(default = "thousand")]
+    unwrapped_max: usize,
+    /// Folders the library may write to. Where this is set, the kernel holds its processes to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    writable: Option<Vec<PathBuf>>,
+    /// Environment variables for the library.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    environment: BTreeMap<String, String>,
+}
+
+const fn one() -> u16 {
+    1
 }
 
 const fn two() -> usize {
     2
+}
+
+const fn thousand() -> usize {
+    1_024
+}
+
+/// Key pairs made ahead of need, `[[key_pool]]` in the file.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeyPoolSpec {
+    /// p256, p384, rsa2048, rsa3072, rsa4096, ed25519 or sm2.
+    pub(crate) kind: KeyKind,
+    /// The device to make them in; software if not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) device: Option<String>,
+    /// Fewer than this, and more are made …
+    pub(crate) low: usize,
+    /// … until there are so many.
+    pub(crate) high: usize,
 }
 
 /// Everything that can be set, as written.
@@ -50,6 +102,8 @@ pub(crate) struct Spec {
     cores: u16,
     /// Software lanes; 0: one for each processor.
     lanes: usize,
+    /// Software lanes at most, when load asks for more; 0: never more than `lanes`.
+    lanes_max: usize,
     /// `sampled` or `all`: which signatures of software lanes are verified before release.
     verify: Verify,
     /// How long a job may have to wait for a software lane, in milliseconds.
@@ -78,9 +132,12 @@ pub(crate) struct Spec {
     master_key_fd: Option<i32>,
     /// What is logged, as a `tracing` filter.
     log: String,
-    /// PKCS#11 devices.
+    /// Devices.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     device: Vec<DeviceSpec>,
+    /// Key pairs made ahead of need.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    key_pool: Vec<KeyPoolSpec>,
 }
 
 impl Default for Spec {
@@ -92,6 +149,7 @@ impl Default for Spec {
             admin: address(9443),
             cores: 0,
             lanes: 0,
+            lanes_max: 0,
             verify: Verify::Sampled,
             queue_ms_max: 250,
             calls_per_core_max: 65_536,
@@ -105,6 +163,7 @@ impl Default for Spec {
             master_key_fd: None,
             log: "info".into(),
             device: Vec::new(),
+            key_pool: Vec::new(),
         }
     }
 }
@@ -123,7 +182,7 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) cores: u16,
-    pub(crate) lanes: usize,
+    pub(crate) lanes: Bounds,
     pub(crate) verify: Verify,
     pub(crate) queue_ms_max: u64,
     pub(crate) calls_per_core_max: usize,
@@ -135,6 +194,7 @@ pub(crate) struct Config {
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     pub(crate) master_key: MasterKeySource,
     pub(crate) log: String,
+    pub(crate) key_pools: Vec<KeyPoolSpec>,
     devices: Vec<DeviceSpec>,
 }
 
@@ -227,12 +287,17 @@ fn check(spec: Spec) -> Result<Config, Refusal> {
         (None, None) => MasterKeySource::File(spec.home.join("master.key")),
     };
     check_devices(&spec.device)?;
+    check_key_pools(&spec.key_pool, &spec.device)?;
+    let lanes = if spec.lanes == 0 { processors } else { spec.lanes };
     Ok(Config {
         home: spec.home,
         listen: spec.listen,
         admin: spec.admin,
         cores: cores.min(256),
-        lanes: if spec.lanes == 0 { processors } else { spec.lanes },
+        lanes: Bounds {
+            min: lanes,
+            max: lanes.max(spec.lanes_max),
+        },
         verify: spec.verify,
         queue_ms_max: spec.queue_ms_max,
         calls_per_core_max: spec.calls_per_core_max,
@@ -243,6 +308,7 @@ fn check(spec: Spec) -> Result<Config, Refusal> {
         tls,
         master_key,
         log: spec.log,
+        key_pools: spec.key_pool,
         devices: spec.device,
     })
 }
@@ -250,7 +316,7 @@ fn check(spec: Spec) -> Result<Config, Refusal> {
 fn check_devices(devices: &[DeviceSpec]) -> Result<(), Refusal> {
     for (at, device) in devices.iter().enumerate() {
         let name = &device.name;
-        if device.token_label.is_none() && device.token_serial.is_none() {
+        if device.kind == Kind::Pkcs11 && device.token_label.is_none() && device.token_serial.is_none() {
             return Err(usage(format!(
                 "configuration: device '{name}' names neither token_label nor token_serial"
             )));
@@ -258,29 +324,106 @@ fn check_devices(devices: &[DeviceSpec]) -> Result<(), Refusal> {
         if devices[..at].iter().any(|other| other.name == *name) {
             return Err(usage(format!("configuration: two devices are named '{name}'")));
         }
+        let pins = [
+            device.pin_file.is_some(),
+            device.pin_fd.is_some(),
+            device.pin_credential.is_some(),
+        ];
+        if pins.iter().filter(|given| **given).count() != 1 {
+            return Err(usage(format!(
+                "configuration: device '{name}' needs exactly one of pin_file, pin_fd and pin_credential"
+            )));
+        }
+        if device.processes == 0 || device.sessions == 0 || device.in_flight_max == Some(0) {
+            return Err(usage(format!(
+                "configuration: device '{name}': processes, sessions and in_flight_max are at least 1"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn check_key_pools(pools: &[KeyPoolSpec], devices: &[DeviceSpec]) -> Result<(), Refusal> {
+    for pool in pools {
+        if let Some(device) = &pool.device
+            && !devices.iter().any(|known| known.name == *device)
+        {
+            return Err(usage(format!(
+                "configuration: key_pool: no device is named '{device}'"
+            )));
+        }
+        if pool.low > pool.high {
+            return Err(usage(format!(
+                "configuration: key_pool {}: low is above high",
+                pool.kind
+            )));
+        }
     }
     Ok(())
 }
 
 impl Config {
-    /// The devices with their PINs, which are read from their files now.
+    /// The devices with their PINs, which are read now.
     pub(crate) fn devices(&self) -> Result<Vec<DeviceConfig>, Refusal> {
+        self.devices.iter().map(DeviceSpec::read).collect()
+    }
+
+    /// One of the devices.
+    pub(crate) fn device(&self, name: &str) -> Result<DeviceConfig, Refusal> {
+        let spec = self.devices.iter().find(|spec| spec.name == name);
+        spec.ok_or_else(|| {
+            Refusal::new(
+                Code::NotFound,
+                format!("the configuration has no device '{name}'"),
+            )
+        })?
+        .read()
+    }
+}
+
+impl DeviceSpec {
+    fn read(&self) -> Result<DeviceConfig, Refusal> {
         let program =
             std::env::current_exe().map_err(|error| usage(format!("this program's own path: {error}")))?;
-        let device = |spec: &DeviceSpec| {
-            let pin = std::fs::read_to_string(&spec.pin_file)
-                .map_err(|error| Refusal::new(Code::File, format!("{}: {error}", spec.pin_file.display())))?;
-            Ok(DeviceConfig {
-                name: spec.name.clone(),
-                module: spec.module.clone(),
-                token_label: spec.token_label.clone(),
-                token_serial: spec.token_serial.clone(),
-                pin: pin.trim_end().into(),
-                processes: spec.processes,
-                program: program.clone(),
-            })
+        Ok(DeviceConfig {
+            name: self.name.as_str().into(),
+            kind: self.kind,
+            module: self.module.clone(),
+            token_label: self.token_label.clone(),
+            token_serial: self.token_serial.clone(),
+            pin: self.pin()?.trim_end().into(),
+            processes: self.processes,
+            processes_max: self.processes_max.unwrap_or(self.processes).max(self.processes),
+            sessions: self.sessions,
+            in_flight_max: self.in_flight_max,
+            unwrapped_max: self.unwrapped_max,
+            writable: self.writable.clone(),
+            environment: self.environment.clone().into_iter().collect(),
+            program,
+        })
+    }
+
+    fn pin(&self) -> Result<Zeroizing<String>, Refusal> {
+        let failed = |what: &str, error: std::io::Error| {
+            Refusal::new(Code::File, format!("device '{}': {what}: {error}", self.name))
         };
-        self.devices.iter().map(device).collect()
+        if let Some(path) = &self.pin_file {
+            let pin = std::fs::read_to_string(path);
+            return pin
+                .map(Zeroizing::new)
+                .map_err(|error| failed(&path.display().to_string(), error));
+        }
+        if let Some(name) = &self.pin_credential {
+            // systemd.exec(5), LoadCredential=: a file of this name in a folder that only the service can read.
+            let folder = std::env::var_os("CREDENTIALS_DIRECTORY")
+                .ok_or_else(|| usage(format!("device '{}': systemd passes no credentials", self.name)))?;
+            let pin = std::fs::read_to_string(Path::new(&folder).join(name));
+            return pin.map(Zeroizing::new).map_err(|error| failed(name, error));
+        }
+        let descriptor = self.pin_fd.unwrap_or(-1);
+        let pin = std::fs::read_to_string(format!("/proc/self/fd/{descriptor}"));
+        pin.map(Zeroizing::new)
+            .map_err(|error| failed(&format!("descriptor {descriptor}"), error))
     }
 }
 
@@ -327,7 +470,7 @@ mod tests {
         let file = file("listen = \"127.0.0.1:1000\"\nlanes = 7\n");
         let config = load(&layers(Some(file.path()), &[("listen", "127.0.0.1:2000")])).unwrap();
         assert_eq!(config.listen.port(), 2000);
-        assert_eq!(config.lanes, 7);
+        assert_eq!(config.lanes, Bounds { min: 7, max: 7 });
         assert_eq!(config.admin.port(), 9443);
         let printed = print(&layers(Some(file.path()), &[("listen", "127.0.0.1:2000")])).unwrap();
         assert!(

@@ -7,7 +7,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use actors::call::Ticket;
-use actors::registrar::{AppProof, CredentialPlan, Issuer, Ledger, create_app, create_credential};
+use actors::keymaster::{CredentialPlan, KeyPlace, Keymaster};
+use actors::registrar::{AppProof, Issuer, Ledger, create_app};
 use actors::vault::Vault;
 use aws_lc_rs::rand;
 use base64::Engine as _;
@@ -253,8 +254,8 @@ impl Issuer for DevCa {
 struct AsDev<'a>(&'a StoreHandle<Ticket>);
 
 impl Ledger for AsDev<'_> {
-    fn change(&self, change: Change) -> Result<(), Refusal> {
-        self.0.change("--dev", change).map_err(store_failed)
+    fn changes(&self, changes: Vec<Change>) -> Result<(), Refusal> {
+        self.0.changes("--dev", changes).map_err(store_failed)
     }
 }
 
@@ -327,6 +328,14 @@ pub(crate) fn set_up(
             proof,
         )?;
     }
+    let reader = store.reader().map_err(store_failed)?;
+    let keys = Keymaster {
+        ledger: &ledger,
+        vault,
+        reader: &reader,
+        pool: None,
+        issuer: Some(ca),
+    };
     for (id, kind) in CREDENTIALS {
         let missing = store
             .directory()
@@ -338,9 +347,9 @@ pub(crate) fn set_up(
                 tenant: name(TENANT)?,
                 id,
                 kind,
-                device: None,
+                place: KeyPlace::Software,
             };
-            create_credential(&ledger, vault, None, Some(ca), plan)?;
+            keys.create(plan)?;
         }
     }
     write_files(store, vault, ca, home, listen, admin)

@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod dev;
 mod front;
+mod key_pools;
 mod master_key;
 mod serve;
 mod shutdown;

@@ -11,6 +11,8 @@ use actors::keeper::{Keeper, SpawnCore};
 use actors::services::{Limits, Services, router};
 use actors::task::{Task, ToJournal};
 use actors::vault::{StoredKeys, Vault};
+use hsm_pool::calibration::Calibration;
+use hsm_pool::device::DeviceConfig;
 use hsm_pool::job::Sink;
 use hsm_pool::pool::{Pool, PoolConfig};
 use parking_lot::Mutex;
@@ -18,20 +20,21 @@ use protocol::error_code::{Code, Refusal};
 use store::{Options, Store, StoreHandle};
 use tokio::sync::watch;
 
+use crate::admin::devices::DeviceSource;
 use crate::admin::http::Shown;
 use crate::admin::metrics::Metrics;
 use crate::admin::operator::{Operator, Rehearsals};
 use crate::admin::{http as admin_http, socket};
-use crate::config::Config;
+use crate::config::{Config, Layers};
 use crate::dev::{self, DevCa, DevFiles};
 use crate::front::quic::QuicParts;
 use crate::front::sockets::Sockets;
 use crate::front::tls::{Identity, TlsConfigs};
 use crate::front::{FrontContext, FrontLimits, Phase, http, quic, sockets, tls};
-use crate::{master_key, shutdown};
+use crate::{key_pools, master_key, shutdown};
 
 /// Runs the engine until it is told to stop.
-pub(crate) fn serve(config: Config, dev: bool) -> Result<(), Refusal> {
+pub(crate) fn serve(config: Config, layers: Layers, dev: bool) -> Result<(), Refusal> {
     seal_process();
     if dev {
         check_loopback(&config)?;
@@ -52,7 +55,7 @@ pub(crate) fn serve(config: Config, dev: bool) -> Result<(), Refusal> {
     let runner = System::with_tokio_rt(move || runtime);
     let system = System::current();
     let engine = Engine::build(config, store, vault, dev_ca, &identity)?;
-    runner.block_on(engine.run(system))
+    runner.block_on(engine.run(system, layers))
 }
 
 /// One thread a core: a core's work stays on it.
@@ -175,7 +178,7 @@ impl Engine {
         })
     }
 
-    async fn run(self, system: System) -> Result<(), Refusal> {
+    async fn run(self, system: System, layers: Layers) -> Result<(), Refusal> {
         let Self {
             config,
             services,
@@ -214,6 +217,7 @@ impl Engine {
             store: Arc::clone(&services.store),
             vault: Arc::clone(&services.vault),
             pool: Some(Arc::clone(&services.pool)),
+            device_source: Some(Arc::new(FromConfig(layers))),
             dev_ca,
             rehearsals: dev_files.is_some().then(|| {
                 Arc::new(Rehearsal {
@@ -225,6 +229,7 @@ impl Engine {
         socket::serve(socket::bind(&config.home)?, operator)
             .map_err(|error| Refusal::new(Code::Internal, format!("the admin thread: {error}")))?;
         shutdown::wait_until_ready(&services).await;
+        key_pools::start(&services, config.key_pools.clone())?;
         announce(&config, dev_files.as_ref());
         shutdown::wait_for_signal().await?;
         shutdown::stop(&config, &services, &phase, keeper).await;
@@ -275,8 +280,32 @@ fn start_pool(
         key_cache: config.key_cache,
         devices: config.devices()?,
     };
-    Pool::start(pool_config, keys, &sink)
-        .map_err(|error| Refusal::new(Code::Internal, format!("the pool's threads: {error}")))
+    let pool = Pool::start(pool_config, keys, &sink)
+        .map_err(|error| Refusal::new(Code::Internal, format!("the pool's threads: {error}")))?;
+    set_knees(&pool, &store.reader().map_err(|error| error.refusal())?);
+    Ok(pool)
+}
+
+/// What calibration has found before counts from the start.
+fn set_knees(pool: &Pool<Task>, reader: &store::Reader) {
+    for device in pool.devices() {
+        let found = reader.calibration(&device.name).ok().flatten();
+        let found = found.and_then(|text| serde_json::from_str::<Calibration>(&text).ok());
+        if let Some(found) = found
+            && let Err(error) = pool.set_knee(&device.name, found.knee)
+        {
+            tracing::warn!(device = &*device.name, %error, "its calibration is not used");
+        }
+    }
+}
+
+/// A device that is to be added is configured by the same layers as the others, read anew.
+struct FromConfig(Layers);
+
+impl DeviceSource for FromConfig {
+    fn device(&self, name: &str) -> Result<DeviceConfig, Refusal> {
+        crate::config::load(&self.0)?.device(name)
+    }
 }
 
 type Arbiters = Arc<Mutex<Vec<Option<ArbiterHandle>>>>;

@@ -19,9 +19,16 @@ const LOOK: Duration = Duration::from_millis(5);
 /// How long closing frames may take to leave.
 const GOODBYE: Duration = Duration::from_millis(300);
 
-/// Waits until every core serves.
+/// A device that has not answered its first probe by then does not hold up the others.
+const FIRST_PROBES_MAX: Duration = Duration::from_secs(10);
+
+/// Waits until every core serves, and it is known of every device whether it works.
 pub(crate) async fn wait_until_ready(services: &Services) {
     while !not_ready(services, clock::wall().0).is_empty() {
+        tokio::time::sleep(LOOK).await;
+    }
+    let until = clock::monotonic() + FIRST_PROBES_MAX;
+    while !services.pool.is_settled() && clock::monotonic() < until {
         tokio::time::sleep(LOOK).await;
     }
 }

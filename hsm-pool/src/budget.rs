@@ -22,7 +22,9 @@ impl RetryBudget {
 
     /// Whether a retry may be made now; it is paid for if so.
     pub(crate) fn spend(&self) -> bool {
-        self.tenths.fetch_update(Relaxed, Relaxed, |tenths| tenths.checked_sub(COST)).is_ok()
+        self.tenths
+            .fetch_update(Relaxed, Relaxed, |tenths| tenths.checked_sub(COST))
+            .is_ok()
     }
 }
 

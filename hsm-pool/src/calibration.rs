@@ -47,13 +47,25 @@ const UTILISATION: f64 = 0.9;
 /// Finds the knee. `None` without a single point.
 pub fn find_knee(points: Vec<Point>) -> Option<Calibration> {
     let best = points.iter().map(|point| point.per_second).fold(0.0, f64::max);
-    let knee = points.iter().filter(|point| point.per_second >= best * KNEE_OF_BEST).min_by_key(|point| point.depth)?;
+    let knee = points
+        .iter()
+        .filter(|point| point.per_second >= best * KNEE_OF_BEST)
+        .min_by_key(|point| point.depth)?;
     let (depth, per_second) = (knee.depth, knee.per_second);
-    let promised = points.iter().filter(|point| point.depth <= depth && point.average <= DEVICE_SHARE);
-    let promise = promised.map(|point| point.per_second * UTILISATION).fold(None, |most: Option<f64>, one| {
-        Some(most.map_or(one, |most| most.max(one)))
-    });
-    Some(Calibration { knee: depth, per_second, promise, points })
+    let promised = points
+        .iter()
+        .filter(|point| point.depth <= depth && point.average <= DEVICE_SHARE);
+    let promise = promised
+        .map(|point| point.per_second * UTILISATION)
+        .fold(None, |most: Option<f64>, one| {
+            Some(most.map_or(one, |most| most.max(one)))
+        });
+    Some(Calibration {
+        knee: depth,
+        per_second,
+        promise,
+        points,
+    })
 }
 
 #[cfg(test)]
@@ -62,12 +74,22 @@ mod tests {
 
     fn point(depth: u16, per_second: f64, average_ms: u64) -> Point {
         let average = Duration::from_millis(average_ms);
-        Point { depth, per_second, average, p99: average * 3 }
+        Point {
+            depth,
+            per_second,
+            average,
+            p99: average * 3,
+        }
     }
 
     #[test]
     fn the_knee_is_where_more_in_flight_buys_nothing() {
-        let points = vec![point(1, 715.0, 1), point(2, 716.0, 3), point(8, 768.0, 10), point(32, 771.0, 41)];
+        let points = vec![
+            point(1, 715.0, 1),
+            point(2, 716.0, 3),
+            point(8, 768.0, 10),
+            point(32, 771.0, 41),
+        ];
         let found = find_knee(points).unwrap();
         assert_eq!((found.knee, found.per_second), (8, 768.0));
         assert_eq!(found.promise, Some(768.0 * UTILISATION));

@@ -1,25 +1,57 @@
-//! PKCS#11 devices. The engine's side is a [`supervisor`] thread for each worker process; the process's side is
-//! [`worker`], which owns one module, one session and the handles it has looked up. They speak [`wire`] frames over a
-//! Unix socket that the process inherits as its standard input, and the PIN travels in the first of them: never in
-//! an argument, the environment or a file of ours.
+//! Devices: PKCS#11 tokens and SDF cards, each behind worker processes, because a hung or crashing vendor library
+//! cannot be cured inside a thread.
+//!
+//! In the order a job meets them:
+//!
+//! - [`unit`]: one device, its queue and its life, shared by its threads.
+//! - [`seat`]: a thread that feeds one worker process, checks what it returns, and replaces it when it hangs or dies.
+//! - [`process`] and [`wire`]: that process as the engine sees it, and the frames between them. The PIN travels in the
+//!   first frame over an inherited socket: never in an argument, the environment or a file of ours.
+//! - [`worker`]: what the process runs.
+//! - [`warden`]: a thread a device that probes it, keeps a warm spare process, and moves its limits.
+//! - [`life`], [`limiter`], [`ckr`]: the rules, without devices or clocks.
+//! - [`state`]: how a device is doing, for whoever asks. [`calibrate`]: what it can do.
 
+pub mod calibrate;
 pub mod ckr;
-pub(crate) mod supervisor;
-pub(crate) mod token;
+pub mod life;
+pub(crate) mod limiter;
+pub(crate) mod process;
+pub(crate) mod seat;
+pub mod state;
+pub(crate) mod unit;
+pub(crate) mod warden;
 pub(crate) mod wire;
 pub mod worker;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::Arc;
 
 use secrecy::SecretString;
+
+pub use self::state::DeviceState;
+pub use self::wire::{DeviceObject, Kek, TokenFacts};
+use crate::keys::WrappedKey;
+
+/// The interface of a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// PKCS#11 2.40 and 3.x.
+    #[default]
+    Pkcs11,
+    /// GM/T 0018, the interface of Chinese cryptographic devices.
+    Sdf,
+}
 
 /// A device as configured.
 #[derive(Clone, Debug)]
 pub struct DeviceConfig {
     /// What credentials and operators call it.
-    pub name: String,
-    /// The PKCS#11 module.
+    pub name: Arc<str>,
+    /// Its interface.
+    pub kind: Kind,
+    /// The library.
     pub module: PathBuf,
     /// The token's label. Slot numbers change; labels and serials do not.
     pub token_label: Option<String>,
@@ -29,6 +61,18 @@ pub struct DeviceConfig {
     pub pin: SecretString,
     /// Worker processes.
     pub processes: usize,
+    /// Worker processes at most, when load asks for more.
+    pub processes_max: usize,
+    /// Sessions of each process, each on a thread of its own.
+    pub sessions: u16,
+    /// Calls in flight at most; `None`: one for each session.
+    pub in_flight_max: Option<u16>,
+    /// Unwrapped keys kept by each process.
+    pub unwrapped_max: usize,
+    /// Folders that the library may write to; `None`: wherever its user may.
+    pub writable: Option<Vec<PathBuf>>,
+    /// Environment variables for the library.
+    pub environment: Vec<(String, String)>,
     /// The program that runs [`worker::main`] when called with [`WORKER_ARGUMENT`].
     pub program: PathBuf,
 }
@@ -36,77 +80,13 @@ pub struct DeviceConfig {
 /// The argument that makes the program a worker.
 pub const WORKER_ARGUMENT: &str = "hsm-worker";
 
-/// How a device is doing, written by its supervisors and read by everybody.
-#[derive(Debug, Default)]
-pub struct DeviceState {
-    up: AtomicUsize,
-    latch: AtomicU8,
-    /// Signatures released.
-    pub signed: AtomicU64,
-    /// Jobs that brought no signature.
-    pub failed: AtomicU64,
-    /// Processes killed because they hung.
-    pub kills: AtomicU64,
-    /// Processes started.
-    pub starts: AtomicU64,
-}
-
-const LATCH_NONE: u8 = 0;
-const LATCH_STARTING: u8 = 1;
-const LATCH_PIN: u8 = 2;
-
-impl DeviceState {
-    pub(crate) fn starting() -> Self {
-        Self {
-            latch: AtomicU8::new(LATCH_STARTING),
-            ..Self::default()
-        }
-    }
-
-    /// Worker processes that take jobs now.
-    pub fn workers_up(&self) -> usize {
-        self.up.load(Ordering::Acquire)
-    }
-
-    /// Whether the PIN was refused; it is not tried again until an operator restarts the engine.
-    pub fn pin_refused(&self) -> bool {
-        self.latch.load(Ordering::Acquire) == LATCH_PIN
-    }
-
-    /// Whether jobs may be queued: a worker is up, or the first ones are still starting.
-    pub fn takes_jobs(&self) -> bool {
-        match self.latch.load(Ordering::Acquire) {
-            LATCH_PIN => false,
-            LATCH_STARTING => true,
-            _ => self.workers_up() > 0,
-        }
-    }
-
-    pub(crate) fn worker_up(&self) {
-        self.up.fetch_add(1, Ordering::AcqRel);
-        self.clear_starting();
-    }
-
-    pub(crate) fn worker_down(&self) {
-        self.up.fetch_sub(1, Ordering::AcqRel);
-    }
-
-    pub(crate) fn clear_starting(&self) {
-        let _ = self
-            .latch
-            .compare_exchange(LATCH_STARTING, LATCH_NONE, Ordering::AcqRel, Ordering::Acquire);
-    }
-
-    pub(crate) fn latch_pin(&self) {
-        self.latch.store(LATCH_PIN, Ordering::Release);
-    }
-}
-
 /// A key pair made in a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceKey {
-    /// CKA_ID.
+    /// CKA_ID; empty for a pair that exists only wrapped.
     pub object: Vec<u8>,
     /// SubjectPublicKeyInfo.
     pub public_key: Vec<u8>,
+    /// The private key, where it was made to be wrapped.
+    pub wrapped: Option<WrappedKey>,
 }

@@ -1,11 +1,33 @@
 //! A job: one signature to be made, and what comes of it. The pool knows nothing of requests; whatever a job belongs
 //! to travels with it and comes back with the result.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use protocol::algorithm::{Algorithm, KeyKind};
-use protocol::ids::KeyRow;
+use protocol::ids::{KeyRow, TenantRow};
 use protocol::verify::SignatureBytes;
+
+use crate::device::ckr::Class;
+
+/// Where a job's key is.
+#[derive(Clone, Copy, Debug)]
+pub enum Home<'a> {
+    /// In the store, and signed with by the software lanes.
+    Software,
+    /// An object in each of these devices, under one CKA_ID.
+    Devices {
+        /// The devices, by name.
+        names: &'a [Arc<str>],
+        /// CKA_ID.
+        object: &'a [u8],
+    },
+    /// In the store, wrapped under a wrapping key; any device that holds that one can sign.
+    Wrapped {
+        /// The wrapping key's CKA_ID.
+        kek: &'a [u8],
+    },
+}
 
 /// What the pool must know of a piece of work.
 pub trait Work: Send + 'static {
@@ -19,8 +41,10 @@ pub trait Work: Send + 'static {
     fn input(&self) -> &[u8];
     /// The SM2 user id for `sm2-sm3`.
     fn user_id(&self) -> &[u8];
-    /// CKA_ID of the key, where it is in a device.
-    fn object(&self) -> &[u8];
+    /// Where the key is.
+    fn home(&self) -> Home<'_>;
+    /// Whose it is: a tenant's share of the cache of unwrapped keys is bounded.
+    fn tenant(&self) -> TenantRow;
     /// After this nobody waits for it, and it is not started any more.
     fn deadline(&self) -> Instant;
 }
@@ -52,8 +76,13 @@ pub enum JobError {
     #[error("the key cannot do {0}")]
     Unsupported(Algorithm),
     /// The device said no.
-    #[error("the device answered {0}")]
-    Device(String),
+    #[error("the device answered {text}")]
+    Device {
+        /// The function and the code.
+        text: String,
+        /// What the code calls for.
+        class: Class,
+    },
     /// The device took too long and its process was killed, or the process died.
     #[error("the device's worker process ended")]
     WorkerLost,
@@ -66,6 +95,17 @@ pub enum JobError {
     /// A fault of ours.
     #[error("the lane failed")]
     Internal,
+}
+
+impl JobError {
+    /// Whether another device may be tried: the device is to blame, not the request.
+    pub const fn is_device_fault(&self) -> bool {
+        match self {
+            Self::Device { class, .. } => !matches!(class, Class::Request),
+            Self::WorkerLost | Self::Rejected => true,
+            _ => false,
+        }
+    }
 }
 
 /// A job that has ended.

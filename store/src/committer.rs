@@ -62,9 +62,9 @@ impl Draft {
 /// What the committing thread is asked to do.
 pub(crate) enum Command {
     Drafts(Vec<Draft>),
-    Change {
+    Changes {
         actor: String,
-        change: Change,
+        changes: Vec<Change>,
         reply: Sender<Result<()>>,
     },
     Stop,
@@ -142,9 +142,13 @@ impl<W: Clone> Committer<W> {
         while let Some(command) = next {
             match command {
                 Command::Drafts(more) => drafts.extend(more),
-                Command::Change { actor, change, reply } => {
+                Command::Changes {
+                    actor,
+                    changes,
+                    reply,
+                } => {
                     self.commit(std::mem::take(&mut drafts));
-                    let result = self.change(&actor, change);
+                    let result = self.change(&actor, changes);
                     // Whoever asked may have gone; the change stands all the same.
                     let _ = reply.send(result);
                 }
@@ -312,8 +316,8 @@ impl<W: Clone> Committer<W> {
         (self.deliver)(deliveries);
     }
 
-    fn change(&mut self, actor: &str, change: Change) -> Result<()> {
-        let result = self.write_change(actor, change);
+    fn change(&mut self, actor: &str, changes: Vec<Change>) -> Result<()> {
+        let result = self.write_changes(actor, changes);
         match &result {
             Err(StoreError::Refused(_)) | Ok(()) => {}
             Err(error) if error.is_full() => self.full.store(true, Ordering::Release),
@@ -322,23 +326,29 @@ impl<W: Clone> Committer<W> {
         result
     }
 
-    fn write_change(&mut self, actor: &str, change: Change) -> Result<()> {
+    /// All of them in one transaction, or none; each with an entry of its own.
+    fn write_changes(&mut self, actor: &str, changes: Vec<Change>) -> Result<()> {
         let at = clock::wall();
-        let (action, subject) = change.describe();
         let mut batch = Batch::starting_at(self.end.sequence + 1);
-        batch.push(&Record::Change {
-            actor: actor.into(),
-            action: action.into(),
-            subject: subject.into(),
-        });
-        let point = batch.chain_point(&self.end);
+        let mut effects = Vec::with_capacity(changes.len());
         let transaction = self.db.transaction()?;
-        let effect = registry::apply(&transaction, &self.directory, at, change)?;
+        for change in changes {
+            let (action, subject) = change.describe();
+            batch.push(&Record::Change {
+                actor: actor.into(),
+                action: action.into(),
+                subject: subject.into(),
+            });
+            effects.push(registry::apply(&transaction, &self.directory, at, change)?);
+        }
+        let point = batch.chain_point(&self.end);
         batch.insert(&transaction, at, &point.chain)?;
         transaction.commit()?;
         self.end = point;
         self.tail.note(point)?;
-        effect.take(&self.directory);
+        effects
+            .into_iter()
+            .for_each(|effect| effect.take(&self.directory));
         let _ = self.background.send(Committed {
             keys: Vec::new(),
             last: point.sequence,

@@ -119,13 +119,20 @@ pub struct App {
 pub enum Place {
     /// In the store, wrapped under the master key.
     Software,
-    /// In a device.
+    /// In devices.
     Device {
-        /// The device's name in the configuration.
-        device: Arc<str>,
-        /// CKA_ID of the key pair.
+        /// Their names in the configuration.
+        devices: Arc<[Arc<str>]>,
+        /// CKA_ID of the key pair, the same in each.
         object: Arc<[u8]>,
     },
+    /// In the store, wrapped under a wrapping key that only devices hold.
+    Wrapped {
+        /// CKA_ID of the wrapping key.
+        kek: Arc<[u8]>,
+    },
+    /// Nowhere any more.
+    Destroyed,
 }
 
 /// A key and its certificate.
@@ -139,10 +146,38 @@ pub struct Credential {
     pub key: KeyRow,
     /// The key's kind.
     pub kind: KeyKind,
-    /// Where the private key is.
-    pub place: Place,
+    place: RwLock<Place>,
     /// Whether it signs.
     pub fence: Fence,
+}
+
+impl Credential {
+    pub(crate) const fn new(
+        row: CredentialRow,
+        id: CredentialId,
+        (key, kind): (KeyRow, KeyKind),
+        place: Place,
+        fence: Fence,
+    ) -> Self {
+        let place = RwLock::new(place);
+        Self {
+            row,
+            id,
+            key,
+            kind,
+            place,
+            fence,
+        }
+    }
+
+    /// Where the private key is now.
+    pub fn place(&self) -> Place {
+        self.place.read().clone()
+    }
+
+    pub(crate) fn set_place(&self, place: Place) {
+        *self.place.write() = place;
+    }
 }
 
 /// Everybody.

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Sender, bounded};
 use parking_lot::Mutex;
 use protocol::clock;
-use protocol::error_code::Code;
+use protocol::error_code::{Code, Refusal};
 use protocol::ids::Sequence;
 use rusqlite::Connection;
 
@@ -53,6 +53,8 @@ impl Default for Options {
 
 /// Batches of drafts that may wait for the committing thread. Requests in flight bound it far more tightly.
 const COMMANDS_MAX: usize = 4096;
+/// Changes in one commit: more would hold up the signatures behind them.
+pub const CHANGES_MAX: usize = 1_000;
 /// Batches of the chain that are checked at every start; `cinnabar journal check` checks all.
 const CHECKED_AT_START: u32 = 1000;
 
@@ -342,10 +344,22 @@ impl<W> StoreHandle<W> {
 
     /// Makes a change of the registry and returns when it is durable.
     pub fn change(&self, actor: &str, change: Change) -> Result<()> {
+        self.changes(actor, vec![change])
+    }
+
+    /// Makes changes of the registry, all of them or none, at most [`CHANGES_MAX`] at a time.
+    pub fn changes(&self, actor: &str, changes: Vec<Change>) -> Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        if changes.len() > CHANGES_MAX {
+            let text = format!("at most {CHANGES_MAX} changes at a time");
+            return Err(StoreError::Refused(Refusal::new(Code::BatchTooLarge, text)));
+        }
         let (reply, answer) = bounded(1);
-        let command = Command::Change {
+        let command = Command::Changes {
             actor: actor.to_owned(),
-            change,
+            changes,
             reply,
         };
         self.commands.send(command).map_err(|_| StoreError::Stopped)?;

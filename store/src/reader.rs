@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use protocol::algorithm::KeyKind;
 use protocol::ids::{AppRow, CredentialRow, KeyRow, Sequence};
 use rusqlite::Connection;
 
 use crate::error::Result;
 use crate::journal::{self, Entry};
-use crate::registry::{self, StoredKey};
+use crate::registry::{self, SpareKey, SpareRow, StoredKey};
 use crate::sqlite;
 use crate::tail::ChainPoint;
 use crate::usage::{self, UsageRow};
@@ -45,6 +46,21 @@ impl Reader {
     /// A key as stored.
     pub fn key(&self, key: KeyRow) -> Result<Option<StoredKey>> {
         registry::read_key(&self.0, key)
+    }
+
+    /// A spare pair made ahead of need, the oldest.
+    pub fn spare(&self, kind: KeyKind, device: Option<&str>) -> Result<Option<(SpareRow, SpareKey)>> {
+        registry::read_spare(&self.0, kind, device)
+    }
+
+    /// How many spare pairs there are.
+    pub fn count_spares(&self, kind: KeyKind, device: Option<&str>) -> Result<usize> {
+        registry::count_spares(&self.0, kind, device)
+    }
+
+    /// What calibration has found out about a device, as JSON.
+    pub fn calibration(&self, device: &str) -> Result<Option<String>> {
+        registry::read_calibration(&self.0, device)
     }
 
     /// An app's usage.

@@ -9,7 +9,7 @@ use protocol::clock::UnixMillis;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AppId, AppRow, CredentialId, CredentialRow, KeyRow, TenantName, TenantRow};
 use protocol::verify::PublicKey;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use crate::directory::{Account, App, Credential, Directory, Place, Tenant};
 use crate::error::{Result, StoreError};
@@ -45,10 +45,31 @@ pub struct NewCredential {
     pub public_key: Box<[u8]>,
     /// Where the private key is.
     pub place: Place,
-    /// The private key, wrapped under the master key, where the place is software.
+    /// The private key: wrapped under the master key where the place is software, as a device wrapped it otherwise.
     pub wrapped: Option<Box<[u8]>>,
+    /// The spare pair that it is made of, if it is.
+    pub spare: Option<SpareRow>,
     /// Certificates in DER, the credential's own first; may be empty.
     pub chain: Vec<Vec<u8>>,
+}
+
+/// A spare key pair's row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpareRow(pub i64);
+
+/// A key pair made ahead of need.
+#[derive(Debug)]
+pub struct SpareKey {
+    /// Its kind.
+    pub kind: KeyKind,
+    /// The device that made it; `None`: software.
+    pub device: Option<String>,
+    /// SubjectPublicKeyInfo.
+    pub public_key: Box<[u8]>,
+    /// CKA_ID, where it is in the device.
+    pub object: Option<Box<[u8]>>,
+    /// The private key, wrapped under the master key, where it is software.
+    pub wrapped: Option<Box<[u8]>>,
 }
 
 /// A change of the registry.
@@ -88,6 +109,31 @@ pub enum Change {
         /// Does it sign?
         active: bool,
     },
+    /// One more device has a credential's key.
+    AddHome {
+        /// Whose.
+        tenant: TenantName,
+        /// Which.
+        id: CredentialId,
+        /// Where it is now, too.
+        device: String,
+    },
+    /// A credential's private key has been destroyed, or will not be used again.
+    DestroyKey {
+        /// Whose.
+        tenant: TenantName,
+        /// Which.
+        id: CredentialId,
+    },
+    /// A key pair made ahead of need.
+    AddSpare(SpareKey),
+    /// What calibration has found out about a device.
+    SetCalibration {
+        /// Which device.
+        device: String,
+        /// What, as JSON.
+        found: String,
+    },
 }
 
 impl Change {
@@ -102,6 +148,15 @@ impl Change {
             Self::SetApp { id, active: true } => ("app.enable", id.to_string()),
             Self::SetApp { id, active: false } => ("app.revoke", id.to_string()),
             Self::CreateCredential(new) => ("key.create", format!("{}/{}", new.tenant, new.id)),
+            Self::AddHome { tenant, id, device } => {
+                ("key.replicate", format!("{tenant}/{id} device={device}"))
+            }
+            Self::DestroyKey { tenant, id } => ("key.destroy", format!("{tenant}/{id}")),
+            Self::AddSpare(spare) => {
+                let place = spare.device.as_deref().unwrap_or("software");
+                ("key.spare", format!("{} {place}", spare.kind))
+            }
+            Self::SetCalibration { device, .. } => ("device.calibrate", device.clone()),
             Self::SetCredential {
                 tenant,
                 id,
@@ -124,6 +179,9 @@ pub(crate) enum Effect {
     TurnApp(Arc<App>, bool),
     Credential(Arc<Tenant>, Arc<Credential>),
     TurnCredential(Arc<Credential>, bool),
+    Place(Arc<Credential>, Place),
+    Destroyed(Arc<Credential>),
+    None,
 }
 
 impl Effect {
@@ -135,6 +193,12 @@ impl Effect {
             Self::TurnApp(app, active) => app.fence.turn(active),
             Self::Credential(tenant, credential) => directory.add_credential(&tenant, credential),
             Self::TurnCredential(credential, active) => credential.fence.turn(active),
+            Self::Place(credential, place) => credential.set_place(place),
+            Self::Destroyed(credential) => {
+                credential.fence.turn(false);
+                credential.set_place(Place::Destroyed);
+            }
+            Self::None => {}
         }
     }
 }
@@ -180,19 +244,128 @@ pub(crate) fn apply(
         }
         Change::CreateCredential(new) => create_credential(db, directory, at, new),
         Change::SetCredential { tenant, id, active } => {
-            let missing = || {
-                refuse(
-                    Code::NotFound,
-                    format!("tenant '{tenant}' has no credential '{id}'"),
-                )
-            };
-            let credential = tenant_of(directory, &tenant)?
-                .credential(id.as_str())
-                .ok_or_else(missing)?;
+            let credential = credential_of(directory, &tenant, &id)?;
+            if active && credential.place() == Place::Destroyed {
+                return Err(refuse(
+                    Code::CredentialDisabled,
+                    format!("the key of '{tenant}/{id}' is destroyed"),
+                ));
+            }
             turn(db, "credential", credential.row.0, active)?;
             Ok(Effect::TurnCredential(credential, active))
         }
+        Change::AddHome { tenant, id, device } => {
+            let credential = credential_of(directory, &tenant, &id)?;
+            add_home(db, credential, &device)
+        }
+        Change::DestroyKey { tenant, id } => {
+            let credential = credential_of(directory, &tenant, &id)?;
+            destroy_key(db, credential)
+        }
+        Change::AddSpare(spare) => add_spare(db, at, &spare),
+        Change::SetCalibration { device, found } => {
+            db.execute(
+                "INSERT OR REPLACE INTO calibration (device, found) VALUES (?, ?)",
+                [device, found],
+            )?;
+            Ok(Effect::None)
+        }
     }
+}
+
+fn credential_of(directory: &Directory, tenant: &TenantName, id: &CredentialId) -> Result<Arc<Credential>> {
+    tenant_of(directory, tenant)?
+        .credential(id.as_str())
+        .ok_or_else(|| {
+            refuse(
+                Code::NotFound,
+                format!("tenant '{tenant}' has no credential '{id}'"),
+            )
+        })
+}
+
+fn add_home(db: &Connection, credential: Arc<Credential>, device: &str) -> Result<Effect> {
+    let Place::Device { devices, object } = credential.place() else {
+        return Err(refuse(
+            Code::Usage,
+            "only a key that is an object in devices has more than one home".into(),
+        ));
+    };
+    if devices.iter().any(|known| &**known == device) {
+        return Err(exists("key in device", device));
+    }
+    insert_home(db, credential.key, device)?;
+    let devices = devices.iter().cloned().chain([Arc::from(device)]).collect();
+    Ok(Effect::Place(credential, Place::Device { devices, object }))
+}
+
+fn insert_home(db: &Connection, key: KeyRow, device: &str) -> Result<()> {
+    db.prepare_cached("INSERT INTO key_home (key, device) VALUES (?, ?)")?
+        .execute(params![key.0, device])?;
+    Ok(())
+}
+
+fn destroy_key(db: &Connection, credential: Arc<Credential>) -> Result<Effect> {
+    db.execute("DELETE FROM key_home WHERE key = ?", [credential.key.0])?;
+    let sql = "UPDATE key SET wrapped = NULL, kek = NULL, object = NULL, destroyed = TRUE WHERE row = ?";
+    db.execute(sql, [credential.key.0])?;
+    turn(db, "credential", credential.row.0, false)?;
+    Ok(Effect::Destroyed(credential))
+}
+
+fn add_spare(db: &Connection, at: UnixMillis, spare: &SpareKey) -> Result<Effect> {
+    let sql = "INSERT INTO spare_key (kind, device, public_key, object, wrapped, created_ms) VALUES (?, ?, ?, ?, ?, ?)";
+    let at_ms = at.0.cast_signed();
+    db.prepare_cached(sql)?.execute(params![
+        spare.kind.name(),
+        spare.device,
+        spare.public_key,
+        spare.object,
+        spare.wrapped,
+        at_ms
+    ])?;
+    Ok(Effect::None)
+}
+
+/// A spare pair, oldest first.
+pub(crate) fn read_spare(
+    db: &Connection,
+    kind: KeyKind,
+    device: Option<&str>,
+) -> Result<Option<(SpareRow, SpareKey)>> {
+    let sql = "SELECT row, public_key, object, wrapped FROM spare_key WHERE kind = ? AND device IS ? ORDER BY row LIMIT 1";
+    let read = |row: &rusqlite::Row<'_>| {
+        let spare = SpareKey {
+            kind,
+            device: device.map(str::to_owned),
+            public_key: row.get::<_, Vec<u8>>(1)?.into(),
+            object: row.get::<_, Option<Vec<u8>>>(2)?.map(Into::into),
+            wrapped: row.get::<_, Option<Vec<u8>>>(3)?.map(Into::into),
+        };
+        Ok((SpareRow(row.get(0)?), spare))
+    };
+    Ok(db
+        .prepare_cached(sql)?
+        .query_row(params![kind.name(), device], read)
+        .optional()?)
+}
+
+/// How many spare pairs there are.
+pub(crate) fn count_spares(db: &Connection, kind: KeyKind, device: Option<&str>) -> Result<usize> {
+    let sql = "SELECT COUNT(*) FROM spare_key WHERE kind = ? AND device IS ?";
+    let count: i64 = db
+        .prepare_cached(sql)?
+        .query_row(params![kind.name(), device], |row| row.get(0))?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
+/// What calibration has found out about a device, as JSON.
+pub(crate) fn read_calibration(db: &Connection, device: &str) -> Result<Option<String>> {
+    let sql = "SELECT found FROM calibration WHERE device = ?";
+    Ok(db
+        .prepare_cached(sql)?
+        .query_row([device], |row| row.get(0))
+        .optional()?)
 }
 
 fn signed(units: Option<u64>) -> Option<i64> {
@@ -285,40 +458,67 @@ fn create_credential(
     if tenant.credential(new.id.as_str()).is_some() {
         return Err(exists("credential", &new.id));
     }
-    let (device, object) = match &new.place {
-        Place::Software => (None, None),
-        Place::Device { device, object } => (Some(&**device), Some(&**object)),
-    };
-    let sql =
-        "INSERT INTO key (kind, public_key, device, object, wrapped, created_ms) VALUES (?, ?, ?, ?, ?, ?)";
-    db.execute(
-        sql,
-        params![
-            new.kind.name(),
-            new.public_key,
-            device,
-            object,
-            new.wrapped,
-            at.0.cast_signed()
-        ],
-    )?;
-    let key = KeyRow(new_row(db)?);
+    let key = insert_key(db, at, &new)?;
+    if let Some(spare) = new.spare
+        && db.execute("DELETE FROM spare_key WHERE row = ?", [spare.0])? == 0
+    {
+        return Err(refuse(
+            Code::AlreadyExists,
+            "the spare key has been taken meanwhile".into(),
+        ));
+    }
     let sql = "INSERT INTO credential (tenant, id, key, active, epoch, chain, created_ms) \
                VALUES (?, ?, ?, TRUE, 0, ?, ?)";
     let chain = encode_chain(&new.chain);
-    db.execute(
-        sql,
-        params![tenant.row.0, new.id.as_str(), key.0, chain, at.0.cast_signed()],
-    )?;
-    let credential = Credential {
-        row: CredentialRow(new_row(db)?),
-        id: new.id,
-        key,
-        kind: new.kind,
-        place: new.place,
-        fence: Fence::new(0, true),
+    let inserted = db.prepare_cached(sql)?.execute(params![
+        tenant.row.0,
+        new.id.as_str(),
+        key.0,
+        chain,
+        at.0.cast_signed()
+    ]);
+    match inserted {
+        // Another change of the same commit has made it.
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+            return Err(exists("credential", &new.id));
+        }
+        other => other?,
     };
+    let row = CredentialRow(new_row(db)?);
+    let credential = Credential::new(row, new.id, (key, new.kind), new.place, Fence::new(0, true));
     Ok(Effect::Credential(tenant, Arc::new(credential)))
+}
+
+fn insert_key(db: &Connection, at: UnixMillis, new: &NewCredential) -> Result<KeyRow> {
+    let (object, kek) = match &new.place {
+        Place::Software => (None, None),
+        Place::Device { object, .. } => (Some(&**object), None),
+        Place::Wrapped { kek } => (None, Some(&**kek)),
+        Place::Destroyed => {
+            return Err(refuse(
+                Code::Usage,
+                "a new key cannot be destroyed already".into(),
+            ));
+        }
+    };
+    let sql =
+        "INSERT INTO key (kind, public_key, object, kek, wrapped, created_ms) VALUES (?, ?, ?, ?, ?, ?)";
+    let at_ms = at.0.cast_signed();
+    db.prepare_cached(sql)?.execute(params![
+        new.kind.name(),
+        new.public_key,
+        object,
+        kek,
+        new.wrapped,
+        at_ms
+    ])?;
+    let key = KeyRow(new_row(db)?);
+    if let Place::Device { devices, .. } = &new.place {
+        for device in devices.iter() {
+            insert_home(db, key, device)?;
+        }
+    }
+    Ok(key)
 }
 
 fn encode_chain(chain: &[Vec<u8>]) -> Vec<u8> {
@@ -343,8 +543,10 @@ pub(crate) fn read_chain(db: &Connection, credential: CredentialRow) -> Result<V
 pub struct StoredKey {
     /// SubjectPublicKeyInfo.
     pub public_key: Vec<u8>,
-    /// The private key, wrapped under the master key, where it is a software key.
+    /// The private key: wrapped under the master key where it is a software key, as a device wrapped it otherwise.
     pub wrapped: Option<Vec<u8>>,
+    /// Whether it is a software key.
+    pub software: bool,
 }
 
 /// Reads a key.
@@ -353,9 +555,12 @@ pub(crate) fn read_key(db: &Connection, key: KeyRow) -> Result<Option<StoredKey>
         Ok(StoredKey {
             public_key: row.get(0)?,
             wrapped: row.get(1)?,
+            software: row.get(2)?,
         })
     };
-    let mut statement = db.prepare_cached("SELECT public_key, wrapped FROM key WHERE row = ?")?;
+    let sql =
+        "SELECT public_key, wrapped, object IS NULL AND kek IS NULL AND NOT destroyed FROM key WHERE row = ?";
+    let mut statement = db.prepare_cached(sql)?;
     Ok(statement.query_row([key.0], read).optional()?)
 }
 
@@ -417,34 +622,53 @@ fn load_apps(db: &Connection, directory: &Directory, tenants: &Tenants) -> Resul
     Ok(())
 }
 
+type Homes = HashMap<u32, Vec<Arc<str>>>;
+
+fn load_homes(db: &Connection) -> Result<Homes> {
+    let mut statement = db.prepare("SELECT key, device FROM key_home ORDER BY key, rowid")?;
+    let mut rows = statement.query([])?;
+    let mut names: HashMap<String, Arc<str>> = HashMap::new();
+    let mut homes = Homes::new();
+    while let Some(row) = rows.next()? {
+        let name: String = row.get(1)?;
+        let name = Arc::clone(names.entry(name.clone()).or_insert_with(|| name.into()));
+        homes.entry(row.get(0)?).or_default().push(name);
+    }
+    Ok(homes)
+}
+
 fn load_credentials(db: &Connection, directory: &Directory, tenants: &Tenants) -> Result<()> {
-    let sql = "SELECT c.row, c.tenant, c.id, c.key, c.active, c.epoch, k.kind, k.device, k.object \
+    let sql = "SELECT c.row, c.tenant, c.id, c.key, c.active, c.epoch, k.kind, k.object, k.kek, k.destroyed \
                FROM credential c JOIN key k ON k.row = c.key";
+    let mut homes = load_homes(db)?;
+    let mut keks: HashMap<Vec<u8>, Arc<[u8]>> = HashMap::new();
     let mut statement = db.prepare(sql)?;
     let mut rows = statement.query([])?;
-    let mut devices: HashMap<String, Arc<str>> = HashMap::new();
     while let Some(row) = rows.next()? {
-        let place = match row.get::<_, Option<String>>(7)? {
-            None => Place::Software,
-            Some(name) => Place::Device {
-                device: Arc::clone(devices.entry(name.clone()).or_insert_with(|| name.into())),
-                object: row.get::<_, Vec<u8>>(8)?.into(),
+        let key: u32 = row.get(3)?;
+        let object: Option<Vec<u8>> = row.get(7)?;
+        let kek: Option<Vec<u8>> = row.get(8)?;
+        let place = match (object, kek, row.get(9)?) {
+            (_, _, true) => Place::Destroyed,
+            (Some(object), _, _) => Place::Device {
+                devices: homes.remove(&key).unwrap_or_default().into(),
+                object: object.into(),
             },
+            (None, Some(kek), _) => Place::Wrapped {
+                kek: Arc::clone(keks.entry(kek.clone()).or_insert_with(|| kek.into())),
+            },
+            (None, None, _) => Place::Software,
         };
         let tenant = tenants
             .get(&row.get(1)?)
             .ok_or_else(|| corrupt("a credential without its tenant"))?;
-        let credential = Credential {
-            row: CredentialRow(row.get(0)?),
-            id: CredentialId::new(&row.get::<_, String>(2)?).map_err(|_| corrupt("a credential's id"))?,
-            key: KeyRow(row.get(3)?),
-            kind: row
-                .get::<_, String>(6)?
-                .parse()
-                .map_err(|_| corrupt("a key's kind"))?,
-            place,
-            fence: Fence::new(row.get::<_, i64>(5)?.cast_unsigned(), row.get(4)?),
-        };
+        let id = CredentialId::new(&row.get::<_, String>(2)?).map_err(|_| corrupt("a credential's id"))?;
+        let kind = row
+            .get::<_, String>(6)?
+            .parse()
+            .map_err(|_| corrupt("a key's kind"))?;
+        let fence = Fence::new(row.get::<_, i64>(5)?.cast_unsigned(), row.get(4)?);
+        let credential = Credential::new(CredentialRow(row.get(0)?), id, (KeyRow(key), kind), place, fence);
         directory.add_credential(tenant, Arc::new(credential));
     }
     Ok(())

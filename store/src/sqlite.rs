@@ -54,11 +54,27 @@ const SCHEMA: &str = "
         row     INTEGER PRIMARY KEY,
         kind    TEXT NOT NULL,
         public_key BLOB NOT NULL,     -- SubjectPublicKeyInfo
-        device  TEXT,                 -- NULL: software
-        object  BLOB,                 -- CKA_ID on the device
-        wrapped BLOB,                 -- software: PKCS#8 encrypted under the master key
+        object  BLOB,                 -- CKA_ID, where it is an object in devices
+        kek     BLOB,                 -- CKA_ID of the wrapping key, where it exists only wrapped
+        wrapped BLOB,                 -- software: PKCS#8 encrypted under the master key; otherwise as a device wrapped it
+        destroyed INTEGER NOT NULL DEFAULT FALSE,
         created_ms INTEGER NOT NULL
     );
+    CREATE TABLE key_home (           -- the devices that hold a key as an object
+        key     INTEGER NOT NULL REFERENCES key,
+        device  TEXT NOT NULL,
+        UNIQUE (key, device)
+    );
+    CREATE TABLE spare_key (          -- key pairs made ahead of need
+        row     INTEGER PRIMARY KEY,
+        kind    TEXT NOT NULL,
+        device  TEXT,                 -- NULL: software
+        public_key BLOB NOT NULL,
+        object  BLOB,
+        wrapped BLOB,
+        created_ms INTEGER NOT NULL
+    );
+    CREATE TABLE calibration (device TEXT PRIMARY KEY, found TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE credential (
         row     INTEGER PRIMARY KEY,
         tenant  INTEGER NOT NULL REFERENCES tenant,

@@ -8,6 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use actors::keeper::KeeperCounters;
 use actors::services::Services;
 use actors::stats::BUCKETS_US;
+use hsm_pool::device::DeviceState;
+use hsm_pool::device::life::State;
+use hsm_pool::device::state;
+use hsm_pool::pool::DeviceView;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -191,40 +195,8 @@ impl EngineCollector {
             None,
             pool.waiting() as f64,
         )?;
-        let devices: Vec<_> = pool.devices().collect();
-        let each = |value: fn(&hsm_pool::device::DeviceState) -> u64| {
-            devices
-                .iter()
-                .map(move |(name, state, _)| ([("device", *name)], value(state)))
-        };
-        families.counters(
-            "cinnabar_device_signatures",
-            "Signatures by device",
-            each(|state| load(&state.signed)),
-        )?;
-        families.counters(
-            "cinnabar_device_failures",
-            "Failed jobs by device",
-            each(|state| load(&state.failed)),
-        )?;
-        families.counters(
-            "cinnabar_device_kills",
-            "Workers killed for hanging",
-            each(|state| load(&state.kills)),
-        )?;
-        families.counters(
-            "cinnabar_device_starts",
-            "Workers started",
-            each(|state| load(&state.starts)),
-        )?;
-        let up = devices
-            .iter()
-            .map(|(name, state, _)| ([("device", *name)], state.workers_up() as f64));
-        families.gauges("cinnabar_device_workers", "Workers that take jobs", up)?;
-        let queue = devices
-            .iter()
-            .map(|(name, _, waiting)| ([("device", *name)], *waiting as f64));
-        families.gauges("cinnabar_device_queue", "Jobs waiting for a device", queue)
+        families.gauge("cinnabar_lanes", "Software lanes", None, pool.lanes() as f64)?;
+        encode_devices(families, &pool.devices())
     }
 
     fn encode_state(&self, families: &mut Families<'_>) -> Result<(), Error> {
@@ -262,6 +234,142 @@ impl EngineCollector {
             load(&self.keeper.cores),
         )
     }
+}
+
+type DeviceCounter = (&'static str, &'static str, fn(&DeviceState) -> &AtomicU64);
+
+const DEVICE_COUNTERS: [DeviceCounter; 12] = [
+    ("cinnabar_device_signatures", "Signatures by device", |state| {
+        &state.signed
+    }),
+    (
+        "cinnabar_device_refused",
+        "Calls that failed for the request's fault",
+        |state| &state.refused,
+    ),
+    (
+        "cinnabar_device_faults",
+        "Calls that failed for the device's fault",
+        |state| &state.faults,
+    ),
+    (
+        "cinnabar_device_rejected",
+        "Signatures that did not verify and were not released",
+        |state| &state.rejected,
+    ),
+    (
+        "cinnabar_device_expired",
+        "Jobs whose deadline passed while they waited",
+        |state| &state.expired,
+    ),
+    (
+        "cinnabar_device_failovers",
+        "Jobs given to another device after a fault",
+        |state| &state.failovers,
+    ),
+    ("cinnabar_device_kills", "Processes killed for hanging", |state| {
+        &state.kills
+    }),
+    ("cinnabar_device_starts", "Processes started", |state| {
+        &state.starts
+    }),
+    (
+        "cinnabar_device_probes",
+        "Probe signatures that verified",
+        |state| &state.probes,
+    ),
+    (
+        "cinnabar_device_probes_failed",
+        "Probe signatures that did not come",
+        |state| &state.probes_failed,
+    ),
+    (
+        "cinnabar_device_unwrap_hits",
+        "Wrapped keys that were there already",
+        |state| &state.cache_hits,
+    ),
+    (
+        "cinnabar_device_unwrap_misses",
+        "Wrapped keys that had to be unwrapped",
+        |state| &state.cache_misses,
+    ),
+];
+
+type DeviceGauge = (&'static str, &'static str, fn(&DeviceView) -> f64);
+
+const DEVICE_GAUGES: [DeviceGauge; 6] = [
+    ("cinnabar_device_workers", "Processes that serve", |view| {
+        view.state.workers_up() as f64
+    }),
+    ("cinnabar_device_queue", "Jobs waiting for a device", |view| {
+        view.waiting as f64
+    }),
+    ("cinnabar_device_in_flight", "Calls in flight", |view| {
+        view.state.in_flight.load(Ordering::Relaxed) as f64
+    }),
+    (
+        "cinnabar_device_in_flight_limit",
+        "Calls it may have in flight now",
+        |view| f64::from(view.state.limit.load(Ordering::Relaxed)),
+    ),
+    (
+        "cinnabar_device_share_percent",
+        "Part of its share of jobs that it may take",
+        |view| f64::from(view.state.share()),
+    ),
+    (
+        "cinnabar_device_pin_latched",
+        "1 while its PIN is refused and nobody has resumed it",
+        |view| f64::from(u8::from(view.state.is_latched())),
+    ),
+];
+
+const DEVICE_STATES: [State; 4] = [State::Pending, State::Active, State::Draining, State::Quarantined];
+
+fn encode_devices(families: &mut Families<'_>, devices: &[DeviceView]) -> Result<(), Error> {
+    for (name, help, value) in DEVICE_COUNTERS {
+        let values = devices
+            .iter()
+            .map(|view| ([("device", &*view.name)], load(value(&view.state))));
+        families.counters(name, help, values)?;
+    }
+    for (name, help, value) in DEVICE_GAUGES {
+        families.gauges(
+            name,
+            help,
+            devices
+                .iter()
+                .map(|view| ([("device", &*view.name)], value(view))),
+        )?;
+    }
+    let states = devices.iter().flat_map(|view| {
+        let now = view.state.state();
+        DEVICE_STATES.map(|state| {
+            (
+                [("device", &*view.name), ("state", state.name())],
+                f64::from(u8::from(state == now)),
+            )
+        })
+    });
+    families.gauges("cinnabar_device_state", "1 for the state it is in", states)?;
+    let unit = Some(&Unit::Seconds);
+    let help = "Time of a call inside the device";
+    let mut metric =
+        families
+            .0
+            .encode_descriptor("cinnabar_device_call", help, unit, MetricType::Histogram)?;
+    for view in devices {
+        let (counts, sum_us) = view.state.service_times();
+        let bounds = state::BUCKETS_US
+            .iter()
+            .map(|us| *us as f64 / 1e6)
+            .chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
+        metric
+            .encode_family(&[("device", &*view.name)])?
+            .encode_histogram::<NoLabelSet>(sum_us as f64 / 1e6, counts.iter().sum(), &buckets, None)?;
+    }
+    Ok(())
 }
 
 fn encode_process(families: &mut Families<'_>) -> Result<(), Error> {

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use actors::call::Ticket;
-use actors::registrar::{self, AppProof, CredentialPlan, DeviceKeys, Issuer, Ledger};
+use actors::keymaster::{CredentialPlan, KeyPlace, Keymaster, WrappedImport};
+use actors::registrar::{self, AppProof, Issuer, Ledger};
 use actors::vault::Vault;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hsm_pool::device::DeviceKey;
+use hsm_pool::keys::WrappedKey;
 use hsm_pool::pool::Pool;
 use protocol::algorithm::KeyKind;
 use protocol::error_code::{Code, Refusal};
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::{Change, Place, StoreHandle};
 
+use super::devices::{DeviceOrder, DeviceSource, Devices};
 use crate::dev::DevCa;
 
 /// What an operator wants done.
@@ -50,8 +52,35 @@ pub(crate) enum Order {
         tenant: TenantName,
         id: CredentialId,
         kind: KeyKind,
-        device: Option<String>,
+        /// The devices to make it in; none: software, or wrapped.
+        devices: Vec<String>,
+        /// The label of the wrapping key under which it is to exist only.
+        wrapped: Option<String>,
     },
+    AttachKey {
+        tenant: TenantName,
+        id: CredentialId,
+        kind: KeyKind,
+        device: String,
+        /// CKA_LABEL, or an SDF key's index.
+        name: String,
+    },
+    ImportKeys {
+        tenant: TenantName,
+        keys: Vec<ImportedKey>,
+        /// Prove each key, not only the first.
+        prove: bool,
+    },
+    ReplicateKey {
+        tenant: TenantName,
+        id: CredentialId,
+        device: String,
+    },
+    DestroyKey {
+        tenant: TenantName,
+        id: CredentialId,
+    },
+    Device(DeviceOrder),
     SetKey {
         tenant: TenantName,
         id: CredentialId,
@@ -68,6 +97,61 @@ pub(crate) enum Order {
     EndCore {
         core: u16,
     },
+}
+
+/// A wrapped key as it travels: binary fields in base64, ids in hexadecimal.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ImportedKey {
+    id: CredentialId,
+    /// SubjectPublicKeyInfo.
+    public_key: String,
+    /// The private key, wrapped.
+    blob: String,
+    /// CKA_ID of the wrapping key, hexadecimal.
+    kek: String,
+    /// The wrapping key's check value, hexadecimal.
+    #[serde(default)]
+    check_value: String,
+    /// The `CKM_*` number of the wrapping mechanism; CKM_AES_KEY_WRAP_PAD unless told otherwise.
+    #[serde(default = "aes_key_wrap_pad")]
+    mechanism: u64,
+    /// Who made the device that wrapped it.
+    #[serde(default)]
+    vendor: String,
+}
+
+const fn aes_key_wrap_pad() -> u64 {
+    0x210a
+}
+
+impl ImportedKey {
+    fn read(self) -> Result<WrappedImport, Refusal> {
+        let bad = |what: &str| Refusal::new(Code::MalformedRequest, format!("'{}': {what}", self.id));
+        let base64 = |text: &str, what| STANDARD.decode(text).map_err(|_| bad(what));
+        let wrapped = WrappedKey {
+            mechanism: self.mechanism,
+            vendor: self.vendor.clone(),
+            kek: unhex(&self.kek).ok_or_else(|| bad("kek is not hexadecimal"))?,
+            check: unhex(&self.check_value).ok_or_else(|| bad("check_value is not hexadecimal"))?,
+            blob: base64(&self.blob, "blob is not base64")?,
+        };
+        let public_key = base64(&self.public_key, "public_key is not base64")?;
+        Ok(WrappedImport {
+            id: self.id,
+            public_key,
+            wrapped,
+        })
+    }
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes().chunks(2);
+    digits
+        .map(|pair| {
+            u8::from_str_radix(std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?, 16).ok()
+        })
+        .collect()
 }
 
 /// An answer over the socket.
@@ -90,6 +174,7 @@ pub(crate) struct Operator {
     pub(crate) store: Arc<StoreHandle<Ticket>>,
     pub(crate) vault: Arc<Vault>,
     pub(crate) pool: Option<Arc<Pool<actors::task::Task>>>,
+    pub(crate) device_source: Option<Arc<dyn DeviceSource>>,
     pub(crate) dev_ca: Option<Arc<DevCa>>,
     pub(crate) rehearsals: Option<Arc<dyn Rehearsals>>,
 }
@@ -98,24 +183,8 @@ pub(crate) struct Operator {
 struct AsActor<'a>(&'a StoreHandle<Ticket>, &'a str);
 
 impl Ledger for AsActor<'_> {
-    fn change(&self, change: Change) -> Result<(), Refusal> {
-        self.0.change(self.1, change).map_err(|error| error.refusal())
-    }
-}
-
-struct Devices<'a>(&'a Pool<actors::task::Task>);
-
-impl DeviceKeys for Devices<'_> {
-    fn generate(&self, device: &str, kind: KeyKind, label: &str) -> Result<DeviceKey, Refusal> {
-        if !self.0.devices().any(|(name, ..)| name == device) {
-            return Err(Refusal::new(
-                Code::NotFound,
-                format!("no device '{device}' is configured"),
-            ));
-        }
-        self.0
-            .generate(device, kind, label)
-            .map_err(|error| Refusal::new(Code::DeviceFailed, error.to_string()))
+    fn changes(&self, changes: Vec<Change>) -> Result<(), Refusal> {
+        self.0.changes(self.1, changes).map_err(|error| error.refusal())
     }
 }
 
@@ -154,16 +223,52 @@ impl Operator {
                 tenant,
                 id,
                 kind,
-                device,
+                devices,
+                wrapped,
             } => {
+                let place = match wrapped {
+                    Some(kek) => KeyPlace::Wrapped(kek),
+                    None if devices.is_empty() => KeyPlace::Software,
+                    None => KeyPlace::Devices(devices),
+                };
                 let plan = CredentialPlan {
                     tenant,
                     id,
                     kind,
-                    device,
+                    place,
                 };
-                self.create_key(&ledger, plan)?;
+                self.with_keys(&ledger, |keys| keys.create(plan))?;
             }
+            Order::AttachKey {
+                tenant,
+                id,
+                kind,
+                device,
+                name,
+            } => {
+                let place = KeyPlace::Devices(vec![device.clone()]);
+                let plan = CredentialPlan {
+                    tenant,
+                    id,
+                    kind,
+                    place,
+                };
+                self.with_keys(&ledger, |keys| keys.attach(plan, &device, &name))?;
+            }
+            Order::ImportKeys { tenant, keys, prove } => {
+                let list: Result<Vec<_>, _> = keys.into_iter().map(ImportedKey::read).collect();
+                self.with_keys(&ledger, |keys| keys.import(&tenant, list?, prove))?;
+            }
+            Order::ReplicateKey { tenant, id, device } => {
+                let credential = self.credential(&tenant, &id)?;
+                self.with_keys(&ledger, |keys| keys.replicate(&tenant, &credential, &device))?;
+            }
+            Order::DestroyKey { tenant, id } => {
+                let credential = self.credential(&tenant, &id)?;
+                let left = self.with_keys(&ledger, |keys| keys.destroy(&tenant, &credential))?;
+                return Ok(json!({ "still_in": left }));
+            }
+            Order::Device(order) => return self.device(&ledger, order),
             Order::SetKey { tenant, id, active } => {
                 ledger.change(Change::SetCredential { tenant, id, active })?;
             }
@@ -177,11 +282,43 @@ impl Operator {
         Ok(json!({}))
     }
 
-    fn create_key(&self, ledger: &dyn Ledger, plan: CredentialPlan) -> Result<(), Refusal> {
-        let devices = self.pool.as_deref().map(Devices);
-        let devices = devices.as_ref().map(|devices| devices as &dyn DeviceKeys);
-        let issuer = self.dev_ca.as_deref().map(|ca| ca as &dyn Issuer);
-        registrar::create_credential(ledger, &self.vault, devices, issuer, plan)
+    fn with_keys<T>(
+        &self,
+        ledger: &dyn Ledger,
+        work: impl FnOnce(&Keymaster<'_>) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let reader = self.store.reader().map_err(|error| error.refusal())?;
+        work(&Keymaster {
+            ledger,
+            vault: &self.vault,
+            reader: &reader,
+            pool: self.pool.as_deref(),
+            issuer: self.dev_ca.as_deref().map(|ca| ca as &dyn Issuer),
+        })
+    }
+
+    fn device(&self, ledger: &dyn Ledger, order: DeviceOrder) -> Result<Value, Refusal> {
+        match (&self.pool, &self.device_source) {
+            (Some(pool), Some(source)) => Devices {
+                pool,
+                source: &**source,
+                ledger,
+            }
+            .obey(order),
+            _ => Err(Refusal::new(
+                Code::Usage,
+                "devices are in a running engine; none runs in this data folder",
+            )),
+        }
+    }
+
+    fn credential(&self, tenant: &TenantName, id: &CredentialId) -> Result<Arc<store::Credential>, Refusal> {
+        let known = self
+            .store
+            .directory()
+            .tenant(tenant.as_str())
+            .and_then(|tenant| tenant.credential(id.as_str()));
+        known.ok_or_else(|| Refusal::new(Code::NotFound, format!("no credential '{tenant}/{id}'")))
     }
 
     fn tenants(&self) -> Value {
@@ -214,12 +351,16 @@ impl Operator {
             .tenant(tenant.as_str())
             .ok_or_else(missing)?;
         let show = |credential: &Arc<store::Credential>| {
-            let device = match &credential.place {
-                Place::Software => None,
-                Place::Device { device, .. } => Some(device.to_string()),
+            let (place, devices) = match credential.place() {
+                Place::Software => ("software", Vec::new()),
+                Place::Device { devices, .. } => {
+                    ("device", devices.iter().map(ToString::to_string).collect())
+                }
+                Place::Wrapped { .. } => ("wrapped", Vec::new()),
+                Place::Destroyed => ("destroyed", Vec::new()),
             };
             let active = credential.fence.pass().is_some();
-            json!({ "id": credential.id, "kind": credential.kind, "device": device, "active": active })
+            json!({ "id": credential.id, "kind": credential.kind, "place": place, "devices": devices, "active": active })
         };
         Ok(Value::Array(tenant.credentials().iter().map(show).collect()))
     }

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use protocol::client::Profile;
 use protocol::error_code::{Code, Refusal};
-use protocol::ids::AppId;
+use protocol::ids::{AppId, CredentialId, TenantName};
 use serde_json::Value;
 
 use super::{print_json, print_line, read_file, verify};
@@ -44,7 +44,7 @@ pub(super) fn init(config: &Config) -> Result<(), Refusal> {
     ))
 }
 
-fn send(config: &Config, order: Order) -> Result<Value, Refusal> {
+pub(super) fn send(config: &Config, order: Order) -> Result<Value, Refusal> {
     match socket::send(&config.home, &order) {
         Some(answer) => answer,
         None => offline(config, order),
@@ -65,6 +65,7 @@ fn offline(config: &Config, order: Order) -> Result<Value, Refusal> {
         store: Arc::clone(&store),
         vault,
         pool: None,
+        device_source: None,
         dev_ca,
         rehearsals: None,
     };
@@ -191,19 +192,49 @@ pub(super) fn key(config: &Config, command: KeyCommand) -> Result<(), Refusal> {
             id,
             kind,
             device,
+            wrapped,
         } => {
             let text = format!("made credential {tenant}/{id} with a {kind} key");
+            let devices = device;
             send(
                 config,
                 Order::CreateKey {
                     tenant,
                     id,
                     kind,
-                    device,
+                    devices,
+                    wrapped,
                 },
             )?;
             print_line(&text)
         }
+        KeyCommand::Attach {
+            tenant,
+            id,
+            kind,
+            device,
+            name,
+        } => {
+            let text = format!("made credential {tenant}/{id} for '{name}' in {device}");
+            send(
+                config,
+                Order::AttachKey {
+                    tenant,
+                    id,
+                    kind,
+                    device,
+                    name,
+                },
+            )?;
+            print_line(&text)
+        }
+        KeyCommand::Import { tenant, file, sample } => import_keys(config, &tenant, &file, !sample),
+        KeyCommand::Replicate { tenant, id, device } => {
+            let text = format!("{tenant}/{id} is in {device}, too");
+            send(config, Order::ReplicateKey { tenant, id, device })?;
+            print_line(&text)
+        }
+        KeyCommand::Destroy { tenant, id, confirm } => destroy_key(config, tenant, id, &confirm),
         KeyCommand::Disable { tenant, id } => {
             let text = format!("disabled credential {tenant}/{id}");
             send(
@@ -230,6 +261,57 @@ pub(super) fn key(config: &Config, command: KeyCommand) -> Result<(), Refusal> {
         }
         KeyCommand::List { tenant } => print_json(&send(config, Order::ListKeys { tenant })?),
     }
+}
+
+/// Wrapped keys from a file, so many in one commit.
+fn import_keys(config: &Config, tenant: &TenantName, file: &Path, prove: bool) -> Result<(), Refusal> {
+    let text = String::from_utf8(read_file(file)?)
+        .map_err(|_| Refusal::new(Code::File, format!("{}: not text", file.display())))?;
+    let lines: Vec<(usize, &str)> = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+        .collect();
+    for part in lines.chunks(store::CHANGES_MAX) {
+        let read = |(at, line): &(usize, &str)| {
+            let text = |error| format!("{}, line {}: {error}", file.display(), at + 1);
+            serde_json::from_str(line).map_err(|error| Refusal::new(Code::MalformedRequest, text(error)))
+        };
+        let keys = part.iter().map(read).collect::<Result<_, _>>()?;
+        let tenant = tenant.clone();
+        send(config, Order::ImportKeys { tenant, keys, prove })?;
+    }
+    print_line(&format!("made {} credentials of {tenant}", lines.len()))
+}
+
+fn destroy_key(
+    config: &Config,
+    tenant: TenantName,
+    id: CredentialId,
+    confirm: &CredentialId,
+) -> Result<(), Refusal> {
+    if id != *confirm {
+        return Err(Refusal::new(
+            Code::Usage,
+            "--confirm names another credential; nothing was destroyed",
+        ));
+    }
+    let name = format!("{tenant}/{id}");
+    let answer = send(config, Order::DestroyKey { tenant, id })?;
+    let left: Vec<&str> = answer["still_in"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    if left.is_empty() {
+        return print_line(&format!("destroyed the key of {name}"));
+    }
+    let text = format!(
+        "{name} will not sign any more, but its key is still in {}",
+        left.join(", ")
+    );
+    Err(Refusal::new(Code::DeviceFailed, text))
 }
 
 /// `cinnabar rehearse`.

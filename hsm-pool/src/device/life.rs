@@ -193,7 +193,11 @@ impl Life {
 
     /// A probe came back. `jitter` in 0..=255 spreads the pauses of several devices.
     pub fn handle_probe(&mut self, now: Instant, worked: bool, jitter: u8) -> Option<Transition> {
-        if worked { self.probe_worked(now) } else { self.probe_failed(now, jitter) }
+        if worked {
+            self.probe_worked(now)
+        } else {
+            self.probe_failed(now, jitter)
+        }
     }
 
     fn probe_worked(&mut self, now: Instant) -> Option<Transition> {
@@ -244,15 +248,27 @@ impl Life {
                 last.calls += calls;
                 last.faults += faults;
             }
-            _ => self.calls.push_back(Second { start: now, calls, faults }),
+            _ => self.calls.push_back(Second {
+                start: now,
+                calls,
+                faults,
+            }),
         }
-        while self.calls.front().is_some_and(|first| now.saturating_duration_since(first.start) > CALLS_WINDOW) {
+        while self
+            .calls
+            .front()
+            .is_some_and(|first| now.saturating_duration_since(first.start) > CALLS_WINDOW)
+        {
             self.calls.pop_front();
         }
         let calls: u64 = self.calls.iter().map(|second| second.calls).sum();
         let faults: u64 = self.calls.iter().map(|second| second.faults).sum();
         let opens = calls >= CALLS_MIN && faults * 2 >= calls;
-        if opens { self.quarantine(now, Reason::Errors) } else { None }
+        if opens {
+            self.quarantine(now, Reason::Errors)
+        } else {
+            None
+        }
     }
 
     /// A worker process hung and was killed.
@@ -261,11 +277,19 @@ impl Life {
             return self.quarantine(now, Reason::WarmUp);
         }
         self.hangs.push_back(now);
-        while self.hangs.front().is_some_and(|first| now.saturating_duration_since(*first) > HANGS_WINDOW) {
+        while self
+            .hangs
+            .front()
+            .is_some_and(|first| now.saturating_duration_since(*first) > HANGS_WINDOW)
+        {
             self.hangs.pop_front();
         }
         let opens = self.hangs.len() >= HANGS_MAX;
-        if opens { self.quarantine(now, Reason::Hangs) } else { None }
+        if opens {
+            self.quarantine(now, Reason::Hangs)
+        } else {
+            None
+        }
     }
 
     /// A signature did not verify: nothing it says can be trusted until a probe proves otherwise.
@@ -320,7 +344,11 @@ mod tests {
         assert_eq!(life.share(clock.0), 0);
         let transition = life.handle_probe(clock.after(1), true, 0).unwrap();
         assert_eq!((transition.from, transition.to), (State::Pending, State::Active));
-        assert_eq!(life.share(clock.0), 100, "a device that never failed starts at once");
+        assert_eq!(
+            life.share(clock.0),
+            100,
+            "a device that never failed starts at once"
+        );
         (life, clock)
     }
 
@@ -329,11 +357,20 @@ mod tests {
         let (mut life, mut clock) = active();
         assert_eq!(life.handle_hang(clock.after(1)), None);
         let transition = life.handle_hang(clock.after(29_000)).unwrap();
-        assert_eq!((transition.to, transition.reason), (State::Quarantined, Reason::Hangs));
+        assert_eq!(
+            (transition.to, transition.reason),
+            (State::Quarantined, Reason::Hangs)
+        );
         assert_eq!(life.share(clock.0), 0);
         assert_eq!(life.next_probe(), Some(clock.0 + BACK_OFF_MIN));
         life.handle_probe(clock.after(1_000), true, 0).unwrap();
-        let shares: Vec<u8> = (0..3).map(|_| { let share = life.share(clock.0); clock.after(1_000); share }).collect();
+        let shares: Vec<u8> = (0..3)
+            .map(|_| {
+                let share = life.share(clock.0);
+                clock.after(1_000);
+                share
+            })
+            .collect();
         assert_eq!(shares, [10, 50, 100]);
     }
 
@@ -347,13 +384,24 @@ mod tests {
     #[test]
     fn half_of_twenty_calls_open_it_and_fewer_do_not() {
         let (mut life, mut clock) = active();
-        assert_eq!(life.handle_calls(clock.after(1), 19, 19), None, "too few to judge");
+        assert_eq!(
+            life.handle_calls(clock.after(1), 19, 19),
+            None,
+            "too few to judge"
+        );
         let (mut life, mut clock2) = active();
         assert_eq!(life.handle_calls(clock2.after(1), 100, 49), None);
-        assert_eq!(life.handle_calls(clock2.after(1), 2, 2).unwrap().reason, Reason::Errors);
+        assert_eq!(
+            life.handle_calls(clock2.after(1), 2, 2).unwrap().reason,
+            Reason::Errors
+        );
         let (mut life, _) = active();
         assert_eq!(life.handle_calls(clock.after(1), 15, 15), None);
-        assert_eq!(life.handle_calls(clock.after(11_000), 15, 0), None, "old faults are forgotten");
+        assert_eq!(
+            life.handle_calls(clock.after(11_000), 15, 0),
+            None,
+            "old faults are forgotten"
+        );
     }
 
     #[test]
@@ -361,7 +409,10 @@ mod tests {
         let (mut life, mut clock) = active();
         life.handle_lie(clock.after(1)).unwrap();
         life.handle_probe(clock.after(1_000), true, 0).unwrap();
-        assert_eq!(life.handle_calls(clock.after(100), 1, 1).unwrap().reason, Reason::WarmUp);
+        assert_eq!(
+            life.handle_calls(clock.after(100), 1, 1).unwrap().reason,
+            Reason::WarmUp
+        );
     }
 
     #[test]
@@ -369,7 +420,10 @@ mod tests {
         let (mut life, mut clock) = active();
         assert_eq!(life.handle_probe(clock.after(5_000), false, 0), None);
         assert_eq!(life.handle_probe(clock.after(1_000), false, 0), None);
-        assert_eq!(life.handle_probe(clock.after(1_000), false, 0).unwrap().reason, Reason::Probes);
+        assert_eq!(
+            life.handle_probe(clock.after(1_000), false, 0).unwrap().reason,
+            Reason::Probes
+        );
         let mut pauses = Vec::new();
         for _ in 0..7 {
             let due = life.next_probe().unwrap();

@@ -2,12 +2,18 @@
 //! The tests that use the faulty module share its script file, so they are one test, in order.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use hsm_pool::device::DeviceState;
+use hsm_pool::device::ckr::Class;
+use hsm_pool::device::life::State;
 use hsm_pool::job::JobError;
 use protocol::algorithm::{Algorithm, KeyKind};
 
-use crate::support::{SOFTHSM, SoftHsm, World, assert_verifies, faulty_module, generate, job, soon, world};
+use crate::support::{
+    SOFTHSM, SoftHsm, World, assert_verifies, faulty_module, generate, job, load, on, soon, wait_until, world,
+};
 
 #[test]
 fn softhsm_signs_with_keys_made_in_it() {
@@ -19,7 +25,7 @@ fn softhsm_signs_with_keys_made_in_it() {
             assert!(
                 world
                     .pool
-                    .submit_device("soft", job(1, key, algorithm, &made.object))
+                    .submit(job(1, key, algorithm, on("soft", &made.object)))
                     .is_ok()
             );
             let done = world.next();
@@ -36,31 +42,25 @@ fn a_wrong_pin_latches_the_device_and_is_never_tried_again() {
     let mut config = token.device("soft", Path::new(SOFTHSM));
     config.pin = "654321".into();
     let world = world(vec![config]);
-    let state = |world: &World| {
-        let (_, state, _) = world.pool.devices().next().unwrap();
-        (
-            state.pin_refused(),
-            state.takes_jobs(),
-            state.starts.load(std::sync::atomic::Ordering::Relaxed),
-        )
-    };
-    let until = soon(10_000);
-    while !state(&world).0 {
-        assert!(soon(0) < until, "the device never latches");
-        std::thread::yield_now();
-    }
-    assert_eq!(state(&world), (true, false, 1));
-    let refused = world.pool.generate("soft", KeyKind::P256, "x").unwrap_err();
-    assert_eq!(refused, JobError::Unavailable);
+    wait_until("the device latches", || state(&world).is_latched());
+    // An operator's order does not try it either.
+    assert!(world.pool.generate("soft", KeyKind::P256, "x", None).is_err());
+    assert_eq!(state(&world).state(), State::Quarantined);
+    assert!(!state(&world).takes_jobs());
+    assert_eq!(load(&state(&world).starts), 1);
+}
+
+fn state(world: &World) -> Arc<DeviceState> {
+    Arc::clone(&world.pool.devices()[0].state)
 }
 
 fn sign_one(world: &World, key: protocol::ids::KeyRow, object: &[u8]) -> Result<(), JobError> {
     let until = soon(10_000);
-    let mut work = job(1, key, Algorithm::EcdsaP256Sha256, object);
-    // While a killed worker is being replaced the device takes no jobs; that is a clear refusal, not a wait.
-    while let Err((back, _)) = world.pool.submit_device("faulty", work) {
+    let mut work = job(1, key, Algorithm::EcdsaP256Sha256, on("faulty", object));
+    // While the device has to prove itself it takes no jobs; that is a clear refusal, not a wait.
+    while let Err((back, _)) = world.pool.submit(work) {
         assert!(soon(0) < until, "the device does not come back");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::yield_now();
         work = back;
     }
     world.next().result.map(drop)
@@ -96,13 +96,22 @@ fn a_device_that_misbehaves_costs_its_own_jobs_and_comes_back() {
 
     // CKR_DATA_LEN_RANGE: the request's fault, so the worker stays.
     token.script("error 21");
-    assert!(matches!(
-        sign_one(&world, key, &made.object),
-        Err(JobError::Device(_))
-    ));
+    let refused = sign_one(&world, key, &made.object);
+    assert!(
+        matches!(
+            refused,
+            Err(JobError::Device {
+                class: Class::Request,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
     token.script("ok");
     assert_eq!(sign_one(&world, key, &made.object), Ok(()));
-    let (_, state, _) = world.pool.devices().next().unwrap();
-    assert_eq!(state.kills.load(std::sync::atomic::Ordering::Relaxed), 1);
-    assert_eq!(state.starts.load(std::sync::atomic::Ordering::Relaxed), 4);
+    let state = state(&world);
+    assert_eq!(
+        (load(&state.kills), load(&state.rejected), load(&state.refused)),
+        (1, 1, 1)
+    );
 }

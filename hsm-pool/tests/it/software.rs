@@ -5,7 +5,7 @@ use hsm_pool::soft;
 use protocol::algorithm::KeyKind;
 use protocol::ids::KeyRow;
 
-use crate::support::{assert_verifies, job, soon, world};
+use crate::support::{TestHome, assert_verifies, job, soon, world};
 
 #[test]
 fn many_jobs_of_every_kind_come_back_once_each() {
@@ -24,7 +24,7 @@ fn many_jobs_of_every_kind_come_back_once_each() {
                 assert!(
                     world
                         .pool
-                        .submit_software(job(sent + round, *row, algorithm, b""))
+                        .submit(job(sent + round, *row, algorithm, TestHome::Software))
                         .is_ok()
                 );
             }
@@ -42,14 +42,19 @@ fn many_jobs_of_every_kind_come_back_once_each() {
 #[test]
 fn an_expired_job_is_not_started_and_a_missing_key_is_told() {
     let world = world(Vec::new());
-    let mut late = job(1, KeyRow(9), KeyKind::P256.algorithms()[0], b"");
+    let mut late = job(1, KeyRow(9), KeyKind::P256.algorithms()[0], TestHome::Software);
     late.deadline = soon(0);
-    assert!(world.pool.submit_software(late).is_ok());
+    assert!(world.pool.submit(late).is_ok());
     assert_eq!(world.next().result, Err(JobError::Expired));
     assert!(
         world
             .pool
-            .submit_software(job(2, KeyRow(9), KeyKind::P256.algorithms()[0], b""))
+            .submit(job(
+                2,
+                KeyRow(9),
+                KeyKind::P256.algorithms()[0],
+                TestHome::Software
+            ))
             .is_ok()
     );
     assert_eq!(world.next().result, Err(JobError::Key("no such key".into())));

@@ -7,25 +7,34 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use hsm_pool::device::{DeviceConfig, DeviceKey};
-use hsm_pool::job::{Finished, Sink, Work};
-use hsm_pool::keys::{KeyMaterial, KeySource};
+use hsm_pool::device::{DeviceConfig, DeviceKey, Kind};
+use hsm_pool::elastic::Bounds;
+use hsm_pool::job::{Finished, Home, Sink, Work};
+use hsm_pool::keys::{KeyMaterial, KeySource, WrappedKey};
 use hsm_pool::lanes::Verify;
 use hsm_pool::pool::{Pool, PoolConfig};
 use parking_lot::Mutex;
 use protocol::algorithm::{Algorithm, KeyKind};
-use protocol::ids::KeyRow;
+use protocol::ids::{KeyRow, TenantRow};
 use protocol::verify::{PublicKey, SM2_DEFAULT_USER_ID};
 use zeroize::Zeroizing;
 
 pub(crate) const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
 pub(crate) const PIN: &str = "123456";
 
+/// Where a job's key is.
+#[derive(Clone, Debug)]
+pub(crate) enum TestHome {
+    Software,
+    Devices(Vec<Arc<str>>, Vec<u8>),
+    Wrapped(Vec<u8>),
+}
+
 pub(crate) struct Job {
     pub(crate) key: KeyRow,
     pub(crate) algorithm: Algorithm,
     pub(crate) input: Vec<u8>,
-    pub(crate) object: Vec<u8>,
+    pub(crate) home: TestHome,
     pub(crate) deadline: Instant,
 }
 
@@ -45,8 +54,15 @@ impl Work for Job {
     fn user_id(&self) -> &[u8] {
         SM2_DEFAULT_USER_ID
     }
-    fn object(&self) -> &[u8] {
-        &self.object
+    fn home(&self) -> Home<'_> {
+        match &self.home {
+            TestHome::Software => Home::Software,
+            TestHome::Devices(names, object) => Home::Devices { names, object },
+            TestHome::Wrapped(kek) => Home::Wrapped { kek },
+        }
+    }
+    fn tenant(&self) -> TenantRow {
+        TenantRow(1)
     }
     fn deadline(&self) -> Instant {
         self.deadline
@@ -63,8 +79,12 @@ impl Sink<Job> for Outbox {
     }
 }
 
-/// A public key, and the private one where it is software.
-type Pair = (Vec<u8>, Option<Vec<u8>>);
+/// A public key, and the private one where it is software or wrapped.
+struct Pair {
+    public_key: Vec<u8>,
+    pkcs8: Option<Vec<u8>>,
+    wrapped: Option<WrappedKey>,
+}
 
 /// Keys by row, in memory.
 #[derive(Default)]
@@ -72,9 +92,22 @@ pub(crate) struct Keyring(Mutex<HashMap<KeyRow, Pair>>);
 
 impl Keyring {
     pub(crate) fn add(&self, row: u32, public_key: &[u8], pkcs8: Option<&[u8]>) -> KeyRow {
-        self.0
-            .lock()
-            .insert(KeyRow(row), (public_key.to_vec(), pkcs8.map(<[u8]>::to_vec)));
+        let pair = Pair {
+            public_key: public_key.to_vec(),
+            pkcs8: pkcs8.map(<[u8]>::to_vec),
+            wrapped: None,
+        };
+        self.0.lock().insert(KeyRow(row), pair);
+        KeyRow(row)
+    }
+
+    pub(crate) fn add_wrapped(&self, row: u32, key: &DeviceKey) -> KeyRow {
+        let pair = Pair {
+            public_key: key.public_key.clone(),
+            pkcs8: None,
+            wrapped: key.wrapped.clone(),
+        };
+        self.0.lock().insert(KeyRow(row), pair);
         KeyRow(row)
     }
 }
@@ -82,10 +115,11 @@ impl Keyring {
 impl KeySource for Keyring {
     fn load(&self, key: KeyRow) -> Result<KeyMaterial, String> {
         let keys = self.0.lock();
-        let (public_key, pkcs8) = keys.get(&key).ok_or("no such key")?;
+        let pair = keys.get(&key).ok_or("no such key")?;
         Ok(KeyMaterial {
-            public_key: public_key.clone(),
-            pkcs8: pkcs8.clone().map(Zeroizing::new),
+            public_key: pair.public_key.clone(),
+            pkcs8: pair.pkcs8.clone().map(Zeroizing::new),
+            wrapped: pair.wrapped.clone(),
         })
     }
 }
@@ -100,7 +134,7 @@ pub(crate) fn world(devices: Vec<DeviceConfig>) -> World {
     let (sender, finished) = bounded(10_000);
     let keys = Arc::new(Keyring::default());
     let config = PoolConfig {
-        lanes: 2,
+        lanes: Bounds { min: 2, max: 2 },
         queue: 1024,
         queue_ms_max: 1000,
         verify: Verify::All,
@@ -126,7 +160,7 @@ pub(crate) fn soon(milliseconds: u64) -> Instant {
     Instant::now() + Duration::from_millis(milliseconds)
 }
 
-pub(crate) fn job(number: usize, key: KeyRow, algorithm: Algorithm, object: &[u8]) -> Job {
+pub(crate) fn job(number: usize, key: KeyRow, algorithm: Algorithm, home: TestHome) -> Job {
     let text = format!("text {number}");
     let input = match algorithm.input() {
         protocol::algorithm::InputKind::Digest(hash) => hash.digest(text.as_bytes()).to_vec(),
@@ -136,7 +170,7 @@ pub(crate) fn job(number: usize, key: KeyRow, algorithm: Algorithm, object: &[u8
         key,
         algorithm,
         input,
-        object: object.to_vec(),
+        home,
         deadline: soon(10_000),
     }
 }
@@ -201,11 +235,18 @@ impl SoftHsm {
     pub(crate) fn device(&self, name: &str, module: &Path) -> DeviceConfig {
         DeviceConfig {
             name: name.into(),
+            kind: Kind::Pkcs11,
             module: module.into(),
             token_label: Some("test".into()),
             token_serial: None,
             pin: PIN.into(),
             processes: 1,
+            processes_max: 1,
+            sessions: 1,
+            in_flight_max: None,
+            unwrapped_max: 64,
+            writable: Some(vec![self.folder.path().into()]),
+            environment: Vec::new(),
             program: env!("CARGO_BIN_EXE_hsm-worker").into(),
         }
     }
@@ -239,6 +280,24 @@ pub(crate) fn faulty_module() -> PathBuf {
 }
 
 pub(crate) fn generate(world: &World, device: &str, row: u32, kind: KeyKind) -> (KeyRow, DeviceKey) {
-    let made = world.pool.generate(device, kind, "a label").unwrap();
+    let made = world.pool.generate(device, kind, "a label", None).unwrap();
     (world.keys.add(row, &made.public_key, None), made)
+}
+
+/// An object in one device.
+pub(crate) fn on(device: &str, object: &[u8]) -> TestHome {
+    TestHome::Devices(vec![device.into()], object.to_vec())
+}
+
+pub(crate) fn load(counter: &std::sync::atomic::AtomicU64) -> u64 {
+    counter.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+/// Waits until something is so.
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = soon(20_000);
+    while !is_so() {
+        assert!(soon(0) < until, "never: {what}");
+        std::thread::yield_now();
+    }
 }

@@ -58,6 +58,7 @@ pub(crate) fn create(folder: &Path, options: Options, prepaid: Option<u64>) -> W
             kind: KeyKind::P256,
             public_key: b"spki".as_slice().into(),
             place: Place::Software,
+            spare: None,
             wrapped: Some(b"key".as_slice().into()),
             chain: vec![b"certificate".to_vec(), b"issuer".to_vec()],
         }),
