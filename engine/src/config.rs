@@ -53,6 +53,10 @@ pub(crate) struct DeviceSpec {
     /// Unwrapped keys that each process keeps.
     #[serde(default = "thousand")]
     unwrapped_max: usize,
+    /// The key of probe signatures, by label or SDF index. If not set: on PKCS#11 a key of its own, made on first use;
+    /// on SDF the lowest index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    probe_key: Option<String>,
     /// Folders the library may write to. Where this is set, the kernel holds its processes to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     writable: Option<Vec<PathBuf>>,
@@ -397,6 +401,7 @@ impl DeviceSpec {
             sessions: self.sessions,
             in_flight_max: self.in_flight_max,
             unwrapped_max: self.unwrapped_max,
+            probe_key: self.probe_key.clone(),
             writable: self.writable.clone(),
             environment: self.environment.clone().into_iter().collect(),
             program,

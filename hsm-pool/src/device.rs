@@ -69,6 +69,8 @@ pub struct DeviceConfig {
     pub in_flight_max: Option<u16>,
     /// Unwrapped keys kept by each process.
     pub unwrapped_max: usize,
+    /// The key of probe signatures, by CKA_LABEL or SDF index; `None`: one of our own, or the lowest index.
+    pub probe_key: Option<String>,
     /// Folders that the library may write to; `None`: wherever its user may.
     pub writable: Option<Vec<PathBuf>>,
     /// Environment variables for the library.

@@ -20,7 +20,9 @@ const ARROWS: &[(&str, &[&str])] = &[
         "benches",
         &["actors", "documents", "hsm-pool", "store", "protocol"],
     ),
-    ("hsm-pool/faulty-token", &[]),
+    ("hsm-pool/fault-script", &[]),
+    ("hsm-pool/faulty-token", &["hsm-pool/fault-script"]),
+    ("hsm-pool/soft-sdf", &["hsm-pool/fault-script"]),
 ];
 
 /// Foreign crates that one or two of ours own.

@@ -1,74 +1,31 @@
 //! A PKCS#11 module that stands in front of another one (SoftHSM2 unless told otherwise) and misbehaves on demand.
-//! For tests and rehearsals only.
+//! For tests and rehearsals only; `docs/rehearsals.md` shows an operator how.
 //!
-//! `FAULTY_TOKEN_MODULE` names the module behind it. `FAULTY_TOKEN_SCRIPT` names a file that is read at every
-//! `C_Sign`; its one line says what happens then:
+//! `FAULTY_TOKEN_MODULE` names the module behind it, `FAULTY_TOKEN_SCRIPT` the file that says what goes wrong. A file
+//! beside this module, with its name and the ending `.script`, comes before that of the environment, so that each of
+//! several devices can have a link to this module and a script of its own. The crate `fault-script` explains the words,
+//! and `function.rs` lists the functions and codes that they may name. Each process reads the file for itself, so counts
+//! and limits are those of a process.
 //!
-//! - `ok`, or no file: the call goes through.
-//! - `hang`: the call never returns.
-//! - `slow MS`: the call goes through after MS milliseconds.
-//! - `crash`: the process aborts.
-//! - `wrong`: the signature has a flipped bit.
-//! - `error CODE`: the call returns this `CKR_*` number, in hexadecimal, without signing.
+//! What the module behind has is shown: PKCS#11 2.40, and the interfaces of 3.x where there are some. Functions that no
+//! script can name (multi-part operations, messages) go straight through.
 #![expect(
     unsafe_code,
     reason = "this crate is a C library: its interface is C function pointers"
 )]
 
-use std::sync::OnceLock;
-use std::time::Duration;
+mod calls;
+mod function;
+mod gate;
+mod module;
+mod slots;
 
 use cryptoki_sys::{
-    CK_BYTE_PTR, CK_FUNCTION_LIST, CK_FUNCTION_LIST_PTR_PTR, CK_RV, CK_SESSION_HANDLE, CK_ULONG,
-    CK_ULONG_PTR, CKR_ARGUMENTS_BAD, CKR_FUNCTION_NOT_SUPPORTED, CKR_GENERAL_ERROR, CKR_OK,
+    CK_FLAGS, CK_FUNCTION_LIST_PTR_PTR, CK_INTERFACE_PTR, CK_INTERFACE_PTR_PTR, CK_RV, CK_ULONG_PTR,
+    CK_UTF8CHAR_PTR, CK_VERSION_PTR, CKR_ARGUMENTS_BAD, CKR_BUFFER_TOO_SMALL, CKR_GENERAL_ERROR, CKR_OK,
 };
 
-const DEFAULT_MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
-
-struct Tables {
-    real: CK_FUNCTION_LIST,
-    ours: CK_FUNCTION_LIST,
-}
-
-// SAFETY: function lists are tables of function pointers that are written once, before anybody else sees them.
-unsafe impl Sync for Tables {}
-// SAFETY: as above.
-unsafe impl Send for Tables {}
-
-static TABLES: OnceLock<Option<Tables>> = OnceLock::new();
-
-fn load() -> Option<Tables> {
-    let module = std::env::var("FAULTY_TOKEN_MODULE").unwrap_or_else(|_| DEFAULT_MODULE.to_owned());
-    // SAFETY: loading a library runs its constructors; the operator of a test names a PKCS#11 module here.
-    let library = unsafe { libloading::Library::new(module) }.ok()?;
-    type GetFunctionList = unsafe extern "C" fn(CK_FUNCTION_LIST_PTR_PTR) -> CK_RV;
-    let mut list = std::ptr::null_mut();
-    {
-        // SAFETY: every PKCS#11 module exports this function with this type (PKCS#11 3.0, 5.4).
-        let get = unsafe { library.get::<GetFunctionList>(b"C_GetFunctionList\0") }.ok()?;
-        // SAFETY: the argument is a valid place for one pointer.
-        if unsafe { get(&raw mut list) } != CKR_OK || list.is_null() {
-            return None;
-        }
-    }
-    // The library stays for the life of the process: its functions are called until the end.
-    std::mem::forget(library);
-    // SAFETY: the module returned a pointer to its own, permanent list.
-    let real = unsafe { *list };
-    let ours = CK_FUNCTION_LIST {
-        C_Sign: Some(sign),
-        C_GetFunctionList: Some(C_GetFunctionList),
-        ..real
-    };
-    Some(Tables { real, ours })
-}
-
-fn script() -> String {
-    let path = std::env::var("FAULTY_TOKEN_SCRIPT").unwrap_or_default();
-    std::fs::read_to_string(path).unwrap_or_default()
-}
-
-/// The module's only exported function (PKCS#11 3.0, 5.4).
+/// The functions of PKCS#11 2.40 (PKCS#11 3.0, 5.4).
 ///
 /// # Safety
 /// `list` must be null or point to a place for one pointer.
@@ -77,51 +34,75 @@ pub unsafe extern "C" fn C_GetFunctionList(list: CK_FUNCTION_LIST_PTR_PTR) -> CK
     if list.is_null() {
         return CKR_ARGUMENTS_BAD;
     }
-    match TABLES.get_or_init(load) {
-        Some(tables) => {
-            // SAFETY: `list` is not null and the caller promises that it points to a place for one pointer; the
-            // table lives in a static.
-            unsafe { *list = (&raw const tables.ours).cast_mut() };
+    let Some(module) = module::get() else {
+        return CKR_GENERAL_ERROR;
+    };
+    // SAFETY: not null, and the caller promises a place for one pointer; what it gets lives as long as the process.
+    unsafe { *list = std::ptr::from_ref(module.list()).cast_mut() };
+    CKR_OK
+}
+
+/// The interfaces of the module behind, each with our functions in it (PKCS#11 3.0, 5.4). A module that knows none has
+/// the one that 2.40 amounts to.
+///
+/// # Safety
+/// `count` must be null or point to a number, which says how many interfaces `list`, unless null, has room for.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn C_GetInterfaceList(list: CK_INTERFACE_PTR, count: CK_ULONG_PTR) -> CK_RV {
+    if count.is_null() {
+        return CKR_ARGUMENTS_BAD;
+    }
+    let Some(module) = module::get() else {
+        return CKR_GENERAL_ERROR;
+    };
+    // SAFETY: not null, and the caller promises a number there, and room for as many interfaces in `list`.
+    unsafe { give(module.interfaces(), list, count) }
+}
+
+/// One interface, by name and version (PKCS#11 3.0, 5.4).
+///
+/// # Safety
+/// `name` must be null or end with a zero byte, `version` be null or point to a version, `interface` be null or point to
+/// a place for one pointer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn C_GetInterface(
+    name: CK_UTF8CHAR_PTR,
+    version: CK_VERSION_PTR,
+    interface: CK_INTERFACE_PTR_PTR,
+    flags: CK_FLAGS,
+) -> CK_RV {
+    if interface.is_null() {
+        return CKR_ARGUMENTS_BAD;
+    }
+    let Some(module) = module::get() else {
+        return CKR_GENERAL_ERROR;
+    };
+    // SAFETY: the caller's promises about `name` and `version` are those that are asked for here.
+    match unsafe { module.interface(name, version, flags) } {
+        Ok(found) => {
+            // SAFETY: not null, and the caller promises a place for one pointer.
+            unsafe { *interface = found };
             CKR_OK
         }
-        None => CKR_GENERAL_ERROR,
+        Err(code) => code,
     }
 }
 
-unsafe extern "C" fn sign(
-    session: CK_SESSION_HANDLE,
-    data: CK_BYTE_PTR,
-    data_len: CK_ULONG,
-    signature: CK_BYTE_PTR,
-    signature_len: CK_ULONG_PTR,
-) -> CK_RV {
-    let script = script();
-    let mut words = script.split_whitespace();
-    let (order, value) = (words.next().unwrap_or("ok"), words.next().unwrap_or("0"));
-    match order {
-        "hang" => loop {
-            std::thread::sleep(Duration::from_secs(3600));
-        },
-        "slow" => std::thread::sleep(Duration::from_millis(value.parse().unwrap_or(0))),
-        "crash" => std::process::abort(),
-        "error" => {
-            return CK_RV::from_str_radix(value.trim_start_matches("0x"), 16).unwrap_or(CKR_GENERAL_ERROR);
-        }
-        _ => {}
+/// Gives a list to a caller by the convention of PKCS#11 3.0, 5.2: without a place for it only its length is told, and a
+/// place that is too small gets nothing.
+///
+/// # Safety
+/// `count` must point to a number; `place` must be null or have room for as many items as it says.
+unsafe fn give<T: Copy>(items: &[T], place: *mut T, count: CK_ULONG_PTR) -> CK_RV {
+    // SAFETY: the caller promises a number there.
+    let room = unsafe { std::mem::replace(&mut *count, items.len() as u64) };
+    if place.is_null() {
+        return CKR_OK;
     }
-    let real = TABLES
-        .get()
-        .and_then(Option::as_ref)
-        .and_then(|tables| tables.real.C_Sign);
-    let Some(real) = real else {
-        return CKR_FUNCTION_NOT_SUPPORTED;
-    };
-    // SAFETY: the arguments are the caller's, passed on unchanged.
-    let result = unsafe { real(session, data, data_len, signature, signature_len) };
-    // A call with no buffer only asks for the length.
-    if order == "wrong" && result == CKR_OK && !signature.is_null() {
-        // SAFETY: after CKR_OK the buffer holds `*signature_len` bytes, at least one.
-        unsafe { *signature.add(*signature_len as usize - 1) ^= 1 };
+    if room < items.len() as u64 {
+        return CKR_BUFFER_TOO_SMALL;
     }
-    result
+    // SAFETY: there is room for all of them, and a list of ours does not lie in the caller's memory.
+    unsafe { std::ptr::copy_nonoverlapping(items.as_ptr(), place, items.len()) };
+    CKR_OK
 }

@@ -92,6 +92,7 @@ impl Process {
             pin: config.pin.expose_secret(),
             sessions,
             cache: u32::try_from(config.unwrapped_max).unwrap_or(u32::MAX),
+            probe: config.probe_key.as_deref(),
             writable: writable
                 .as_ref()
                 .map(|list| list.iter().map(String::as_str).collect()),

@@ -451,6 +451,7 @@ fn op<T: Work>(id: u64, sent: &Sent<T>) -> Op<'_> {
             tenant: work.tenant().0,
             kind: sent.facts.public.kind().name(),
             mechanism: wrapped.mechanism,
+            vendor: &wrapped.vendor,
             kek: &wrapped.kek,
             blob: &wrapped.blob,
         },

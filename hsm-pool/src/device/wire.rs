@@ -45,6 +45,9 @@ pub(crate) enum OpKey<'b> {
         /// How it is wrapped.
         #[n(3)]
         mechanism: u64,
+        /// By which vendor's device.
+        #[b(6)]
+        vendor: &'b str,
         /// Under what.
         #[cbor(b(4), with = "minicbor::bytes")]
         kek: &'b [u8],
@@ -77,6 +80,9 @@ pub(crate) struct Setup<'b> {
     /// Folders the module may write to, and nowhere else, where the kernel can see to it.
     #[b(7)]
     pub(crate) writable: Option<Vec<&'b str>>,
+    /// The probe key's name, where the configuration has one.
+    #[b(8)]
+    pub(crate) probe: Option<&'b str>,
 }
 
 /// From the engine to a worker.

@@ -245,6 +245,7 @@ impl SoftHsm {
             sessions: 1,
             in_flight_max: None,
             unwrapped_max: 64,
+            probe_key: None,
             writable: Some(vec![self.folder.path().into()]),
             environment: Vec::new(),
             program: env!("CARGO_BIN_EXE_hsm-worker").into(),

@@ -8,6 +8,7 @@ mod cache;
 mod module;
 mod pkcs11;
 mod sandbox;
+mod sdf;
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -83,13 +84,11 @@ pub fn main() -> Result<(), WorkerError> {
 type Opened = (TokenFacts, Vec<Box<dyn Session>>);
 
 fn open(setup: &Setup<'_>) -> Result<Opened, ModuleError> {
-    if setup.sdf {
-        return Err(ModuleError::new(
-            Class::Request,
-            "SDF devices are not built into this engine",
-        ));
-    }
-    let opened = pkcs11::open(setup)?;
+    let opened = if setup.sdf {
+        sdf::open(setup)
+    } else {
+        pkcs11::open(setup)
+    }?;
     sandbox::confine(setup.writable.as_deref());
     Ok(opened)
 }
@@ -131,6 +130,7 @@ enum OwnedKey {
         tenant: u32,
         kind: String,
         mechanism: u64,
+        vendor: String,
         kek: Vec<u8>,
         blob: Vec<u8>,
     },
@@ -145,6 +145,7 @@ impl From<&Op<'_>> for OwnedOp {
                 tenant,
                 kind,
                 mechanism,
+                vendor,
                 kek,
                 blob,
             } => OwnedKey::Wrapped {
@@ -152,6 +153,7 @@ impl From<&Op<'_>> for OwnedOp {
                 tenant: *tenant,
                 kind: (*kind).to_owned(),
                 mechanism: *mechanism,
+                vendor: (*vendor).to_owned(),
                 kek: kek.to_vec(),
                 blob: blob.to_vec(),
             },
@@ -174,6 +176,7 @@ impl OwnedKey {
                 tenant,
                 kind,
                 mechanism,
+                vendor,
                 kek,
                 blob,
             } => OpKey::Wrapped {
@@ -181,6 +184,7 @@ impl OwnedKey {
                 tenant: *tenant,
                 kind,
                 mechanism: *mechanism,
+                vendor,
                 kek,
                 blob,
             },

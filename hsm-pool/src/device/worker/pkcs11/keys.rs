@@ -15,25 +15,13 @@ use super::{TokenError, TokenSession};
 use crate::device::wire::{DeviceObject, Kek, Order, Ordered};
 use crate::keys::WrappedKey;
 
-/// CKA_LABEL of the key that probe signatures are made with.
+/// CKA_LABEL of the key that probe signatures are made with, unless the configuration names another.
 const PROBE: &str = "cinnabar-probe";
 /// What the CKA_LABEL of a wrapping key begins with.
 const KEK: &str = "cinnabar-kek ";
 /// CKA_LABEL of a transport pair.
 const TRANSPORT: &str = "cinnabar-transport";
 const KEK_BYTES: u64 = 32;
-
-/// CKM_AES_KEY_WRAP_PAD: RFC 5649 in SoftHSM2 and Kryoptic. Some vendors pad otherwise under this name, so a wrapped
-/// key names the vendor, and is used only after a probe signature on each device.
-pub(super) const WRAP: u64 = cryptoki_sys::CKM_AES_KEY_WRAP_PAD;
-
-fn wrap_mechanism(mechanism: u64) -> Result<Mechanism<'static>, TokenError> {
-    if mechanism == WRAP {
-        Ok(Mechanism::AesKeyWrapPad)
-    } else {
-        Err(TokenError::Unsupported)
-    }
-}
 
 /// SHA-1, because SoftHSM2 knows no other hash here; OAEP does not need it to resist collisions (RFC 8017 B.1).
 fn oaep() -> Mechanism<'static> {
@@ -42,6 +30,25 @@ fn oaep() -> Mechanism<'static> {
         PkcsMgfType::MGF1_SHA1,
         PkcsOaepSource::empty(),
     ))
+}
+
+/// A wrapped key, wherever it is kept.
+pub(super) struct Wrapped<'a> {
+    pub(super) mechanism: u64,
+    pub(super) vendor: &'a str,
+    pub(super) kek: &'a [u8],
+    pub(super) blob: &'a [u8],
+}
+
+impl<'a> Wrapped<'a> {
+    fn of(key: &'a WrappedKey) -> Self {
+        Self {
+            mechanism: key.mechanism,
+            vendor: &key.vendor,
+            kek: &key.kek,
+            blob: &key.blob,
+        }
+    }
 }
 
 fn new_id() -> Result<Vec<u8>, TokenError> {
@@ -104,7 +111,7 @@ impl TokenSession {
                 object,
             } => {
                 let template = replica(parse_kind(kind)?, object, label)?;
-                self.unwrap(&key.kek, key.mechanism, &key.blob, &template)?;
+                self.unwrap(&Wrapped::of(key), &template)?;
                 Ok(Ordered::Done)
             }
             Order::Destroy(id) => self.destroy(id),
@@ -166,28 +173,28 @@ impl TokenSession {
     }
 
     fn wrap(&mut self, kek: &[u8], key: ObjectHandle) -> Result<WrappedKey, TokenError> {
+        let wrapping = self.token.wrapping.ok_or(TokenError::Unsupported)?;
         let handle = self.handle(ObjectClass::SECRET_KEY, kek)?;
-        let blob = self.session.wrap_key(&wrap_mechanism(WRAP)?, handle, key)?;
         Ok(WrappedKey {
-            mechanism: WRAP,
+            mechanism: wrapping.number,
             vendor: self.token.vendor.clone(),
             kek: kek.to_vec(),
             check: self.check_value(handle),
-            blob,
+            blob: self.session.wrap_key(&wrapping.mechanism(), handle, key)?,
         })
     }
 
     pub(super) fn unwrap(
         &mut self,
-        kek: &[u8],
-        mechanism: u64,
-        blob: &[u8],
+        key: &Wrapped<'_>,
         template: &[Attribute],
     ) -> Result<ObjectHandle, TokenError> {
-        let kek = self.handle(ObjectClass::SECRET_KEY, kek)?;
+        let wrapping = self.token.wrapping.ok_or(TokenError::Unsupported)?;
+        let wrapping = wrapping.unwraps(key.mechanism, key.vendor, &self.token.vendor)?;
+        let kek = self.handle(ObjectClass::SECRET_KEY, key.kek)?;
         Ok(self
             .session
-            .unwrap_key(&wrap_mechanism(mechanism)?, kek, blob, template)?)
+            .unwrap_key(&wrapping.mechanism(), kek, key.blob, template)?)
     }
 
     fn prove(
@@ -200,7 +207,7 @@ impl TokenSession {
     ) -> Result<Ordered, TokenError> {
         let algorithm = Algorithm::from_wire(algorithm).ok_or(TokenError::Unsupported)?;
         let handle = match wrapped {
-            Some(key) => self.unwrap(&key.kek, key.mechanism, &key.blob, &session_key(kind)?)?,
+            Some(key) => self.unwrap(&Wrapped::of(key), &session_key(kind)?)?,
             None => self.handle(ObjectClass::PRIVATE_KEY, object)?,
         };
         let signature = sign_with(&self.session, handle, algorithm, input);
@@ -214,13 +221,7 @@ impl TokenSession {
         let template = [Attribute::Class(ObjectClass::PUBLIC_KEY), label(name)];
         let found = self.session.find_objects(&template)?;
         let public = *found.first().ok_or(TokenError::NoObject("public key"))?;
-        let DeviceObject { id: object, .. } = self.describe(public)?;
-        let public_key = self.read_public(public, kind)?;
-        Ok(Ordered::Made {
-            object,
-            public_key,
-            wrapped: None,
-        })
+        self.describe_pair(public, kind)
     }
 
     fn destroy(&mut self, id: &[u8]) -> Result<Ordered, TokenError> {
@@ -257,17 +258,21 @@ impl TokenSession {
     }
 
     fn probe_key(&mut self) -> Result<Ordered, TokenError> {
-        let template = |class| [Attribute::Class(class), label(PROBE)];
-        let Some(public) = self
-            .session
-            .find_objects(&template(ObjectClass::PUBLIC_KEY))?
-            .first()
-            .copied()
-        else {
-            return self.generate(KeyKind::P256, PROBE, true, None);
-        };
+        let name = self.token.probe.clone();
+        let template = [
+            Attribute::Class(ObjectClass::PUBLIC_KEY),
+            label(name.as_deref().unwrap_or(PROBE)),
+        ];
+        match (self.session.find_objects(&template)?.first().copied(), name) {
+            (Some(public), _) => self.describe_pair(public, KeyKind::P256),
+            (None, None) => self.generate(KeyKind::P256, PROBE, true, None),
+            (None, Some(_)) => Err(TokenError::NoObject("probe key")),
+        }
+    }
+
+    fn describe_pair(&self, public: ObjectHandle, kind: KeyKind) -> Result<Ordered, TokenError> {
         let DeviceObject { id: object, .. } = self.describe(public)?;
-        let public_key = self.read_public(public, KeyKind::P256)?;
+        let public_key = self.read_public(public, kind)?;
         Ok(Ordered::Made {
             object,
             public_key,

@@ -4,6 +4,7 @@
 mod keys;
 mod mechanism;
 mod public_key;
+mod wrapping;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use cryptoki::slot::{Limit, Slot, TokenInfo};
 use cryptoki::types::AuthPin;
 use protocol::algorithm::{Algorithm, KeyKind};
 
+use self::wrapping::Wrapping;
 use super::cache::{Acquired, Cache};
 use super::module::{Made, ModuleError, Session};
 use crate::device::ckr::{Class, classify};
@@ -69,6 +71,9 @@ struct Token {
     module: Pkcs11,
     slot: Slot,
     vendor: String,
+    wrapping: Option<Wrapping>,
+    /// CKA_LABEL of the probe key, where the configuration names one.
+    probe: Option<String>,
     unwrapped: Cache<ObjectHandle>,
 }
 
@@ -98,6 +103,8 @@ fn open_token(setup: &Setup<'_>) -> Result<(TokenFacts, Vec<Box<dyn Session>>), 
     let mut facts = facts(&module, &info)?;
     let token = Arc::new(Token {
         vendor: info.manufacturer_id().to_owned(),
+        wrapping: Wrapping::of(&module, slot, info.manufacturer_id()),
+        probe: setup.probe.map(str::to_owned),
         unwrapped: Cache::new(setup.cache as usize),
         slot,
         module,
@@ -220,6 +227,7 @@ impl TokenSession {
         let OpKey::Wrapped {
             kind,
             mechanism,
+            vendor,
             kek,
             blob,
             ..
@@ -228,7 +236,13 @@ impl TokenSession {
             return Err(TokenError::Unsupported);
         };
         let kind: KeyKind = kind.parse().map_err(|_| TokenError::Unsupported)?;
-        self.unwrap(kek, mechanism, blob, &keys::session_key(kind)?)
+        let key = keys::Wrapped {
+            mechanism,
+            vendor,
+            kek,
+            blob,
+        };
+        self.unwrap(&key, &keys::session_key(kind)?)
     }
 }
 
