@@ -7,12 +7,12 @@ use cryptoki_sys::{
     CK_OBJECT_HANDLE_PTR, CK_RV, CK_SESSION_HANDLE, CK_SESSION_HANDLE_PTR, CK_SESSION_INFO_PTR, CK_SLOT_ID,
     CK_SLOT_ID_PTR, CK_SLOT_INFO_PTR, CK_TOKEN_INFO_PTR, CK_ULONG, CK_ULONG_PTR, CK_USER_TYPE,
     CK_UTF8CHAR_PTR, CK_VOID_PTR, CKF_TOKEN_PRESENT, CKR_ARGUMENTS_BAD, CKR_BUFFER_TOO_SMALL,
-    CKR_FUNCTION_NOT_SUPPORTED, CKR_OK, CKR_SESSION_COUNT,
+    CKR_FUNCTION_NOT_SUPPORTED, CKR_GENERAL_ERROR, CKR_OK, CKR_SESSION_COUNT,
 };
 use fault_script::{Fault, Verdict};
 
 use crate::function::Function;
-use crate::gate::{Passage, SESSIONS, enter};
+use crate::gate::{Passage, SESSIONS, enter, keep_sessions};
 use crate::{give, module, slots};
 
 /// Calls a function of the module behind with the caller's arguments.
@@ -266,12 +266,7 @@ pub(crate) unsafe extern "C" fn C_Sign(
 ) -> CK_RV {
     // Without a place for the signature only its length is asked for, which no device needs time or luck for.
     if signature.is_null() {
-        return module::get().map_or(CKR_FUNCTION_NOT_SUPPORTED, |module| {
-            call!(
-                module.real(),
-                C_Sign(session, data, data_len, signature, signature_len)
-            )
-        });
+        return sign_behind(session, data, data_len, signature, signature_len);
     }
     let passage = match enter(Function::C_Sign) {
         Ok(passage) => passage,
@@ -292,17 +287,30 @@ pub(crate) unsafe extern "C" fn C_Sign(
     code
 }
 
-/// Longer than any signature, those of ML-DSA and RSA-16384 included.
-const SIGNATURE_LEN_MAX: usize = 8192;
+/// Longer than any signature that the engine asks for; that of RSA-4096 has 512 bytes.
+const SIGNATURE_LEN_MAX: usize = 1024;
 
 /// Ends the signing operation in the module behind, for a C_Sign that fails ends it (PKCS#11 3.0, 5.13.2).
 fn end_signing(session: CK_SESSION_HANDLE, data: CK_BYTE_PTR, data_len: CK_ULONG) {
     let mut scratch = [0; SIGNATURE_LEN_MAX];
     let mut length = scratch.len() as CK_ULONG;
-    if let Some(module) = module::get() {
-        let _unused = call!(
-            module.real(),
-            C_Sign(session, data, data_len, scratch.as_mut_ptr(), &raw mut length)
-        );
-    }
+    let _unused = sign_behind(session, data, data_len, scratch.as_mut_ptr(), &raw mut length);
+}
+
+/// C_Sign of the module behind, past the gate.
+fn sign_behind(
+    session: CK_SESSION_HANDLE,
+    data: CK_BYTE_PTR,
+    data_len: CK_ULONG,
+    signature: CK_BYTE_PTR,
+    signature_len: CK_ULONG_PTR,
+) -> CK_RV {
+    let _sessions_stay = keep_sessions();
+    let Some(module) = module::get() else {
+        return CKR_GENERAL_ERROR;
+    };
+    call!(
+        module.real(),
+        C_Sign(session, data, data_len, signature, signature_len)
+    )
 }

@@ -58,7 +58,7 @@ pub(crate) fn enter(function: Function) -> Result<Passage, CK_RV> {
     Ok(Passage {
         real,
         verdict,
-        _call: CALLS.read(),
+        _call: keep_sessions(),
     })
 }
 
@@ -69,6 +69,11 @@ fn find_script() -> Option<Watch> {
         Some(path) => Some(Watch::new(path, &VOCABULARY)),
         None => Watch::from_environment("FAULTY_TOKEN_SCRIPT", &VOCABULARY),
     }
+}
+
+/// Keeps sessions from being taken away; for calls of the module behind that pass no gate.
+pub(crate) fn keep_sessions() -> RwLockReadGuard<'static, ()> {
+    CALLS.read()
 }
 
 /// A script without meaning must be noticed: with it the module does not initialise.

@@ -1,12 +1,13 @@
 //! Faults that a caller lives to see. There is one token, one module and one script in a process, so this is one test.
 
-use cryptoki::error::RvError as R;
-use cryptoki::object::ObjectHandle;
-use cryptoki::session::Session;
+use cryptoki::context::Function;
+use cryptoki::error::{Error, RvError as R};
+use cryptoki::object::{Attribute, ObjectHandle};
+use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Limit;
 use cryptoki_sys::{CK_FUNCTION_LIST, CK_INTERFACE, CKR_ARGUMENTS_BAD, CKR_OK};
 
-use crate::support::{World, code, pair, sign, verify};
+use crate::support::{World, code, pair, pin, sign, verify};
 
 #[test]
 fn a_caller_sees_what_the_script_says() {
@@ -20,6 +21,7 @@ fn a_caller_sees_what_the_script_says() {
     slots_renumbered(&world);
     sessions_lost(&world, session, private);
     token_removed(&world, private);
+    sessions_lost_under_load(&world);
 }
 
 /// SoftHSM2 has PKCS#11 2.40 only; a caller that asks for interfaces is told of the one that this amounts to.
@@ -125,9 +127,7 @@ fn sessions_lost(world: &World, session: Session, private: ObjectHandle) {
     assert!(fresh.find_objects(&[]).unwrap().len() < 2);
     drop(fresh);
     let again = world.login();
-    let found = again
-        .find_objects(&[cryptoki::object::Attribute::Sign(true)])
-        .unwrap();
+    let found = again.find_objects(&[Attribute::Sign(true)]).unwrap();
     sign(&again, found[0]).unwrap();
 }
 
@@ -146,8 +146,34 @@ fn token_removed(world: &World, private: ObjectHandle) {
     assert_eq!(world.slot(), Some(slot));
     assert_eq!(code(sign(&session, private)), R::SessionHandleInvalid);
     let session = world.login();
-    let found = session
-        .find_objects(&[cryptoki::object::Attribute::Sign(true)])
-        .unwrap();
+    let found = session.find_objects(&[Attribute::Sign(true)]).unwrap();
     sign(&session, found[0]).unwrap();
+}
+
+/// Sessions end while other threads have calls in theirs, and the process lives on.
+fn sessions_lost_under_load(world: &World) {
+    world.script("C_SignInit, C_Sign: 3% lost");
+    let signed_by_one = || {
+        (0..200)
+            .filter(|_| sign_with_what_there_is(world).is_ok())
+            .count()
+    };
+    let signed: usize = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(signed_by_one)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    assert!((1..800).contains(&signed), "{signed}");
+    world.script("ok");
+    sign_with_what_there_is(world).unwrap();
+}
+
+fn sign_with_what_there_is(world: &World) -> Result<Vec<u8>, Error> {
+    let session = world.open()?;
+    // Another thread may have logged in, which counts for all of a process.
+    let _already = session.login(UserType::User, Some(&pin()));
+    let found = session.find_objects(&[Attribute::Sign(true)])?;
+    let key = found
+        .first()
+        .ok_or(Error::Pkcs11(R::ObjectHandleInvalid, Function::FindObjects))?;
+    sign(&session, *key)
 }

@@ -136,9 +136,7 @@ impl World {
     /// A session in which the user is logged in, as all of the process's then are.
     pub(crate) fn login(&self) -> Session {
         let session = self.open().unwrap();
-        session
-            .login(UserType::User, Some(&AuthPin::new(PIN.into())))
-            .unwrap();
+        session.login(UserType::User, Some(&pin())).unwrap();
         session
     }
 }
@@ -159,6 +157,10 @@ pub(crate) fn sign(session: &Session, key: ObjectHandle) -> Result<Vec<u8>, Erro
 
 pub(crate) fn verify(session: &Session, key: ObjectHandle, signature: &[u8]) -> Result<(), Error> {
     session.verify(&Mechanism::Ecdsa, key, &[0x5a; 32], signature)
+}
+
+pub(crate) fn pin() -> AuthPin {
+    AuthPin::new(PIN.into())
 }
 
 /// The code of a call that failed.
