@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use protocol::algorithm::KeyKind;
+use protocol::algorithm::{InputKind, KeyKind};
 use protocol::clock;
 use protocol::ids::KeyRow;
 use protocol::verify::PublicKey;
@@ -351,14 +351,17 @@ impl<T: Work> Pool<T> {
     pub fn prove(&self, device: &str, key: &DeviceKey) -> Result<(), DeviceError> {
         let public = PublicKey::from_spki(&key.public_key).map_err(|_| DeviceError::Answer)?;
         let algorithm = probe_algorithm(&public);
-        let mut input = [0; 32];
+        let mut input = match algorithm.input() {
+            InputKind::Digest(hash) => vec![0; hash.bytes()],
+            InputKind::Message(_) => vec![0; 32],
+        };
         aws_lc_rs::rand::fill(&mut input).map_err(|_| DeviceError::Answer)?;
         let order = Order::Prove {
             object: key.object.clone(),
             wrapped: key.wrapped.clone().filter(|_| key.object.is_empty()),
             kind: public.kind().name().to_owned(),
             algorithm: algorithm.wire(),
-            input: input.to_vec(),
+            input: input.clone(),
         };
         let Ordered::Blob(signature) = self.order(device, order)? else {
             return Err(DeviceError::Answer);

@@ -1,5 +1,4 @@
-//! A real SoftHSM2 token behind a worker process, and the same behind a module that misbehaves.
-//! The tests that use the faulty module share its script file, so they are one test, in order.
+//! A device that misbehaves: SoftHSM2 behind a module that does what a script says.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,33 +11,12 @@ use hsm_pool::job::JobError;
 use protocol::algorithm::{Algorithm, KeyKind};
 
 use crate::support::{
-    SOFTHSM, SoftHsm, World, assert_verifies, faulty_module, generate, job, load, on, soon, wait_until, world,
+    SOFTHSM, SoftHsm, World, faulty_module, generate, job, load, on, soon, wait_until, world,
 };
 
 #[test]
-fn softhsm_signs_with_keys_made_in_it() {
-    let token = SoftHsm::shared();
-    let world = world(vec![token.device("soft", Path::new(SOFTHSM))]);
-    for (row, kind) in (1..).zip([KeyKind::P256, KeyKind::P384, KeyKind::Rsa2048, KeyKind::Ed25519]) {
-        let (key, made) = generate(&world, "soft", row, kind);
-        for &algorithm in kind.algorithms() {
-            assert!(
-                world
-                    .pool
-                    .submit(job(1, key, algorithm, on("soft", &made.object)))
-                    .is_ok()
-            );
-            let done = world.next();
-            let signature = done.result.unwrap_or_else(|error| panic!("{algorithm}: {error}"));
-            assert_verifies(&made.public_key, &done.work, &signature);
-        }
-    }
-    world.pool.stop();
-}
-
-#[test]
 fn a_wrong_pin_latches_the_device_and_is_never_tried_again() {
-    let token = SoftHsm::shared();
+    let token = SoftHsm::new();
     let mut config = token.device("soft", Path::new(SOFTHSM));
     config.pin = "654321".into();
     let world = world(vec![config]);
@@ -68,7 +46,7 @@ fn sign_one(world: &World, key: protocol::ids::KeyRow, object: &[u8]) -> Result<
 
 #[test]
 fn a_device_that_misbehaves_costs_its_own_jobs_and_comes_back() {
-    let token = SoftHsm::shared();
+    let token = SoftHsm::new();
     let world = world(vec![token.device("faulty", &faulty_module())]);
     token.script("ok");
     let (key, made) = generate(&world, "faulty", 1, KeyKind::P256);

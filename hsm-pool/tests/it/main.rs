@@ -7,4 +7,5 @@
 mod support;
 
 mod device;
+mod devices;
 mod software;

@@ -181,101 +181,204 @@ pub(crate) fn assert_verifies(public_key: &[u8], job: &Job, signature: &[u8]) {
         .expect("the signature verifies");
 }
 
-/// A fresh SoftHSM2 token in a folder of its own.
-///
-/// SoftHSM2 finds its tokens through the environment, which worker processes inherit; so each token is an
-/// environment, and tests that need one run in a process that sets it once.
+/// A fresh SoftHSM2 token in a folder of its own. Libraries find their tokens through the environment, which each
+/// device has of its own.
 pub(crate) struct SoftHsm {
-    pub(crate) folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl SoftHsm {
-    /// The one token of this test process.
-    pub(crate) fn shared() -> &'static Self {
-        static TOKEN: std::sync::OnceLock<SoftHsm> = std::sync::OnceLock::new();
-        TOKEN.get_or_init(Self::create)
-    }
-
-    #[expect(
-        unsafe_code,
-        reason = "set_var: before this OnceLock is filled no thread of ours reads these variables"
-    )]
-    fn create() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let tokens = folder.path().join("tokens");
         std::fs::create_dir(&tokens).unwrap();
-        let config = folder.path().join("softhsm2.conf");
         let text = format!(
             "directories.tokendir = {}\nobjectstore.backend = file\n",
             tokens.display()
         );
-        std::fs::write(&config, text).unwrap();
-        // SAFETY: see the reason above.
-        unsafe {
-            std::env::set_var("SOFTHSM2_CONF", &config);
-            std::env::set_var("FAULTY_TOKEN_SCRIPT", folder.path().join("script"));
-        }
-        let made = Command::new("softhsm2-util")
-            .args([
-                "--init-token",
-                "--free",
-                "--label",
-                "test",
-                "--pin",
-                PIN,
-                "--so-pin",
-                "12345678",
-            ])
-            .output()
-            .expect("softhsm2 is installed (make test does it)");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        Self { folder }
+        let token = Self { folder };
+        std::fs::write(token.path("softhsm2.conf"), text).unwrap();
+        succeeds(
+            Command::new("softhsm2-util")
+                .env("SOFTHSM2_CONF", token.path("softhsm2.conf"))
+                .args([
+                    "--init-token",
+                    "--free",
+                    "--label",
+                    "test",
+                    "--pin",
+                    PIN,
+                    "--so-pin",
+                    SO_PIN,
+                ]),
+        );
+        token
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     pub(crate) fn device(&self, name: &str, module: &Path) -> DeviceConfig {
-        DeviceConfig {
-            name: name.into(),
-            kind: Kind::Pkcs11,
-            module: module.into(),
-            token_label: Some("test".into()),
-            token_serial: None,
-            pin: PIN.into(),
-            processes: 1,
-            processes_max: 1,
-            sessions: 1,
-            in_flight_max: None,
-            unwrapped_max: 64,
-            probe_key: None,
-            writable: Some(vec![self.folder.path().into()]),
-            environment: Vec::new(),
-            program: env!("CARGO_BIN_EXE_hsm-worker").into(),
-        }
+        let mut config = config(name, module, self.folder.path());
+        config.environment = vec![
+            (
+                "SOFTHSM2_CONF".into(),
+                self.path("softhsm2.conf").display().to_string(),
+            ),
+            (
+                "FAULTY_TOKEN_SCRIPT".into(),
+                self.path("script").display().to_string(),
+            ),
+        ];
+        config
     }
 
     /// Tells the faulty module what to do from now on.
     pub(crate) fn script(&self, order: &str) {
-        let path = self.folder.path().join("script");
-        let next = path.with_extension("next");
+        let next = self.path("script.next");
         std::fs::write(&next, order).unwrap();
-        std::fs::rename(next, path).unwrap();
+        std::fs::rename(next, self.path("script")).unwrap();
     }
 }
 
-/// The faulty module, built when it is not there yet.
+const SO_PIN: &str = "12345678";
+
+fn succeeds(command: &mut Command) {
+    let output = command.output().expect("it is installed (make test does it)");
+    assert!(
+        output.status.success(),
+        "{command:?}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+fn config(name: &str, module: &Path, writable: &Path) -> DeviceConfig {
+    DeviceConfig {
+        name: name.into(),
+        kind: Kind::Pkcs11,
+        module: module.into(),
+        token_label: Some("test".into()),
+        token_serial: None,
+        pin: PIN.into(),
+        processes: 1,
+        processes_max: 1,
+        sessions: 1,
+        in_flight_max: None,
+        unwrapped_max: 64,
+        probe_key: None,
+        writable: Some(vec![writable.into()]),
+        environment: Vec::new(),
+        program: env!("CARGO_BIN_EXE_hsm-worker").into(),
+    }
+}
+
+/// A device, and the folder that its token lives in.
+pub(crate) struct Rig {
+    pub(crate) config: DeviceConfig,
+    _folder: Box<dyn std::any::Any>,
+}
+
+pub(crate) fn softhsm(name: &str) -> Rig {
+    let token = SoftHsm::new();
+    Rig {
+        config: token.device(name, Path::new(SOFTHSM)),
+        _folder: Box::new(token),
+    }
+}
+
+/// A fresh token of Kryoptic, which `scripts/install.sh test` has built.
+pub(crate) fn kryoptic(name: &str) -> Rig {
+    let module = workspace().join("target/kryoptic/release/libkryoptic_token.so");
+    assert!(
+        module.exists(),
+        "no {}; `scripts/install.sh test target/venv` builds it",
+        module.display()
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let conf = folder.path().join("kryoptic.conf");
+    let text = format!(
+        "[ec_point_encoding]\nencoding = \"Der\"\n\n[[slots]]\nslot = 1\ndbtype = \"sqlite\"\ndbargs = \"{}\"\n",
+        folder.path().join("token.sql").display()
+    );
+    std::fs::write(&conf, text).unwrap();
+    let tool = || {
+        let mut tool = Command::new("pkcs11-tool");
+        tool.env("KRYOPTIC_CONF", &conf).arg("--module").arg(&module);
+        tool
+    };
+    succeeds(tool().args([
+        "--init-token",
+        "--slot",
+        "1",
+        "--label",
+        "test",
+        "--so-pin",
+        SO_PIN,
+    ]));
+    let init = [
+        "--token-label",
+        "test",
+        "--login",
+        "--login-type",
+        "so",
+        "--so-pin",
+        SO_PIN,
+        "--init-pin",
+        "--pin",
+        PIN,
+    ];
+    succeeds(tool().args(init));
+    let mut config = config(name, &module, folder.path());
+    config.environment = vec![("KRYOPTIC_CONF".into(), conf.display().to_string())];
+    Rig {
+        config,
+        _folder: Box::new(folder),
+    }
+}
+
+/// A software SDF device with two keys.
+pub(crate) fn sdf(name: &str) -> Rig {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys");
+    // The private key of GM/T 0003.5-2012, and another one.
+    let first = "3945208f7b2144b13f36e38ac6d39f95889393692860b51a42fb81ef4df7c5b8";
+    let second = "128b2fa8bd433c6c068c8d803dff79792a519a55171b1b650c23661d15897263";
+    std::fs::write(&keys, format!("1 {PIN} {first}\n2 {PIN} {second}\n")).unwrap();
+    let mut config = config(name, &built("soft-sdf", "libsoft_sdf.so"), folder.path());
+    config.kind = Kind::Sdf;
+    config.token_label = None;
+    config.environment = vec![
+        ("SOFT_SDF_CONFIG".into(), keys.display().to_string()),
+        (
+            "SOFT_SDF_SCRIPT".into(),
+            folder.path().join("script").display().to_string(),
+        ),
+    ];
+    Rig {
+        config,
+        _folder: Box::new(folder),
+    }
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// The faulty module.
 pub(crate) fn faulty_module() -> PathBuf {
-    let folder = Path::new(env!("CARGO_BIN_EXE_hsm-worker"))
-        .parent()
-        .unwrap()
-        .to_owned();
-    let path = folder.join("libfaulty_token.so");
-    static BUILT: std::sync::Once = std::sync::Once::new();
-    BUILT.call_once(|| {
-        let status = Command::new(env!("CARGO"))
-            .args(["build", "-q", "-p", "faulty-token"])
-            .status()
-            .unwrap();
-        assert!(status.success());
-    });
+    built("faulty-token", "libfaulty_token.so")
+}
+
+/// A library of the workspace, built when it is not there yet.
+fn built(package: &str, file: &str) -> PathBuf {
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = BUILDING.lock();
+    let path = Path::new(env!("CARGO_BIN_EXE_hsm-worker")).with_file_name(file);
+    if !path.exists() {
+        succeeds(Command::new(env!("CARGO")).args(["build", "-q", "-p", package]));
+    }
     assert!(path.exists(), "{}", path.display());
     path
 }
