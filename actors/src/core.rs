@@ -29,8 +29,9 @@ use crate::shard::{self, Poison, Shard, Work};
 use crate::stats::Stats;
 use crate::wheel::TURN;
 
-/// How long the last words of a core that ends may take.
-const GOODBYE: Duration = Duration::from_millis(50);
+/// How long the last words of a core that ends may take. It is part of the 100 ms in which its clients are served again;
+/// one that misses the words hears a stateless reset instead.
+const GOODBYE: Duration = Duration::from_millis(20);
 
 /// Something that happened elsewhere to a call of this core.
 #[derive(Debug)]
