@@ -153,6 +153,24 @@ impl Call {
         Some(ours)
     }
 
+    /// The items whose keys this call has claimed and that have no outcome yet.
+    pub(crate) fn claimed(&self) -> Vec<Arc<Attempt>> {
+        let claimed = |item: &ItemState| match item {
+            ItemState::Open {
+                attempt: Some(attempt),
+                ours: true,
+                ..
+            } => Some(Arc::clone(attempt)),
+            _ => None,
+        };
+        self.items.iter().filter_map(claimed).collect()
+    }
+
+    /// Whether it has claimed its keys and handed nothing to the pool yet: it waits for units of its balance.
+    pub(crate) fn waits_for_units(&self) -> bool {
+        self.ask.is_some() && !self.items.is_empty()
+    }
+
     /// The call's answer from its items. One refusal for all when every item was refused for one reason.
     pub(crate) fn result(items: SmallVec<[ItemState; 1]>) -> Result<Answer, Refusal> {
         let outcomes: Vec<ItemOutcome> = items

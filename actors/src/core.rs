@@ -25,12 +25,13 @@ use tokio::sync::Notify;
 use crate::call::{Call, CallTable, ItemState, Ticket};
 use crate::metering::LeaseCells;
 use crate::services::Services;
-use crate::shard::{Poison, Shard, Work};
+use crate::shard::{self, Poison, Shard, Work};
 use crate::stats::Stats;
 use crate::wheel::TURN;
 
-/// How long the last words of a core that ends may take.
-const GOODBYE: Duration = Duration::from_millis(50);
+/// How long the last words of a core that ends may take. It is part of the 100 ms in which its clients are served again;
+/// one that misses the words hears a stateless reset instead.
+const GOODBYE: Duration = Duration::from_millis(20);
 
 /// Something that happened elsewhere to a call of this core.
 #[derive(Debug)]
@@ -312,6 +313,11 @@ impl Core {
         cells.take(self.number, units)
     }
 
+    pub(crate) fn waits_for_units(&self, ticket: Ticket) -> bool {
+        let mut table = self.table.borrow_mut();
+        table.get(ticket).is_some_and(|call| call.waits_for_units())
+    }
+
     /// The lease from which the unit of an item of ours was taken, if one was.
     pub(crate) fn lease_of(&self, ticket: Ticket) -> Option<Arc<LeaseCells>> {
         let mut table = self.table.borrow_mut();
@@ -337,7 +343,12 @@ impl Core {
         );
         let tickets = self.table.borrow().tickets();
         for ticket in tickets {
-            self.answer(ticket, Err(refusal.clone()));
+            // What the pool has goes on and is recorded. What it does not have yet would never be handed over.
+            if self.waits_for_units(ticket) {
+                shard::fail_call(self, ticket, &refusal);
+            } else {
+                self.answer(ticket, Err(refusal.clone()));
+            }
         }
         CORE.set(None);
         self.ending.notify_waiters();

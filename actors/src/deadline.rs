@@ -9,6 +9,7 @@ use store::{Attempt, Draft, Fingerprint};
 
 use crate::call::{Call, ItemState, Patience, Ticket, unknown_outcome};
 use crate::core::Core;
+use crate::shard::fail_call;
 
 pub(crate) fn expire(core: &Core, ticket: Ticket) {
     let patience = match core.table.borrow_mut().get(ticket) {
@@ -46,13 +47,13 @@ fn open_items(core: &Core, ticket: Ticket) -> Vec<OpenItem> {
 
 fn record_pending(core: &Core, ticket: Ticket) {
     let open = open_items(core, ticket);
-    if open.is_empty() {
+    if open.is_empty() || core.waits_for_units(ticket) {
         // It was not even begun: nothing runs, nothing to record.
         let refusal = Refusal::new(
             Code::DeadlineExceeded,
             "the deadline passed before the request was begun",
         );
-        core.answer(ticket, Err(refusal));
+        fail_call(core, ticket, &refusal);
         return;
     }
     let index = core.services.store.index();

@@ -9,11 +9,14 @@ use std::time::Duration;
 
 use actix_rt::ArbiterHandle;
 
-use crate::core::Core;
+use crate::core::{Core, CoreRemote};
 use crate::services::Services;
 
 /// How often it looks. A dead actor is back within two looks.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// Looks until what was started and is not up is taken for dead: half a second.
+const STARTING: u32 = 100;
 
 /// Starts a core's thread: its arbiter, with the core installed and its fronts listening.
 pub type SpawnCore = Box<dyn Fn(u16) -> Option<ArbiterHandle> + Send>;
@@ -88,8 +91,11 @@ struct Watch {
 
 impl Watch {
     fn run(mut self) {
-        // The cores and the actor start in their own time; give them that before calling them dead.
-        std::thread::sleep(Duration::from_millis(500));
+        // The cores and the actor start in their own time; only then can they be missed.
+        self.settle(|services| {
+            let is_up = |core: &Arc<CoreRemote>| core.is_alive() && core.shard_is_up();
+            services.metering.is_up() && services.cores.iter().all(is_up)
+        });
         while !self.stop.load(Ordering::Acquire) {
             std::thread::sleep(LOOK);
             for number in 0..self.services.cores.len() {
@@ -132,7 +138,7 @@ impl Watch {
 
     /// Waits a little for what was just started, so that it is not started twice.
     fn settle(&self, is_up: impl Fn(&Services) -> bool) {
-        for _ in 0..40 {
+        for _ in 0..STARTING {
             if is_up(&self.services) {
                 return;
             }

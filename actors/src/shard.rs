@@ -16,7 +16,7 @@ use protocol::clock;
 use protocol::error_code::{Code, Refusal};
 use protocol::message::ItemOutcome;
 use smallvec::SmallVec;
-use store::{Attempt, Claim, Fingerprint, Item, Outcome, Release};
+use store::{Attempt, Claim, Draft, Fingerprint, Item, Outcome, Release};
 
 use crate::call::{Ask, Input, ItemState, SignCall, Ticket};
 use crate::core::{Core, Event};
@@ -118,36 +118,45 @@ impl Shard {
 }
 
 /// Ends a call that cannot go on: keys it had claimed and not handed over are freed.
-fn fail_call(core: &Core, ticket: Ticket, refusal: &Refusal) {
-    let claimed: Vec<Fingerprint> = match core.table.borrow_mut().get(ticket) {
-        Some(call) => call
-            .items
-            .iter()
-            .filter_map(|item| match item {
-                ItemState::Open {
-                    fingerprint,
-                    ours: true,
-                    ..
-                } => Some(*fingerprint),
-                _ => None,
-            })
-            .collect(),
+pub(crate) fn fail_call(core: &Core, ticket: Ticket, refusal: &Refusal) {
+    let claimed = match core.table.borrow_mut().get(ticket) {
+        Some(call) => call.claimed(),
         None => return,
     };
     core.answer(ticket, Err(refusal.clone()));
-    for key in claimed {
-        release(core, key, refusal);
+    for attempt in claimed {
+        release(core, &attempt, refusal);
     }
 }
 
-/// Frees a claimed key and tells whoever joined.
-fn release(core: &Core, key: Fingerprint, refusal: &Refusal) {
-    if let Release::Absent(waiters) = core.services.store.index().release(key) {
-        let outcome = Outcome::Failed(refusal.clone());
-        route(
-            &core.services.cores,
-            waiters.into_iter().map(|waiter| (waiter, outcome.clone())),
-        );
+/// Refuses the items of a call that are its own to sign, before a unit was taken for them. The call goes on for the
+/// others: what is recorded of them is still brought, because it has been charged.
+fn refuse_items(core: &Core, ticket: Ticket, attempts: &[Arc<Attempt>], refusal: &Refusal) {
+    for attempt in attempts {
+        let failed = ItemOutcome::Failed(refusal.clone());
+        core.finish_item(ticket.with_item(attempt.item.item), failed);
+        release(core, attempt, refusal);
+    }
+}
+
+/// Frees a claimed key and tells whoever joined. If one of those was told that it is pending, the journal must be told
+/// that it failed.
+fn release(core: &Core, attempt: &Arc<Attempt>, refusal: &Refusal) {
+    let store = &core.services.store;
+    match store.index().release(attempt.fingerprint) {
+        Release::Absent(waiters) => {
+            let outcome = Outcome::Failed(refusal.clone());
+            route(
+                &core.services.cores,
+                waiters.into_iter().map(|waiter| (waiter, outcome.clone())),
+            );
+        }
+        Release::MustRecord => {
+            let failed = Draft::Failed(Arc::clone(attempt), refusal.clone());
+            if store.try_commit(vec![failed]).is_err() {
+                tracing::error!("the committing thread is too far behind to record a failure");
+            }
+        }
     }
 }
 
@@ -164,8 +173,13 @@ fn take_event(core: &Core, event: Event) {
         Event::Leased(ticket, result) => {
             core.in_hand.set(Some(ticket));
             match result {
-                Ok(()) => launch(core, ticket, false),
-                Err(refusal) => fail_call(core, ticket, &refusal),
+                // Another core's need may have taken the units back meanwhile; then it asks again.
+                Ok(()) => launch(core, ticket),
+                Err(refusal) => {
+                    if let Some((_, attempts)) = ready(core, ticket) {
+                        refuse_items(core, ticket, &attempts, &refusal);
+                    }
+                }
             }
         }
     }
@@ -234,7 +248,7 @@ fn begin_sign(core: &Core, ticket: Ticket, sign: Box<SignCall>) {
         Ok(0) => {}
         Ok(_) => {
             put_back(core, ticket, sign);
-            launch(core, ticket, true);
+            launch(core, ticket);
         }
         Err(refusal) => fail_call(core, ticket, &refusal),
     }
@@ -336,28 +350,21 @@ fn digest_of(sign: &SignCall, input: &Input) -> Input {
     }
 }
 
-/// Sends the items that are ours to the pool, once there is room on the disk and in the balance.
-fn launch(core: &Core, ticket: Ticket, may_ask: bool) {
+/// Sends the items that are ours to the pool, once there is room on the disk and in the balance. Whether the balance
+/// is used up is for metering to say; until it has, or until the deadline, the call asks.
+fn launch(core: &Core, ticket: Ticket) {
     let Some((sign, attempts)) = ready(core, ticket) else {
         return;
     };
     if let Some(refusal) = core.services.closed().or_else(|| storage_full(core)) {
-        fail_call(core, ticket, &refusal);
+        refuse_items(core, ticket, &attempts, &refusal);
         return;
     }
     let units = attempts.len() as u64;
     if !core.take_units(&sign.app.0.tenant, units) {
-        if may_ask {
-            let tenant = Arc::clone(&sign.app.0.tenant);
-            put_back(core, ticket, sign);
-            core.services.metering.ask_lease(core, tenant, units, ticket);
-        } else {
-            fail_call(
-                core,
-                ticket,
-                &Refusal::new(Code::QuotaExhausted, "the prepaid balance is used up"),
-            );
-        }
+        let tenant = Arc::clone(&sign.app.0.tenant);
+        put_back(core, ticket, sign);
+        core.services.metering.ask_lease(core, tenant, units, ticket);
         return;
     }
     let Some(deadline) = core.table.borrow_mut().get(ticket).map(|call| call.deadline) else {
@@ -365,9 +372,9 @@ fn launch(core: &Core, ticket: Ticket, may_ask: bool) {
     };
     for attempt in attempts {
         let sent = task(core, &sign, attempt, deadline).and_then(|task| submit(core, task));
-        if let Err((fingerprint, refusal)) = sent {
+        if let Err((attempt, refusal)) = sent {
             // This tells our own call as well, and brings back the unit that was held.
-            release(core, fingerprint, &refusal);
+            release(core, &attempt, &refusal);
         }
     }
 }
@@ -379,15 +386,7 @@ fn ready(core: &Core, ticket: Ticket) -> Option<(Box<SignCall>, Vec<Arc<Attempt>
     let Some(Ask::Sign(sign)) = call.ask.take() else {
         return None;
     };
-    let ours = |item: &ItemState| match item {
-        ItemState::Open {
-            attempt: Some(attempt),
-            ours: true,
-            ..
-        } => Some(Arc::clone(attempt)),
-        _ => None,
-    };
-    Some((sign, call.items.iter().filter_map(ours).collect()))
+    Some((sign, call.claimed()))
 }
 
 fn storage_full(core: &Core) -> Option<Refusal> {
@@ -400,7 +399,7 @@ fn storage_full(core: &Core) -> Option<Refusal> {
     })
 }
 
-type NotSent = (Fingerprint, Refusal);
+type NotSent = (Arc<Attempt>, Refusal);
 
 fn task(
     core: &Core,
@@ -420,7 +419,7 @@ fn task(
             cms: None,
         });
     }
-    let refuse = |text: String| (attempt.fingerprint, Refusal::new(Code::UnsupportedFormat, text));
+    let refuse = |text: String| (Arc::clone(&attempt), Refusal::new(Code::UnsupportedFormat, text));
     let chain = core
         .services
         .chains
@@ -452,6 +451,6 @@ fn submit(core: &Core, task: Task) -> Result<(), NotSent> {
             )
             .retry_after_ms(1_000),
         };
-        (task.attempt.fingerprint, refusal)
+        (task.attempt, refusal)
     })
 }

@@ -204,15 +204,17 @@ impl DevCa {
         })
     }
 
-    /// The CA of this store; made if it has none.
+    /// The CA of this store; what it has not is made.
     pub(crate) fn load_or_make(store: &Store<Ticket>, vault: &Vault) -> Result<Self, Refusal> {
-        if let Some(ca) = Self::load(store, vault)? {
-            return Ok(ca);
-        }
+        // Each for itself: a start that was cut short may have made some of them.
+        let root = |plan: &RootPlan| match plan.load(store, vault)? {
+            Some(root) => Ok(root),
+            None => plan.make(store, vault),
+        };
         Ok(Self {
-            p256: P256.make(store, vault)?,
-            sm2: SM2.make(store, vault)?,
-            tls: TLS.make(store, vault)?,
+            p256: root(&P256)?,
+            sm2: root(&SM2)?,
+            tls: root(&TLS)?,
         })
     }
 

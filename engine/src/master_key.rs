@@ -72,22 +72,32 @@ pub(crate) fn make(path: &Path) -> Result<bool, Refusal> {
             .create(folder)
             .map_err(failed(path))?;
     }
-    let opened = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path);
-    let mut file = match opened {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(false),
-        Err(error) => return Err(failed(path)(error)),
-    };
+    if path.exists() {
+        return Ok(false);
+    }
+    // Written beside and then given its name, which fails if there is one by now: a crash leaves no half a key under it.
+    let beside = path.with_extension(format!("{}.new", std::process::id()));
+    let linked = write_new(&beside).and_then(|()| std::fs::hard_link(&beside, path));
+    // If this fails, a key that nothing uses is left over.
+    let _ = std::fs::remove_file(&beside);
+    match linked {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(failed(path)(error)),
+    }
+}
+
+fn write_new(path: &Path) -> std::io::Result<()> {
     let mut key = Zeroizing::new([0; MASTER_KEY_BYTES]);
-    rand::fill(&mut key[..]).map_err(|_| Refusal::new(Code::Internal, "no randomness"))?;
-    file.write_all(&key[..])
-        .and_then(|()| file.sync_all())
-        .map_err(failed(path))?;
-    Ok(true)
+    rand::fill(&mut key[..]).map_err(|_| std::io::Error::other("no randomness"))?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(&key[..])?;
+    file.sync_all()
 }
 
 const CHECK_NAME: &str = "master-key-check";

@@ -9,6 +9,7 @@
     reason = "setsockopt(SO_ATTACH_REUSEPORT_CBPF) has no safe wrapper"
 )]
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
@@ -26,26 +27,39 @@ pub(crate) struct Sockets {
 
 const BACKLOG: i32 = 1024;
 const UDP_BUFFER_BYTES: usize = 4 << 20;
+/// Ports that are tried where the system picks one.
+const PORT_TRIES: usize = 16;
 
 /// Binds `cores` pairs of sockets.
 pub(crate) fn bind(address: SocketAddr, cores: u16) -> Result<Sockets, Refusal> {
-    let failed =
-        |error: std::io::Error| Refusal::new(Code::Usage, format!("cannot listen on {address}: {error}"));
+    let mut bound = bind_once(address, cores);
+    for _ in 0..PORT_TRIES {
+        match &bound {
+            // The system picked a port that is free for UDP; that says nothing about TCP.
+            Err(error) if address.port() == 0 && error.kind() == ErrorKind::AddrInUse => {
+                bound = bind_once(address, cores);
+            }
+            _ => break,
+        }
+    }
+    bound.map_err(|error| Refusal::new(Code::Usage, format!("cannot listen on {address}: {error}")))
+}
+
+fn bind_once(mut address: SocketAddr, cores: u16) -> std::io::Result<Sockets> {
     let mut sockets = Vec::new();
-    let mut address = address;
     for _ in 0..cores.max(1) {
-        let udp = open(address, Type::DGRAM, Protocol::UDP).map_err(failed)?;
+        let udp = open(address, Type::DGRAM, Protocol::UDP)?;
         // With port 0 the system picks one, and everybody after follows.
-        address = udp.local_addr().map_err(failed)?.as_socket().unwrap_or(address);
+        address = udp.local_addr()?.as_socket().unwrap_or(address);
         // Larger buffers ride out bursts; a system that gives less is no reason to stop.
         let _ = udp.set_recv_buffer_size(UDP_BUFFER_BYTES);
         let _ = udp.set_send_buffer_size(UDP_BUFFER_BYTES);
-        let tcp = open(address, Type::STREAM, Protocol::TCP).map_err(failed)?;
-        tcp.listen(BACKLOG).map_err(failed)?;
+        let tcp = open(address, Type::STREAM, Protocol::TCP)?;
+        tcp.listen(BACKLOG)?;
         sockets.push((udp.into(), tcp.into()));
     }
     if sockets.len() > 1 {
-        steer(&sockets[0].0, sockets.len() as u32).map_err(failed)?;
+        steer(&sockets[0].0, sockets.len() as u32)?;
     }
     Ok(Sockets {
         cores: sockets,

@@ -4,8 +4,13 @@
     reason = "a test that cannot go on says where it stopped"
 )]
 
+mod ledger;
 mod support;
 
+mod crash;
+mod panics;
+mod prepaid;
 mod signing;
+mod stop;
 mod strangers;
 mod tidy;

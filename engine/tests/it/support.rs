@@ -141,14 +141,49 @@ impl Engine {
         self.folder.take().unwrap()
     }
 
-    /// SIGTERM, and the exit status.
-    pub(crate) fn terminate(&mut self) -> ExitStatus {
+    /// SIGTERM.
+    pub(crate) fn ask_to_stop(&self) {
         let status = Command::new("kill")
             .arg(self.process.id().to_string())
             .status()
             .unwrap();
         assert!(status.success());
+    }
+
+    /// SIGTERM, and the exit status.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.ask_to_stop();
         self.process.wait().unwrap()
+    }
+
+    /// Stopped in order; the data stays.
+    pub(crate) fn stop(mut self) -> tempfile::TempDir {
+        let status = self.terminate();
+        assert!(status.success(), "{status}");
+        self.folder.take().unwrap()
+    }
+
+    /// A command of the binary that has to know where this engine listens.
+    pub(crate) fn operate(&self, line: &str) -> String {
+        let (listen, admin) = (self.listen.to_string(), self.admin.to_string());
+        let mut words = vec!["--listen", &listen, "--admin", &admin];
+        words.extend(line.split_whitespace());
+        self.cli(&words).ok()
+    }
+
+    /// Makes a tenant `acme` with a balance, its credential `seal` and its app `erp`.
+    pub(crate) fn make_prepaid(&self, units: usize) {
+        self.operate(&format!("tenant create acme --prepaid {units}"));
+        self.operate("key create --tenant acme --kind p256 seal");
+        self.operate("app create --tenant acme erp --profile-out erp.toml");
+    }
+
+    /// The profile of the prepaid app. The port is another one after each start.
+    pub(crate) fn prepaid_profile(&self) -> Profile {
+        let path = self.folder.as_ref().unwrap().path().join("erp.toml");
+        let mut profile = Profile::read(&path).unwrap();
+        profile.address = self.listen;
+        profile
     }
 
     /// Runs a command of the binary in this engine's folder.
