@@ -4,8 +4,12 @@
     reason = "a test that cannot go on says where it stopped"
 )]
 
+mod raw;
 mod support;
 
+mod device;
+mod hostile;
 mod signing;
 mod strangers;
 mod tidy;
+mod trouble;
