@@ -123,42 +123,44 @@ fn with_algorithm(id: &str, algorithm: Algorithm, name: &str) -> SignRequest {
     }
 }
 
+/// Signs with a key in every way, over both transports, each twice; how many signatures that was.
+async fn every_algorithm(engine: &Engine, kind: KeyKind, id: &str) -> u64 {
+    let mut count = 0;
+    for transport in BOTH {
+        let client = engine.client(transport).await;
+        let info = credential(&client, id).await;
+        for &algorithm in kind.algorithms() {
+            let name = format!("{algorithm}-{transport:?}");
+            let wanted = with_algorithm(id, algorithm, &name);
+            let outcome = sign_one(&client, &wanted).await;
+            let outcome = outcome.unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
+            let retried = sign_one(&client, &wanted).await.unwrap();
+            let signature = checked(&wanted, &info, &outcome);
+            assert_eq!(checked(&wanted, &info, &retried), signature, "{name}");
+            count += 1;
+        }
+    }
+    count
+}
+
 #[test]
 fn keys_in_a_token_sign_over_both_transports_and_are_counted_like_others() {
     let mut world = World::start(Path::new(SOFTHSM));
-    let kinds = [KeyKind::P256, KeyKind::P384, KeyKind::Rsa2048, KeyKind::Ed25519];
-    for kind in kinds {
-        world.create_key(kind, &format!("seal-{kind}"));
-    }
     let count = block_on(async {
         let mut count = 0;
-        for transport in BOTH {
-            let client = world.engine.client(transport).await;
-            for kind in kinds {
-                let id = format!("seal-{kind}");
-                let info = credential(&client, &id).await;
-                for &algorithm in kind.algorithms() {
-                    let name = format!("{algorithm}-{transport:?}");
-                    let wanted = with_algorithm(&id, algorithm, &name);
-                    let outcome = sign_one(&client, &wanted)
-                        .await
-                        .unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
-                    let first = checked(&wanted, &info, &outcome);
-                    let again = checked(&wanted, &info, &sign_one(&client, &wanted).await.unwrap());
-                    assert_eq!(first, again, "{name}");
-                    count += 1;
-                }
-            }
-            assert_eq!(client.usage().await.unwrap().signatures, count);
+        for kind in [KeyKind::P256, KeyKind::P384, KeyKind::Rsa2048, KeyKind::Ed25519] {
+            let id = format!("seal-{kind}");
+            world.create_key(kind, &id);
+            count += every_algorithm(&world.engine, kind, &id).await;
         }
+        let client = world.engine.client(BOTH[0]).await;
+        assert_eq!(client.usage().await.unwrap().signatures, count);
         count
     });
-    assert_eq!(
-        world
-            .engine
-            .metric("cinnabar_device_signatures_total{device=\"hsm-1\"}") as u64,
-        count
-    );
+    let counted = world
+        .engine
+        .metric("cinnabar_device_signatures_total{device=\"hsm-1\"}");
+    assert_eq!(counted as u64, count);
     assert!(world.engine.terminate().success());
     let text = world.engine.cli(&["journal", "check"]).ok();
     let checked: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -222,7 +224,6 @@ fn a_module_that_hangs_leaves_every_client_with_an_answer_and_software_keys_alon
                 Code::DeviceUnavailable,
                 Code::DeadlineExceeded,
                 Code::Overloaded,
-                Code::OutcomeUnknown,
             ];
             match answer {
                 Ok(ItemOutcome::Pending) => {}

@@ -152,6 +152,9 @@ fn slow_and_silent_peers_are_shown_the_door_and_disturb_nobody() {
         assert!(one > 100 && other > 100, "{one} over QUIC, {other} over HTTPS");
     });
     nothing_is_in_flight(&engine);
+    // Three before their proof, two in a frame, one in a body.
+    let told = engine.metric("cinnabar_requests_refused_total{code=\"peer_too_slow\"}");
+    assert_eq!(told, 6.0);
 }
 
 /// What is not answered would show here.
