@@ -167,6 +167,31 @@ fn keys_in_a_token_sign_over_both_transports_and_are_counted_like_others() {
     assert_eq!(checked["signatures"], count);
 }
 
+/// Keys that are made one after the other are made by different worker processes. SoftHSM2 (2.6.1) then overlooks what
+/// another process has made since it last looked: writing its own object moves it past the other's mark.
+#[test]
+fn every_worker_process_of_a_device_finds_every_key_of_it() {
+    let world = World::start(Path::new(SOFTHSM));
+    let ids: Vec<String> = (0..4).map(|number| format!("seal-{number}")).collect();
+    for id in &ids {
+        world.create_key(KeyKind::P256, id);
+    }
+    block_on(async {
+        let client = world.engine.client(BOTH[0]).await;
+        for id in &ids {
+            // More often than there are processes, one after the other, so that each has its turn.
+            for turn in 0..6 {
+                let wanted = with_algorithm(id, Algorithm::EcdsaP256Sha256, &format!("{id}-{turn}"));
+                let outcome = sign_one(&client, &wanted).await;
+                assert!(
+                    matches!(outcome, Ok(ItemOutcome::Done { .. })),
+                    "{id}, {turn}: {outcome:?}"
+                );
+            }
+        }
+    });
+}
+
 #[test]
 fn a_key_that_cannot_be_made_in_a_device_is_refused_by_name() {
     let world = World::start(Path::new(SOFTHSM));
