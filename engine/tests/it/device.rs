@@ -430,6 +430,7 @@ fn a_revocation_wins_over_a_signature_that_is_already_in_the_device() {
     block_on(async {
         let client = world.engine.client(BOTH[0]).await;
         let app = world.engine.profile().app_id.to_string();
+        // The module is asked for the length first, so this counts twice; together it stays below a hang.
         world.order("slow 700");
         let wanted = by_device("raced");
         let signing = sign_one(&client, &wanted);
