@@ -118,6 +118,8 @@ pub(crate) struct Spec {
     connections_per_core_max: usize,
     /// Connections from one address, on one core.
     connections_per_address_max: usize,
+    /// How long an HTTPS connection may be silent, and how long a request's head may take, in milliseconds.
+    http_silence_ms_max: u64,
     /// Software keys kept unwrapped.
     key_cache: usize,
     /// Bytes the database may take; 0: as many as the disk has.
@@ -159,6 +161,7 @@ impl Default for Spec {
             calls_per_core_max: 65_536,
             connections_per_core_max: 10_000,
             connections_per_address_max: 10_000,
+            http_silence_ms_max: 60_000,
             key_cache: 100_000,
             store_bytes_max: 0,
             tls_certificate: None,
@@ -192,6 +195,7 @@ pub(crate) struct Config {
     pub(crate) calls_per_core_max: usize,
     pub(crate) connections_per_core_max: usize,
     pub(crate) connections_per_address_max: usize,
+    pub(crate) http_silence_ms_max: u64,
     pub(crate) key_cache: usize,
     pub(crate) store_bytes_max: Option<u64>,
     /// Certificate chain and key.
@@ -307,6 +311,7 @@ fn check(spec: Spec) -> Result<Config, Refusal> {
         calls_per_core_max: spec.calls_per_core_max,
         connections_per_core_max: spec.connections_per_core_max,
         connections_per_address_max: spec.connections_per_address_max,
+        http_silence_ms_max: spec.http_silence_ms_max,
         key_cache: spec.key_cache,
         store_bytes_max: (spec.store_bytes_max > 0).then_some(spec.store_bytes_max),
         tls,

@@ -14,6 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use actors::core::Core;
 
@@ -33,6 +34,8 @@ pub(crate) enum Phase {
 pub(crate) struct FrontLimits {
     pub(crate) connections_max: usize,
     pub(crate) connections_per_address_max: usize,
+    /// The head of an HTTP request, the pause between two, and how long a connection may do without a first one.
+    pub(crate) http_silence_max: Duration,
 }
 
 /// What the connections of one core share.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_rt::{Arbiter, ArbiterHandle, System};
 use actors::call::Ticket;
@@ -165,6 +166,7 @@ impl Engine {
             limits: FrontLimits {
                 connections_max: config.connections_per_core_max,
                 connections_per_address_max: config.connections_per_address_max,
+                http_silence_max: Duration::from_millis(config.http_silence_ms_max),
             },
             phase: phases,
         };

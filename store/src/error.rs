@@ -78,6 +78,9 @@ impl StoreError {
             Self::EntriesLost { .. } | Self::Corrupt { .. } | Self::Format { .. } => {
                 Refusal::new(Code::DataCorrupt, self.to_string())
             }
+            Self::Sql(error) if contradicts_itself(error) => {
+                Refusal::new(Code::DataCorrupt, self.to_string())
+            }
             Self::Locked(_) => Refusal::new(Code::Usage, self.to_string()),
             _ => Refusal::new(Code::Internal, self.to_string()),
         }
@@ -87,6 +90,12 @@ impl StoreError {
         let path = path.into();
         move |source| Self::File { path, source }
     }
+}
+
+/// Whether the database file is damaged, or none at all.
+fn contradicts_itself(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
 }
 
 /// The store's result.

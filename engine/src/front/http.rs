@@ -11,7 +11,7 @@ use actors::core::Core;
 use actors::gate::{self, SignFields};
 use actors::services::Services;
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, HttpBody};
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -20,6 +20,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::request::Parts as Head;
 use http::{HeaderValue, Request, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -34,7 +35,7 @@ use protocol::message::{Answer, ItemOutcome};
 use rustls::ServerConfig;
 use serde::Serialize;
 use tokio::net::TcpStream;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
@@ -42,8 +43,6 @@ use super::proof::{self, PeerCertificate};
 use super::{FrontContext, Phase, openapi};
 
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
-/// A request's head, and the pause between requests of one connection.
-const HEAD_MAX: Duration = Duration::from_secs(60);
 const BODY_MAX: Duration = Duration::from_secs(10);
 const STREAMS_MAX: u32 = 256;
 
@@ -101,9 +100,10 @@ fn accept(
     // Latency matters more than packets; a socket that cannot do this still works.
     let _ = stream.set_nodelay(true);
     let (acceptor, router) = (acceptor.clone(), router.clone());
+    let silence = context.limits.http_silence_max;
     actix_rt::spawn(async move {
         if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
-            connected(router, stream, phase).await;
+            connected(router, stream, phase, silence).await;
         }
         drop(place);
     });
@@ -113,10 +113,14 @@ async fn connected(
     router: Router,
     stream: tokio_rustls::server::TlsStream<TcpStream>,
     mut phase: watch::Receiver<Phase>,
+    silence: Duration,
 ) {
+    let first = Arc::new(Notify::new());
+    let asked = Arc::clone(&first);
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let certificate = certificate.map(|der| PeerCertificate(protocol::session::certificate_hash(der)));
     let service = service_fn(move |mut request: Request<Incoming>| {
+        asked.notify_one();
         if let Some(certificate) = certificate {
             request.extensions_mut().insert(certificate);
         }
@@ -126,19 +130,30 @@ async fn connected(
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_MAX);
+        .header_read_timeout(silence);
     builder
         .http2()
         .timer(TokioTimer::new())
+        .keep_alive_interval(silence / 2)
+        .keep_alive_timeout(silence / 2)
         .max_concurrent_streams(STREAMS_MAX);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         // However a connection ends, there is nobody left to tell.
         _ = connection.as_mut() => return,
+        () = nothing_asked(&first, silence) => return,
         _ = phase.wait_for(|phase| *phase == Phase::Closing) => connection.as_mut().graceful_shutdown(),
     }
     let _ = connection.await;
+}
+
+/// Returns when a connection has brought no request for too long. The timers of HTTP/1.1 and HTTP/2 begin only once a
+/// peer has said which of them it speaks.
+async fn nothing_asked(first: &Notify, silence: Duration) {
+    if tokio::time::timeout(silence, first.notified()).await.is_ok() {
+        std::future::pending::<()>().await;
+    }
 }
 
 type Shared = State<Arc<Services>>;
@@ -152,17 +167,34 @@ struct Proved {
     received: Instant,
 }
 
+/// The whole body. One that is announced as too large is refused before it is sent.
+async fn read_body(body: Body) -> Result<Bytes, Refusal> {
+    let too_large = || {
+        Refusal::new(
+            Code::TooLarge,
+            format!("a body has at most {HTTP_BODY_BYTES_MAX} bytes"),
+        )
+    };
+    if body.size_hint().lower() > HTTP_BODY_BYTES_MAX as u64 {
+        return Err(too_large());
+    }
+    let read = tokio::time::timeout(BODY_MAX, Limited::new(body, HTTP_BODY_BYTES_MAX).collect());
+    let read = read
+        .await
+        .map_err(|_| Refusal::new(Code::PeerTooSlow, "the body did not arrive in time"))?;
+    match read {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(error) => Err(Refusal::new(
+            Code::MalformedRequest,
+            format!("the body cannot be read: {error}"),
+        )),
+    }
+}
+
 async fn prove(services: &Services, request: Request<Body>) -> Result<Proved, Refusal> {
     let (head, body) = request.into_parts();
-    let body = tokio::time::timeout(BODY_MAX, to_bytes(body, HTTP_BODY_BYTES_MAX))
-        .await
-        .map_err(|_| Refusal::new(Code::PeerTooSlow, "the body did not arrive in time"))?
-        .map_err(|_| {
-            Refusal::new(
-                Code::TooLarge,
-                format!("a body has at most {HTTP_BODY_BYTES_MAX} bytes"),
-            )
-        })?;
+    let body = read_body(body).await?;
     let received = clock::monotonic();
     let (app, proof) = proof::prove(services, &head, &body)?;
     Ok(Proved {

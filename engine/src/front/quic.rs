@@ -112,6 +112,7 @@ async fn connected(context: &Rc<FrontContext>, connection: Connection) {
         Ok(Some(begun)) => begun,
         Ok(None) => return,
         Err(_) => {
+            context.core.stats().count_refusal(Code::PeerTooSlow);
             close(
                 &connection,
                 &Refusal::new(Code::PeerTooSlow, "the session was not proved in time"),

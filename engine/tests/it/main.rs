@@ -5,12 +5,16 @@
 )]
 
 mod ledger;
+mod raw;
 mod support;
 
 mod crash;
+mod device;
+mod hostile;
 mod panics;
 mod prepaid;
 mod signing;
 mod stop;
 mod strangers;
 mod tidy;
+mod trouble;

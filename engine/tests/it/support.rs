@@ -20,6 +20,7 @@ pub(crate) struct Setup {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     config: String,
+    through: Vec<String>,
 }
 
 impl Default for Setup {
@@ -28,6 +29,7 @@ impl Default for Setup {
             arguments: vec!["serve".into(), "--dev".into()],
             environment: Vec::new(),
             config: String::new(),
+            through: Vec::new(),
         }
     }
 }
@@ -52,6 +54,12 @@ impl Setup {
         self
     }
 
+    /// A program, with its arguments, that runs the engine in its own place.
+    pub(crate) fn through(mut self, words: &[String]) -> Self {
+        self.through = words.to_vec();
+        self
+    }
+
     /// Starts it in a new folder.
     pub(crate) fn start(self) -> Engine {
         self.start_in(tempfile::tempdir().unwrap())
@@ -65,7 +73,14 @@ impl Setup {
 
     /// Starts the process and does not wait for it to be ready.
     pub(crate) fn spawn(&self, folder: &Path) -> Child {
-        let mut command = binary();
+        let mut command = match self.through.split_first() {
+            Some((program, arguments)) => {
+                let mut command = clean(Command::new(program));
+                command.args(arguments).arg(BINARY);
+                command
+            }
+            None => binary(),
+        };
         command.current_dir(folder);
         if !self.config.is_empty() {
             std::fs::write(folder.join("cinnabar.toml"), &self.config).unwrap();
@@ -250,7 +265,10 @@ pub(crate) struct Ran {
 /// The binary, without the settings and the test variables (CINNABAR_TEST_PYTHON …) that are in our own environment:
 /// it refuses to start with a variable that is no setting.
 fn binary() -> Command {
-    let mut command = Command::new(BINARY);
+    clean(Command::new(BINARY))
+}
+
+fn clean(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CINNABAR_") {
             command.env_remove(name);

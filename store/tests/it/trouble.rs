@@ -96,7 +96,8 @@ fn a_database_file_cut_short_is_refused() {
     let length = std::fs::metadata(&path).unwrap().len();
     let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
     file.set_len(length / 2).unwrap();
-    assert!(reopen(folder.path()).is_err());
+    let error = reopen(folder.path()).unwrap_err();
+    assert_eq!(error.refusal().code, Code::DataCorrupt, "{error}");
 }
 
 #[test]
