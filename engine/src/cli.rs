@@ -4,6 +4,7 @@ mod ask;
 mod content;
 mod device;
 mod journal;
+mod key;
 mod operate;
 mod sign;
 mod verify;
@@ -36,7 +37,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Refusal> {
         Command::Tenant { command } => operate::tenant(&config::load(&layers)?, command),
         Command::App { command } => operate::app(&config::load(&layers)?, command),
         Command::Device { command } => device::run(&config::load(&layers)?, command),
-        Command::Key { command } => operate::key(&config::load(&layers)?, command),
+        Command::Key { command } => key::run(&config::load(&layers)?, command),
         Command::Journal {
             command: JournalCommand::Check,
         } => journal::check(&config::load(&layers)?),

@@ -4,21 +4,19 @@
 use std::sync::Arc;
 
 use actors::call::Ticket;
-use actors::keymaster::{CredentialPlan, KeyPlace, Keymaster, WrappedImport};
 use actors::registrar::{self, AppProof, Issuer, Ledger};
 use actors::vault::Vault;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hsm_pool::keys::WrappedKey;
 use hsm_pool::pool::Pool;
-use protocol::algorithm::KeyKind;
 use protocol::error_code::{Code, Refusal};
-use protocol::ids::{AppId, CredentialId, TenantName};
+use protocol::ids::{AppId, TenantName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::{Change, Place, StoreHandle};
+use store::{Change, StoreHandle};
 
 use super::devices::{DeviceOrder, DeviceSource, Devices};
+use super::keys::{KeyOrder, Keys};
 use crate::dev::DevCa;
 
 /// What an operator wants done.
@@ -48,47 +46,8 @@ pub(crate) enum Order {
         active: bool,
     },
     ListApps,
-    CreateKey {
-        tenant: TenantName,
-        id: CredentialId,
-        kind: KeyKind,
-        /// The devices to make it in; none: software, or wrapped.
-        devices: Vec<String>,
-        /// The label of the wrapping key under which it is to exist only.
-        wrapped: Option<String>,
-    },
-    AttachKey {
-        tenant: TenantName,
-        id: CredentialId,
-        kind: KeyKind,
-        device: String,
-        /// CKA_LABEL, or an SDF key's index.
-        name: String,
-    },
-    ImportKeys {
-        tenant: TenantName,
-        keys: Vec<ImportedKey>,
-        /// Prove each key, not only the first.
-        prove: bool,
-    },
-    ReplicateKey {
-        tenant: TenantName,
-        id: CredentialId,
-        device: String,
-    },
-    DestroyKey {
-        tenant: TenantName,
-        id: CredentialId,
-    },
+    Key(KeyOrder),
     Device(DeviceOrder),
-    SetKey {
-        tenant: TenantName,
-        id: CredentialId,
-        active: bool,
-    },
-    ListKeys {
-        tenant: TenantName,
-    },
     /// Rehearsals, in a development engine only.
     PoisonShard {
         core: u16,
@@ -97,61 +56,6 @@ pub(crate) enum Order {
     EndCore {
         core: u16,
     },
-}
-
-/// A wrapped key as it travels: binary fields in base64, ids in hexadecimal.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ImportedKey {
-    id: CredentialId,
-    /// SubjectPublicKeyInfo.
-    public_key: String,
-    /// The private key, wrapped.
-    blob: String,
-    /// CKA_ID of the wrapping key, hexadecimal.
-    kek: String,
-    /// The wrapping key's check value, hexadecimal.
-    #[serde(default)]
-    check_value: String,
-    /// The `CKM_*` number of the wrapping mechanism; CKM_AES_KEY_WRAP_PAD unless told otherwise.
-    #[serde(default = "aes_key_wrap_pad")]
-    mechanism: u64,
-    /// Who made the device that wrapped it.
-    #[serde(default)]
-    vendor: String,
-}
-
-const fn aes_key_wrap_pad() -> u64 {
-    0x210a
-}
-
-impl ImportedKey {
-    fn read(self) -> Result<WrappedImport, Refusal> {
-        let bad = |what: &str| Refusal::new(Code::MalformedRequest, format!("'{}': {what}", self.id));
-        let base64 = |text: &str, what| STANDARD.decode(text).map_err(|_| bad(what));
-        let wrapped = WrappedKey {
-            mechanism: self.mechanism,
-            vendor: self.vendor.clone(),
-            kek: unhex(&self.kek).ok_or_else(|| bad("kek is not hexadecimal"))?,
-            check: unhex(&self.check_value).ok_or_else(|| bad("check_value is not hexadecimal"))?,
-            blob: base64(&self.blob, "blob is not base64")?,
-        };
-        let public_key = base64(&self.public_key, "public_key is not base64")?;
-        Ok(WrappedImport {
-            id: self.id,
-            public_key,
-            wrapped,
-        })
-    }
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes().chunks(2);
-    digits
-        .map(|pair| {
-            u8::from_str_radix(std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?, 16).ok()
-        })
-        .collect()
 }
 
 /// An answer over the socket.
@@ -219,62 +123,10 @@ impl Operator {
                 return Ok(json!({ "secret": STANDARD.encode(&secret[..]) }));
             }
             Order::SetApp { id, active } => ledger.change(Change::SetApp { id, active })?,
-            Order::CreateKey {
-                tenant,
-                id,
-                kind,
-                devices,
-                wrapped,
-            } => {
-                let place = match wrapped {
-                    Some(kek) => KeyPlace::Wrapped(kek),
-                    None if devices.is_empty() => KeyPlace::Software,
-                    None => KeyPlace::Devices(devices),
-                };
-                let plan = CredentialPlan {
-                    tenant,
-                    id,
-                    kind,
-                    place,
-                };
-                self.with_keys(&ledger, |keys| keys.create(plan))?;
-            }
-            Order::AttachKey {
-                tenant,
-                id,
-                kind,
-                device,
-                name,
-            } => {
-                let place = KeyPlace::Devices(vec![device.clone()]);
-                let plan = CredentialPlan {
-                    tenant,
-                    id,
-                    kind,
-                    place,
-                };
-                self.with_keys(&ledger, |keys| keys.attach(plan, &device, &name))?;
-            }
-            Order::ImportKeys { tenant, keys, prove } => {
-                let list: Result<Vec<_>, _> = keys.into_iter().map(ImportedKey::read).collect();
-                self.with_keys(&ledger, |keys| keys.import(&tenant, list?, prove))?;
-            }
-            Order::ReplicateKey { tenant, id, device } => {
-                let credential = self.credential(&tenant, &id)?;
-                self.with_keys(&ledger, |keys| keys.replicate(&tenant, &credential, &device))?;
-            }
-            Order::DestroyKey { tenant, id } => {
-                let credential = self.credential(&tenant, &id)?;
-                let left = self.with_keys(&ledger, |keys| keys.destroy(&tenant, &credential))?;
-                return Ok(json!({ "still_in": left }));
-            }
+            Order::Key(order) => return self.keys(&ledger).obey(order),
             Order::Device(order) => return self.device(&ledger, order),
-            Order::SetKey { tenant, id, active } => {
-                ledger.change(Change::SetCredential { tenant, id, active })?;
-            }
             Order::ListTenants => return Ok(self.tenants()),
             Order::ListApps => return Ok(self.apps()),
-            Order::ListKeys { tenant } => return self.keys(&tenant),
             Order::PoisonShard { core } => return self.rehearse(|engine| engine.poison_shard(core)),
             Order::PoisonMetering => return self.rehearse(|engine| engine.poison_metering()),
             Order::EndCore { core } => return self.rehearse(|engine| engine.end_core(core)),
@@ -282,19 +134,14 @@ impl Operator {
         Ok(json!({}))
     }
 
-    fn with_keys<T>(
-        &self,
-        ledger: &dyn Ledger,
-        work: impl FnOnce(&Keymaster<'_>) -> Result<T, Refusal>,
-    ) -> Result<T, Refusal> {
-        let reader = self.store.reader().map_err(|error| error.refusal())?;
-        work(&Keymaster {
-            ledger,
+    fn keys<'a>(&'a self, ledger: &'a dyn Ledger) -> Keys<'a> {
+        Keys {
+            store: &self.store,
             vault: &self.vault,
-            reader: &reader,
             pool: self.pool.as_deref(),
             issuer: self.dev_ca.as_deref().map(|ca| ca as &dyn Issuer),
-        })
+            ledger,
+        }
     }
 
     fn device(&self, ledger: &dyn Ledger, order: DeviceOrder) -> Result<Value, Refusal> {
@@ -310,15 +157,6 @@ impl Operator {
                 "devices are in a running engine; none runs in this data folder",
             )),
         }
-    }
-
-    fn credential(&self, tenant: &TenantName, id: &CredentialId) -> Result<Arc<store::Credential>, Refusal> {
-        let known = self
-            .store
-            .directory()
-            .tenant(tenant.as_str())
-            .and_then(|tenant| tenant.credential(id.as_str()));
-        known.ok_or_else(|| Refusal::new(Code::NotFound, format!("no credential '{tenant}/{id}'")))
     }
 
     fn tenants(&self) -> Value {
@@ -341,28 +179,6 @@ impl Operator {
             })
         };
         Value::Array(list.iter().map(show).collect())
-    }
-
-    fn keys(&self, tenant: &TenantName) -> Result<Value, Refusal> {
-        let missing = || Refusal::new(Code::NotFound, format!("no tenant '{tenant}'"));
-        let tenant = self
-            .store
-            .directory()
-            .tenant(tenant.as_str())
-            .ok_or_else(missing)?;
-        let show = |credential: &Arc<store::Credential>| {
-            let (place, devices) = match credential.place() {
-                Place::Software => ("software", Vec::new()),
-                Place::Device { devices, .. } => {
-                    ("device", devices.iter().map(ToString::to_string).collect())
-                }
-                Place::Wrapped { .. } => ("wrapped", Vec::new()),
-                Place::Destroyed => ("destroyed", Vec::new()),
-            };
-            let active = credential.fence.pass().is_some();
-            json!({ "id": credential.id, "kind": credential.kind, "place": place, "devices": devices, "active": active })
-        };
-        Ok(Value::Array(tenant.credentials().iter().map(show).collect()))
     }
 
     fn rehearse(&self, what: impl FnOnce(&dyn Rehearsals) -> bool) -> Result<Value, Refusal> {

@@ -10,13 +10,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use protocol::client::Profile;
 use protocol::error_code::{Code, Refusal};
-use protocol::ids::{AppId, CredentialId, TenantName};
+use protocol::ids::AppId;
 use serde_json::Value;
 
 use super::{print_json, print_line, read_file, verify};
 use crate::admin::operator::{Operator, Order};
 use crate::admin::socket;
-use crate::args::{AppCommand, KeyCommand, Part, TenantCommand};
+use crate::args::{AppCommand, Part, TenantCommand};
 use crate::config::{Config, MasterKeySource};
 use crate::dev::DevCa;
 use crate::{master_key, serve};
@@ -182,136 +182,6 @@ fn write_profile(config: &Config, path: &Path, app_id: AppId, secret: &str) -> R
         "wrote {}; set server_name and server_ca if clients see the server differently",
         path.display()
     ))
-}
-
-/// `cinnabar key`.
-pub(super) fn key(config: &Config, command: KeyCommand) -> Result<(), Refusal> {
-    match command {
-        KeyCommand::Create {
-            tenant,
-            id,
-            kind,
-            device,
-            wrapped,
-        } => {
-            let text = format!("made credential {tenant}/{id} with a {kind} key");
-            let devices = device;
-            send(
-                config,
-                Order::CreateKey {
-                    tenant,
-                    id,
-                    kind,
-                    devices,
-                    wrapped,
-                },
-            )?;
-            print_line(&text)
-        }
-        KeyCommand::Attach {
-            tenant,
-            id,
-            kind,
-            device,
-            name,
-        } => {
-            let text = format!("made credential {tenant}/{id} for '{name}' in {device}");
-            send(
-                config,
-                Order::AttachKey {
-                    tenant,
-                    id,
-                    kind,
-                    device,
-                    name,
-                },
-            )?;
-            print_line(&text)
-        }
-        KeyCommand::Import { tenant, file, sample } => import_keys(config, &tenant, &file, !sample),
-        KeyCommand::Replicate { tenant, id, device } => {
-            let text = format!("{tenant}/{id} is in {device}, too");
-            send(config, Order::ReplicateKey { tenant, id, device })?;
-            print_line(&text)
-        }
-        KeyCommand::Destroy { tenant, id, confirm } => destroy_key(config, tenant, id, &confirm),
-        KeyCommand::Disable { tenant, id } => {
-            let text = format!("disabled credential {tenant}/{id}");
-            send(
-                config,
-                Order::SetKey {
-                    tenant,
-                    id,
-                    active: false,
-                },
-            )?;
-            print_line(&text)
-        }
-        KeyCommand::Enable { tenant, id } => {
-            let text = format!("enabled credential {tenant}/{id}");
-            send(
-                config,
-                Order::SetKey {
-                    tenant,
-                    id,
-                    active: true,
-                },
-            )?;
-            print_line(&text)
-        }
-        KeyCommand::List { tenant } => print_json(&send(config, Order::ListKeys { tenant })?),
-    }
-}
-
-/// Wrapped keys from a file, so many in one commit.
-fn import_keys(config: &Config, tenant: &TenantName, file: &Path, prove: bool) -> Result<(), Refusal> {
-    let text = String::from_utf8(read_file(file)?)
-        .map_err(|_| Refusal::new(Code::File, format!("{}: not text", file.display())))?;
-    let lines: Vec<(usize, &str)> = text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty())
-        .collect();
-    for part in lines.chunks(store::CHANGES_MAX) {
-        let read = |(at, line): &(usize, &str)| {
-            let text = |error| format!("{}, line {}: {error}", file.display(), at + 1);
-            serde_json::from_str(line).map_err(|error| Refusal::new(Code::MalformedRequest, text(error)))
-        };
-        let keys = part.iter().map(read).collect::<Result<_, _>>()?;
-        let tenant = tenant.clone();
-        send(config, Order::ImportKeys { tenant, keys, prove })?;
-    }
-    print_line(&format!("made {} credentials of {tenant}", lines.len()))
-}
-
-fn destroy_key(
-    config: &Config,
-    tenant: TenantName,
-    id: CredentialId,
-    confirm: &CredentialId,
-) -> Result<(), Refusal> {
-    if id != *confirm {
-        return Err(Refusal::new(
-            Code::Usage,
-            "--confirm names another credential; nothing was destroyed",
-        ));
-    }
-    let name = format!("{tenant}/{id}");
-    let answer = send(config, Order::DestroyKey { tenant, id })?;
-    let left: Vec<&str> = answer["still_in"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
-    if left.is_empty() {
-        return print_line(&format!("destroyed the key of {name}"));
-    }
-    let text = format!(
-        "{name} will not sign any more, but its key is still in {}",
-        left.join(", ")
-    );
-    Err(Refusal::new(Code::DeviceFailed, text))
 }
 
 /// `cinnabar rehearse`.
