@@ -131,7 +131,12 @@ pub(crate) struct Common {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Load {
     /// The credential to sign with; several are used in turn.
-    #[arg(long, value_name = "ID", required_unless_present = "mix", conflicts_with = "mix")]
+    #[arg(
+        long,
+        value_name = "ID",
+        required_unless_present = "mix",
+        conflicts_with = "mix"
+    )]
     pub(crate) credential: Vec<String>,
     /// Classes of requests with weights, a TOML file.
     #[arg(long, value_name = "FILE")]
@@ -310,7 +315,10 @@ impl Common {
             Transport::Quic => 4,
             Transport::Https => 64,
         };
-        self.connections.unwrap_or(default).div_ceil(usize::from(self.threads)).max(1)
+        self.connections
+            .unwrap_or(default)
+            .div_ceil(usize::from(self.threads))
+            .max(1)
     }
 }
 
@@ -322,7 +330,11 @@ fn number(text: &str, accept: impl Fn(f64) -> bool, says: &str) -> Result<f64, S
 }
 
 fn rate(text: &str) -> Result<f64, String> {
-    number(text, |rate| (0.0..=10_000_000.0).contains(&rate), "a number, 0 or above")
+    number(
+        text,
+        |rate| (0.0..=10_000_000.0).contains(&rate),
+        "a number, 0 or above",
+    )
 }
 
 fn positive_rate(text: &str) -> Result<f64, String> {
@@ -331,15 +343,25 @@ fn positive_rate(text: &str) -> Result<f64, String> {
 }
 
 fn tolerance(text: &str) -> Result<f64, String> {
-    number(text, |share| (0.001..=0.5).contains(&share), "a share between 0.001 and 0.5")
+    number(
+        text,
+        |share| (0.001..=0.5).contains(&share),
+        "a share between 0.001 and 0.5",
+    )
 }
 
 fn threshold(text: &str) -> Result<f64, String> {
-    number(text, |ratio| (1.0..=1000.0).contains(&ratio), "a ratio is a number, 1 or above")
+    number(
+        text,
+        |ratio| (1.0..=1000.0).contains(&ratio),
+        "a ratio is a number, 1 or above",
+    )
 }
 
 fn share(text: &str) -> Result<Share, String> {
-    let numbers = text.split_once('/').and_then(|(which, of)| Some((which.parse::<u64>().ok()?, of.parse().ok()?)));
+    let numbers = text
+        .split_once('/')
+        .and_then(|(which, of)| Some((which.parse::<u64>().ok()?, of.parse().ok()?)));
     match numbers {
         Some((which, of)) if (1..=of).contains(&which) => Ok(Share { which: which - 1, of }),
         _ => Err("a share is like 2/3: the second of three".into()),
@@ -348,7 +370,9 @@ fn share(text: &str) -> Result<Share, String> {
 
 fn duration(text: &str) -> Result<Duration, String> {
     let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
-    let found = units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)));
+    let found = units
+        .iter()
+        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)));
     let (number, factor) = found.unwrap_or((text, 1.0));
     match number.parse::<f64>() {
         Ok(count) if (0.0..=1e6).contains(&(count * factor)) => Ok(Duration::from_secs_f64(count * factor)),
@@ -382,7 +406,11 @@ mod tests {
         assert!(duration("-1s").is_err() && duration("soon").is_err() && duration("NaN").is_err());
         assert!(positive_rate("0").is_err() && positive_rate("-3").is_err() && positive_rate("1e3").is_ok());
         assert_eq!(share("2/3"), Ok(Share { which: 1, of: 3 }));
-        assert!(["0/3", "4/3", "1", "a/b", "1/0"].iter().all(|text| share(text).is_err()));
+        assert!(
+            ["0/3", "4/3", "1", "a/b", "1/0"]
+                .iter()
+                .all(|text| share(text).is_err())
+        );
     }
 
     #[test]
@@ -393,7 +421,10 @@ mod tests {
         };
         assert_eq!((run.load.rate, run.duration), (100.0, Duration::from_secs(30)));
         assert_eq!(run.common.transport, TransportName::Https);
-        assert_eq!(run.outputs.path(run.outputs.json.as_ref(), "json"), Some("out.json".into()));
+        assert_eq!(
+            run.outputs.path(run.outputs.json.as_ref(), "json"),
+            Some("out.json".into())
+        );
         assert_eq!(run.outputs.path(None, "html"), None);
     }
 
@@ -404,7 +435,13 @@ mod tests {
             panic!("not a run")
         };
         let outputs = run.outputs;
-        assert_eq!(outputs.path(outputs.json.as_ref(), "json"), Some("night.1.json".into()));
-        assert_eq!(outputs.path(outputs.html.as_ref(), "html"), Some("page.html".into()));
+        assert_eq!(
+            outputs.path(outputs.json.as_ref(), "json"),
+            Some("night.1.json".into())
+        );
+        assert_eq!(
+            outputs.path(outputs.html.as_ref(), "html"),
+            Some("page.html".into())
+        );
     }
 }

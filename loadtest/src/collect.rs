@@ -38,11 +38,17 @@ impl Collector {
         }
         let whole = self.told.iter().copied().min().unwrap_or(0);
         let later = self.pending.split_off(&whole);
-        std::mem::replace(&mut self.pending, later).into_values().collect()
+        std::mem::replace(&mut self.pending, later)
+            .into_values()
+            .collect()
     }
 
     /// Books whole seconds.
-    pub(crate) fn book(&mut self, whole: Vec<Interval>, log: Option<&mut HlogWriter>) -> Result<(), FileError> {
+    pub(crate) fn book(
+        &mut self,
+        whole: Vec<Interval>,
+        log: Option<&mut HlogWriter>,
+    ) -> Result<(), FileError> {
         let mut log = log;
         for mut interval in whole {
             interval.second += self.offset;
@@ -67,7 +73,10 @@ mod tests {
     }
 
     fn seconds(whole: &[Interval]) -> Vec<(u64, u64)> {
-        whole.iter().map(|interval| (interval.second, interval.ok)).collect()
+        whole
+            .iter()
+            .map(|interval| (interval.second, interval.ok))
+            .collect()
     }
 
     #[test]
@@ -76,8 +85,14 @@ mod tests {
         assert!(collector.take(0, interval(0, 1), false).is_empty());
         assert!(collector.take(0, interval(1, 2), false).is_empty());
         // The second thread could not tell of second 0 in time, and tells of both at once.
-        assert_eq!(seconds(&collector.take(1, interval(1, 10), false)), [(0, 1), (1, 12)]);
+        assert_eq!(
+            seconds(&collector.take(1, interval(1, 10), false)),
+            [(0, 1), (1, 12)]
+        );
         assert!(collector.take(0, interval(2, 4), true).is_empty());
-        assert_eq!(seconds(&collector.take(1, interval(3, 20), true)), [(2, 4), (3, 20)]);
+        assert_eq!(
+            seconds(&collector.take(1, interval(3, 20), true)),
+            [(2, 4), (3, 20)]
+        );
     }
 }

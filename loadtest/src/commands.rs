@@ -36,11 +36,16 @@ pub(crate) fn run(run: &Run) -> Result<u8, Refusal> {
         steps: run.steps,
         length: run.duration,
     };
-    let phases = outline.phases().map_err(|error| Refusal::new(Code::Usage, error.to_string()))?;
+    let phases = outline
+        .phases()
+        .map_err(|error| Refusal::new(Code::Usage, error.to_string()))?;
     let schedule = Schedule::shaped(run.load.warm_up, &phases, run.load.arrivals, run.load.seed);
     let load = Load {
         name: format!("{} load, {:.0} s", run.shape.name(), run.duration.as_secs_f64()),
-        phases: phases.iter().map(|phase| (phase.name.clone(), phase.length.as_secs_f64())).collect(),
+        phases: phases
+            .iter()
+            .map(|phase| (phase.name.clone(), phase.length.as_secs_f64()))
+            .collect(),
         share: run.agent,
         start_at: run.start_at,
         schedule,
@@ -99,8 +104,18 @@ fn signatures(mix: &Mix, requests: u64) -> u64 {
     requests.saturating_mul(most.unwrap_or(1))
 }
 
-fn open(common: &Common, mix: &Mix, outputs: &Outputs, requests: u64) -> Result<(Session, Arc<AtomicBool>), Refusal> {
-    target::agree(&mix.profiles, &common.allow_target, signatures(mix, requests), common.yes)?;
+fn open(
+    common: &Common,
+    mix: &Mix,
+    outputs: &Outputs,
+    requests: u64,
+) -> Result<(Session, Arc<AtomicBool>), Refusal> {
+    target::agree(
+        &mix.profiles,
+        &common.allow_target,
+        signatures(mix, requests),
+        common.yes,
+    )?;
     let stop = on_interrupt()?;
     let mut session = Session::open(common, mix, Arc::clone(&stop))?;
     if let Some(path) = outputs.path(outputs.hlog.as_ref(), "hlog") {
@@ -138,7 +153,12 @@ pub(crate) fn find_max(arguments: &FindMax) -> Result<u8, Refusal> {
     let mix = mix(common, &arguments.load)?;
     let sla = read_sla(common.sla.as_deref())?;
     let longest = (arguments.duration + arguments.load.warm_up).as_secs_f64() * arguments.highest;
-    let (mut session, stop) = open(common, &mix, &arguments.outputs, (longest as u64).saturating_mul(TRIALS))?;
+    let (mut session, stop) = open(
+        common,
+        &mix,
+        &arguments.outputs,
+        (longest as u64).saturating_mul(TRIALS),
+    )?;
     let mut live = Live::new(common.progress);
     let searched = search(arguments, &sla, &mut session, &mut live, &stop);
     live.end();
@@ -190,7 +210,11 @@ fn search(
         if !report.run.interrupted {
             search.learn(rate, failed_by);
         }
-        live.say(&format!("{rate:.0}/s: {}   {}", report.verdict.words(), report.latency_ms));
+        live.say(&format!(
+            "{rate:.0}/s: {}   {}",
+            report.verdict.words(),
+            report.latency_ms
+        ));
         trials.push(Trial {
             rate,
             failed_by,
@@ -205,7 +229,9 @@ fn search(
     let best = found.map_or(0.0, |maximum| maximum.rate);
     let at = reports.iter().position(|(rate, _)| *rate == best);
     let at = at.or(reports.len().checked_sub(1));
-    let mut report = at.map(|at| reports.swap_remove(at).1).ok_or_else(|| Refusal::new(Code::Usage, "interrupted"))?;
+    let mut report = at
+        .map(|at| reports.swap_remove(at).1)
+        .ok_or_else(|| Refusal::new(Code::Usage, "interrupted"))?;
     report.timeline = timeline;
     Ok((report, trials, found))
 }
@@ -218,7 +244,9 @@ fn trial_load(arguments: &FindMax, rate: f64) -> Result<Load, Refusal> {
         steps: 0,
         length: arguments.duration,
     };
-    let phases = outline.phases().map_err(|error| Refusal::new(Code::Usage, error.to_string()))?;
+    let phases = outline
+        .phases()
+        .map_err(|error| Refusal::new(Code::Usage, error.to_string()))?;
     let load = &arguments.load;
     Ok(Load {
         name: format!("trying {rate:.0}/s"),

@@ -49,32 +49,62 @@ enum Kind {
 const SHARE_NOISE: f64 = 0.0001;
 
 pub(crate) fn compare(before: &Report, after: &Report, tolerance: Tolerance) -> Comparison {
-    let row = |name, kind, figure: fn(&Report) -> Option<f64>| judge(name, kind, figure(before), figure(after), tolerance);
+    let row = |name, kind, figure: fn(&Report) -> Option<f64>| {
+        judge(name, kind, figure(before), figure(after), tolerance)
+    };
     let rows = vec![
-        row("latency_ms.avg", Kind::LatencyMs, |report| Some(report.latency_ms.avg)),
-        row("latency_ms.p50", Kind::LatencyMs, |report| Some(report.latency_ms.p50)),
-        row("latency_ms.p90", Kind::LatencyMs, |report| Some(report.latency_ms.p90)),
-        row("latency_ms.p99", Kind::LatencyMs, |report| Some(report.latency_ms.p99)),
-        row("latency_ms.p999", Kind::LatencyMs, |report| Some(report.latency_ms.p999)),
-        row("latency_ms.max", Kind::LatencyMs, |report| Some(report.latency_ms.max)),
-        row("signatures_per_second", Kind::Gain, |report| Some(report.signatures_per_second)),
-        row("maximum", Kind::Gain, |report| report.maximum.map(|maximum| maximum.rate)),
+        row("latency_ms.avg", Kind::LatencyMs, |report| {
+            Some(report.latency_ms.avg)
+        }),
+        row("latency_ms.p50", Kind::LatencyMs, |report| {
+            Some(report.latency_ms.p50)
+        }),
+        row("latency_ms.p90", Kind::LatencyMs, |report| {
+            Some(report.latency_ms.p90)
+        }),
+        row("latency_ms.p99", Kind::LatencyMs, |report| {
+            Some(report.latency_ms.p99)
+        }),
+        row("latency_ms.p999", Kind::LatencyMs, |report| {
+            Some(report.latency_ms.p999)
+        }),
+        row("latency_ms.max", Kind::LatencyMs, |report| {
+            Some(report.latency_ms.max)
+        }),
+        row("signatures_per_second", Kind::Gain, |report| {
+            Some(report.signatures_per_second)
+        }),
+        row("maximum", Kind::Gain, |report| {
+            report.maximum.map(|maximum| maximum.rate)
+        }),
         row("errors_share", Kind::Share, |report| Some(report.missing_share())),
         row("server_cpu_us", Kind::Cost, |report| report.server_cpu_us),
         row("client_cpu_us", Kind::Cost, |report| report.client_cpu_us),
     ];
     Comparison {
         // What the generator costs says nothing about the server.
-        as_good: rows.iter().all(|row| !row.too_much || row.name == "client_cpu_us"),
+        as_good: rows
+            .iter()
+            .all(|row| !row.too_much || row.name == "client_cpu_us"),
         invalid: before.saturated || after.saturated,
         rows,
     }
 }
 
-fn judge(name: &'static str, kind: Kind, before: Option<f64>, after: Option<f64>, tolerance: Tolerance) -> Row {
+fn judge(
+    name: &'static str,
+    kind: Kind,
+    before: Option<f64>,
+    after: Option<f64>,
+    tolerance: Tolerance,
+) -> Row {
     let both = before.zip(after);
     let times_worse = both.and_then(|(before, after)| {
-        let (worse, better) = if matches!(kind, Kind::Gain) { (before, after) } else { (after, before) };
+        let (worse, better) = if matches!(kind, Kind::Gain) {
+            (before, after)
+        } else {
+            (after, before)
+        };
         (better > 0.0).then(|| worse / better)
     });
     let difference = both.map_or(0.0, |(before, after)| after - before);
@@ -118,11 +148,18 @@ impl Comparison {
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:<24} {:>12} {:>12} {:>9}", "", "before", "after", "× worse")?;
-        let cell = |value: Option<f64>, digits| value.map_or_else(|| "–".into(), |value| format!("{value:.digits$}"));
+        let cell = |value: Option<f64>, digits| {
+            value.map_or_else(|| "–".into(), |value| format!("{value:.digits$}"))
+        };
         for row in &self.rows {
             let mark = if row.too_much { "  WORSE" } else { "" };
             let (before, after) = (cell(row.before, 3), cell(row.after, 3));
-            writeln!(f, "{:<24} {before:>12} {after:>12} {:>9}{mark}", row.name, cell(row.times_worse, 2))?;
+            writeln!(
+                f,
+                "{:<24} {before:>12} {after:>12} {:>9}{mark}",
+                row.name,
+                cell(row.times_worse, 2)
+            )?;
         }
         writeln!(f, "{}", self.words())
     }
@@ -168,8 +205,15 @@ mod tests {
         assert_eq!(exit(&before, &after), 0);
         before.server_cpu_us = Some(20.0);
         let comparison = compare(&before, &after, TOLERANCE);
-        let row = comparison.rows.iter().find(|row| row.name == "server_cpu_us").unwrap();
-        assert_eq!((row.times_worse, row.too_much, comparison.exit_code()), (Some(2.0), true, 1));
+        let row = comparison
+            .rows
+            .iter()
+            .find(|row| row.name == "server_cpu_us")
+            .unwrap();
+        assert_eq!(
+            (row.times_worse, row.too_much, comparison.exit_code()),
+            (Some(2.0), true, 1)
+        );
     }
 
     #[test]

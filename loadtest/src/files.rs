@@ -10,16 +10,10 @@ use serde::de::DeserializeOwned;
 pub(crate) enum FileError {
     /// It cannot be read.
     #[error("{path}: {source}")]
-    Read {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Read { path: PathBuf, source: std::io::Error },
     /// It cannot be written.
     #[error("{path}: {source}")]
-    Write {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Write { path: PathBuf, source: std::io::Error },
     /// What is in it is not what it should be.
     #[error("{path}: {message}")]
     Content { path: PathBuf, message: String },

@@ -68,7 +68,10 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     /// Connects. `connected` hears how long each handshake took.
-    pub(crate) async fn connect(plans: &[LanePlan], mut connected: impl FnMut(Duration)) -> Result<Self, Refusal> {
+    pub(crate) async fn connect(
+        plans: &[LanePlan],
+        mut connected: impl FnMut(Duration),
+    ) -> Result<Self, Refusal> {
         let mut lanes = Vec::with_capacity(plans.len());
         for plan in plans {
             let mut seats = Vec::new();

@@ -48,7 +48,8 @@ impl HlogWriter {
     /// Adds one second.
     pub(crate) fn second(&mut self, interval: &Interval) -> Result<(), FileError> {
         let mut write = || -> Result<(), IntervalLogWriterError<_>> {
-            let mut log = IntervalLogWriterBuilder::new().begin_log_with(&mut self.file, &mut self.serializer)?;
+            let mut log =
+                IntervalLogWriterBuilder::new().begin_log_with(&mut self.file, &mut self.serializer)?;
             let at = SECOND * u32::try_from(interval.second).unwrap_or(u32::MAX);
             log.write_histogram(&interval.latency, at, SECOND, None)?;
             log.write_histogram(&interval.service, at, SECOND, Tag::new("service"))?;
@@ -56,7 +57,9 @@ impl HlogWriter {
         };
         write().map_err(|error| match error {
             IntervalLogWriterError::IoError(source) => wrong(&self.path, source),
-            IntervalLogWriterError::SerializeError(error) => wrong(&self.path, std::io::Error::other(format!("{error}"))),
+            IntervalLogWriterError::SerializeError(error) => {
+                wrong(&self.path, std::io::Error::other(format!("{error}")))
+            }
         })
     }
 
@@ -82,7 +85,9 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Interval>, FileError> {
     };
     let mut seconds: BTreeMap<u64, Interval> = BTreeMap::new();
     for entry in IntervalLogIterator::new(text.as_bytes()) {
-        let LogEntry::Interval(entry) = entry.map_err(|error| content(format!("not an interval log: {error:?}")))? else {
+        let LogEntry::Interval(entry) =
+            entry.map_err(|error| content(format!("not an interval log: {error:?}")))?
+        else {
             continue;
         };
         let histogram = unpack(entry.encoded_histogram()).map_err(|error| content(error.to_string()))?;
@@ -121,7 +126,10 @@ mod tests {
         }
         log.finish().unwrap();
         let read = read(&path).unwrap();
-        assert_eq!(read.iter().map(|interval| interval.second).collect::<Vec<_>>(), [0, 1, 5]);
+        assert_eq!(
+            read.iter().map(|interval| interval.second).collect::<Vec<_>>(),
+            [0, 1, 5]
+        );
         for (read, written) in read.iter().zip(&written) {
             assert_eq!((&read.latency, &read.lag), (&written.latency, &written.lag));
             assert_eq!(read.service.len(), 0);

@@ -147,7 +147,13 @@ fn line(point: &Point) -> String {
 fn sparkline(values: impl Iterator<Item = f64> + Clone) -> String {
     const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let greatest = values.clone().fold(0.0, f64::max);
-    let height = |value: f64| if greatest > 0.0 { HEIGHTS[((value / greatest) * 7.0).round() as usize] } else { HEIGHTS[0] };
+    let height = |value: f64| {
+        if greatest > 0.0 {
+            HEIGHTS[((value / greatest) * 7.0).round() as usize]
+        } else {
+            HEIGHTS[0]
+        }
+    };
     values.map(height).collect()
 }
 

@@ -62,7 +62,11 @@ impl Part {
         })?;
         let mut seconds = hlog::read(&path.with_extension("hlog"))?;
         // The counts of a second are in the report; its histograms are in the log.
-        let points: BTreeMap<u64, &Point> = report.timeline.iter().map(|point| (point.second, point)).collect();
+        let points: BTreeMap<u64, &Point> = report
+            .timeline
+            .iter()
+            .map(|point| (point.second, point))
+            .collect();
         for interval in &mut seconds {
             if let Some(point) = points.get(&interval.second) {
                 (interval.offered, interval.ok, interval.failed) = (point.offered, point.ok, point.failed);
@@ -78,7 +82,8 @@ impl Part {
 
     fn check_same_load(&self, first: &Self) -> Result<(), MergeError> {
         let names = |report: &Report| -> Vec<Vec<String>> {
-            let names = |groups: &[crate::report::Group]| groups.iter().map(|group| group.name.clone()).collect();
+            let names =
+                |groups: &[crate::report::Group]| groups.iter().map(|group| group.name.clone()).collect();
             vec![names(&report.phases), names(&report.classes)]
         };
         let what = match () {
@@ -96,16 +101,28 @@ impl Part {
 
 /// The sum of several reports, and its seconds.
 pub(crate) fn merge(paths: &[PathBuf]) -> Result<(Report, Vec<Interval>), Refusal> {
-    let parts = paths.iter().map(|path| Part::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let parts = paths
+        .iter()
+        .map(|path| Part::read(path))
+        .collect::<Result<Vec<_>, _>>()?;
     let first = &parts[0];
     let mut totals = Totals::new(first.totals.phases.len(), first.totals.classes.len());
     for part in &parts {
         part.check_same_load(first)?;
         totals.merge(&part.totals);
     }
-    let phases: Vec<(String, f64)> =
-        first.report.phases.iter().map(|phase| (phase.name.clone(), phase.seconds.unwrap_or_default())).collect();
-    let classes: Vec<String> = first.report.classes.iter().map(|class| class.name.clone()).collect();
+    let phases: Vec<(String, f64)> = first
+        .report
+        .phases
+        .iter()
+        .map(|phase| (phase.name.clone(), phase.seconds.unwrap_or_default()))
+        .collect();
+    let classes: Vec<String> = first
+        .report
+        .classes
+        .iter()
+        .map(|class| class.name.clone())
+        .collect();
     let mut report = Report::of(&totals, totals.last_answer).with_groups(&totals, &phases, &classes);
     let seconds = merge_seconds(&parts);
     report.timeline = seconds.iter().map(Point::of).collect();
@@ -122,7 +139,11 @@ pub(crate) fn merge(paths: &[PathBuf]) -> Result<(Report, Vec<Interval>), Refusa
 }
 
 fn earliest(parts: &[Part]) -> u64 {
-    parts.iter().map(|part| part.report.run.started_unix_ms).min().unwrap_or_default()
+    parts
+        .iter()
+        .map(|part| part.report.run.started_unix_ms)
+        .min()
+        .unwrap_or_default()
 }
 
 fn merge_seconds(parts: &[Part]) -> Vec<Interval> {
@@ -132,7 +153,10 @@ fn merge_seconds(parts: &[Part]) -> Vec<Interval> {
         let late = (part.report.run.started_unix_ms - start + 500) / 1000;
         for interval in &part.seconds {
             let second = interval.second + late;
-            merged.entry(second).or_insert_with(|| Interval::new(second)).merge(interval);
+            merged
+                .entry(second)
+                .or_insert_with(|| Interval::new(second))
+                .merge(interval);
         }
     }
     merged.into_values().collect()
@@ -140,15 +164,20 @@ fn merge_seconds(parts: &[Part]) -> Vec<Interval> {
 
 /// The average of a figure per signature; unknown when one agent does not know it.
 fn weighted(parts: &[Part], figure: impl Fn(&Report) -> Option<f64>) -> Option<f64> {
-    let all: Option<Vec<f64>> = parts.iter().map(|part| Some(figure(&part.report)? * part.report.ok as f64)).collect();
+    let all: Option<Vec<f64>> = parts
+        .iter()
+        .map(|part| Some(figure(&part.report)? * part.report.ok as f64))
+        .collect();
     let signatures: u64 = parts.iter().map(|part| part.report.ok).sum();
     (signatures > 0).then_some(all?.iter().sum::<f64>() / signatures as f64)
 }
 
 /// The server's CPU time was seen whole by every agent: the longest view of it, shared by all signatures.
 fn server_cpu(parts: &[Part], ok: u64) -> Option<f64> {
-    let whole: Option<Vec<f64>> =
-        parts.iter().map(|part| Some(part.report.server_cpu_us? * part.report.ok as f64)).collect();
+    let whole: Option<Vec<f64>> = parts
+        .iter()
+        .map(|part| Some(part.report.server_cpu_us? * part.report.ok as f64))
+        .collect();
     let most = whole?.into_iter().fold(0.0, f64::max);
     (ok > 0).then_some(most / ok as f64)
 }
@@ -164,7 +193,12 @@ fn metered(parts: &[Part]) -> Option<Metered> {
 }
 
 /// Writes the seconds of a sum as an interval log.
-pub(crate) fn write_log(path: &Path, title: &str, report: &Report, seconds: &[Interval]) -> Result<(), FileError> {
+pub(crate) fn write_log(
+    path: &Path,
+    title: &str,
+    report: &Report,
+    seconds: &[Interval],
+) -> Result<(), FileError> {
     let start = std::time::UNIX_EPOCH + std::time::Duration::from_millis(report.run.started_unix_ms);
     let mut log = HlogWriter::create(path, title, start)?;
     for interval in seconds {

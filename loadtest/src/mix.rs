@@ -85,7 +85,11 @@ impl Mix {
     }
 
     /// What the command line asks for: a mix file, or every credential of every profile.
-    pub(crate) fn read(common: &Common, credentials: &[String], file: Option<&Path>) -> Result<Self, Refusal> {
+    pub(crate) fn read(
+        common: &Common,
+        credentials: &[String],
+        file: Option<&Path>,
+    ) -> Result<Self, Refusal> {
         let mut mix = Self::of_profiles(&common.profile)?;
         match file {
             Some(file) => mix.add_file(common, file)?,
@@ -118,7 +122,11 @@ impl Mix {
                 None => 0,
             };
             if self.profiles.is_empty() {
-                return Err(wrong(format!("class '{}' has no profile, and no --profile is given", line.credential)).into());
+                return Err(wrong(format!(
+                    "class '{}' has no profile, and no --profile is given",
+                    line.credential
+                ))
+                .into());
             }
             let class = Class {
                 weight: line.weight,
@@ -158,7 +166,12 @@ impl Mix {
 
     /// The place of a class that equals this one but for its weight, added when it is new.
     pub(crate) fn intern(&mut self, class: Class) -> usize {
-        let same = |known: &Class| Class { weight: class.weight, ..known.clone() } == class;
+        let same = |known: &Class| {
+            Class {
+                weight: class.weight,
+                ..known.clone()
+            } == class
+        };
         self.classes.iter().position(same).unwrap_or_else(|| {
             self.classes.push(class);
             self.classes.len() - 1
@@ -167,7 +180,11 @@ impl Mix {
 
     /// What a class is called in a report.
     pub(crate) fn label(&self, class: &Class, algorithm: Algorithm) -> String {
-        let mut label = format!("{} {algorithm} {}", class.credential, transport_name(class.transport));
+        let mut label = format!(
+            "{} {algorithm} {}",
+            class.credential,
+            transport_name(class.transport)
+        );
         if class.format != Format::Raw {
             label += &format!(" {}", class.format);
         }
@@ -222,7 +239,9 @@ impl Weights {
     pub(crate) fn pick(&self, random: u64) -> usize {
         let Some(sum) = self.0.last() else { return 0 };
         let place = (random >> 11) as f64 / (1u64 << 53) as f64 * sum;
-        self.0.partition_point(|bound| *bound <= place).min(self.0.len() - 1)
+        self.0
+            .partition_point(|bound| *bound <= place)
+            .min(self.0.len() - 1)
     }
 }
 

@@ -19,7 +19,9 @@ pub(crate) fn write(outputs: &Outputs, report: &Report) -> Result<(), Refusal> {
         files::write(&path, text + "\n")?;
     }
     if let Some(path) = outputs.path(outputs.hgrm.as_ref(), "hgrm") {
-        let latencies = report.latencies().map_err(|error| files::failed("report", error))?;
+        let latencies = report
+            .latencies()
+            .map_err(|error| files::failed("report", error))?;
         files::write(&path, hgrm::text(&latencies))?;
     }
     if let Some(path) = outputs.path(outputs.html.as_ref(), "html") {
@@ -27,7 +29,10 @@ pub(crate) fn write(outputs: &Outputs, report: &Report) -> Result<(), Refusal> {
         files::write(&path, page)?;
     }
     if let Some(path) = outputs.path(outputs.junit.as_ref(), "xml") {
-        files::write(&path, junit::text(report).map_err(|error| files::failed("JUnit", error))?)?;
+        files::write(
+            &path,
+            junit::text(report).map_err(|error| files::failed("JUnit", error))?,
+        )?;
     }
     Ok(())
 }

@@ -55,7 +55,12 @@ enum LineError {
 }
 
 /// Reads a log; its classes are added to the mix. `speed` 2 replays it in half the time.
-pub(crate) fn read(common: &Common, mix: &mut Mix, path: &Path, speed: f64) -> Result<Vec<Recorded>, Refusal> {
+pub(crate) fn read(
+    common: &Common,
+    mix: &mut Mix,
+    path: &Path,
+    speed: f64,
+) -> Result<Vec<Recorded>, Refusal> {
     let text = files::read(path)?;
     let mut log = Vec::new();
     let mut before = 0.0;
@@ -66,7 +71,12 @@ pub(crate) fn read(common: &Common, mix: &mut Mix, path: &Path, speed: f64) -> R
         let (at, class) = parse(common, mix, line, before).map_err(|error| FileError::Line {
             path: path.to_owned(),
             line: number,
-            message: if number > LINES_MAX { LineError::TooLong } else { error }.to_string(),
+            message: if number > LINES_MAX {
+                LineError::TooLong
+            } else {
+                error
+            }
+            .to_string(),
         })?;
         before = at;
         log.push(Recorded {
@@ -132,7 +142,10 @@ mod tests {
 
 {"offset_ms": 10.5, "credential": "a"}"#;
         let (log, mix) = read_text(text, 2.0).unwrap();
-        assert_eq!(log.iter().map(|r| r.at.as_micros()).collect::<Vec<_>>(), [0, 5_250, 5_250]);
+        assert_eq!(
+            log.iter().map(|r| r.at.as_micros()).collect::<Vec<_>>(),
+            [0, 5_250, 5_250]
+        );
         assert_eq!(log.iter().map(|r| r.class).collect::<Vec<_>>(), [0, 1, 0]);
         assert_eq!(mix.classes[1].batch, 3);
     }
@@ -143,7 +156,10 @@ mod tests {
         for (bad, says) in [
             (r#"{"offset_ms": 4, "credential": "a"}"#, "offset_ms 4"),
             (r#"{"offset_ms": 6, "credential": "a", "items": 65}"#, "items 65"),
-            (r#"{"offset_ms": 6, "credential": "a", "algorithm": "md5"}"#, "'md5'"),
+            (
+                r#"{"offset_ms": 6, "credential": "a", "algorithm": "md5"}"#,
+                "'md5'",
+            ),
             (r#"{"offset_ms": 6, "credential": "a", "size": 1}"#, "size"),
             (r#"{"offset_ms": 6, "credential": "a", "app": "x"}"#, "app 'x'"),
             ("offset", "expected"),
@@ -152,6 +168,11 @@ mod tests {
             let message = refusal.message.to_string();
             assert!(message.contains("line 2") && message.contains(says), "{message}");
         }
-        assert!(read_text("\n", 1.0).unwrap_err().message.contains("nothing to replay"));
+        assert!(
+            read_text("\n", 1.0)
+                .unwrap_err()
+                .message
+                .contains("nothing to replay")
+        );
     }
 }

@@ -216,8 +216,15 @@ impl Span {
     /// digits when the slope is small.
     fn seconds_to(&self, place: f64) -> f64 {
         let requests = (place - self.first).max(0.0);
-        let root = 2.0f64.mul_add(self.slope * requests, self.from * self.from).max(0.0).sqrt();
-        if requests == 0.0 { 0.0 } else { 2.0 * requests / (self.from + root) }
+        let root = 2.0f64
+            .mul_add(self.slope * requests, self.from * self.from)
+            .max(0.0)
+            .sqrt();
+        if requests == 0.0 {
+            0.0
+        } else {
+            2.0 * requests / (self.from + root)
+        }
     }
 }
 
@@ -252,7 +259,9 @@ mod tests {
     }
 
     fn even(warm_up: Duration, phases: &[Phase]) -> Vec<Departure> {
-        Schedule::shaped(warm_up, phases, Arrivals::Even, 1).share(0, 1).collect()
+        Schedule::shaped(warm_up, phases, Arrivals::Even, 1)
+            .share(0, 1)
+            .collect()
     }
 
     #[test]
@@ -261,7 +270,10 @@ mod tests {
         assert_eq!(all.len(), 600);
         assert_eq!(all[1].at - all[0].at, Duration::from_millis(5));
         assert_eq!(all[599].at, Duration::from_millis(2_995));
-        assert_eq!(all.iter().filter(|departure| departure.phase.is_some()).count(), 400);
+        assert_eq!(
+            all.iter().filter(|departure| departure.phase.is_some()).count(),
+            400
+        );
         assert_eq!((all[199].phase, all[200].phase), (None, Some(0)));
     }
 
@@ -277,7 +289,10 @@ mod tests {
 
     #[test]
     fn each_phase_has_the_requests_of_its_rate() {
-        let all = even(SECOND, &[phase(10.0, 10.0, 4), phase(50.0, 50.0, 2), phase(10.0, 10.0, 4)]);
+        let all = even(
+            SECOND,
+            &[phase(10.0, 10.0, 4), phase(50.0, 50.0, 2), phase(10.0, 10.0, 4)],
+        );
         let count = |wanted| all.iter().filter(|departure| departure.phase == wanted).count();
         assert_eq!([None, Some(0), Some(1), Some(2)].map(count), [10, 40, 100, 40]);
     }
@@ -295,7 +310,12 @@ mod tests {
 
     #[test]
     fn poisson_arrivals_have_the_rate_and_the_variance_of_a_poisson_process() {
-        let schedule = Schedule::shaped(Duration::ZERO, &[phase(1_000.0, 1_000.0, 100)], Arrivals::Poisson, 3);
+        let schedule = Schedule::shaped(
+            Duration::ZERO,
+            &[phase(1_000.0, 1_000.0, 100)],
+            Arrivals::Poisson,
+            3,
+        );
         let mut per_second = [0.0f64; 100];
         for departure in schedule.share(0, 1) {
             per_second[departure.at.as_secs() as usize] += 1.0;
@@ -315,7 +335,10 @@ mod tests {
         });
         let schedule = Schedule::recorded(log.to_vec());
         let all: Vec<_> = schedule.share(0, 1).collect();
-        assert_eq!(all.iter().map(|d| d.at.as_millis()).collect::<Vec<_>>(), [0, 3, 3, 900]);
+        assert_eq!(
+            all.iter().map(|d| d.at.as_millis()).collect::<Vec<_>>(),
+            [0, 3, 3, 900]
+        );
         assert_eq!(all[1].class, Some(1));
         assert!(all.iter().all(|departure| departure.phase == Some(0)));
     }

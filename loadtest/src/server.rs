@@ -34,7 +34,10 @@ impl CpuReading {
             return (None, None);
         }
         let each = |seconds: f64| seconds * 1e6 / signatures as f64;
-        let server = self.server.zip(before.server).map(|(after, before)| each(after - before));
+        let server = self
+            .server
+            .zip(before.server)
+            .map(|(after, before)| each(after - before));
         (server, Some(each(self.own - before.own)))
     }
 }
@@ -48,7 +51,9 @@ fn own_cpu_seconds() -> f64 {
 /// CPU seconds the engine's process has used, if they can be read.
 fn cpu_seconds(admin: SocketAddr) -> Option<f64> {
     let text = fetch(admin).ok()?;
-    let line = text.lines().find(|line| line.starts_with("process_cpu_seconds_total "))?;
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("process_cpu_seconds_total "))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }
 

@@ -108,7 +108,9 @@ impl Session {
             let crew = crew.clone();
             let thread = std::thread::Builder::new().name(format!("load-{index}"));
             let thread = thread.spawn(move || worker::live(crew, lines));
-            session.threads.push(thread.map_err(|error| files::failed("thread", error))?);
+            session
+                .threads
+                .push(thread.map_err(|error| files::failed("thread", error))?);
             session.orders.push(orders);
         }
         session.wait_ready()?;
@@ -213,8 +215,13 @@ impl Session {
     fn report(&self, load: &Load, watch: Watch, started: SystemTime) -> Report {
         let interrupted = self.stop.load(Ordering::Relaxed);
         let lasted = clock::monotonic().saturating_duration_since(watch.counted_from);
-        let length = if interrupted { lasted.min(load.schedule.length()) } else { load.schedule.length() };
-        let mut report = Report::of(&watch.totals, length).with_groups(&watch.totals, &load.phases, &self.labels);
+        let length = if interrupted {
+            lasted.min(load.schedule.length())
+        } else {
+            load.schedule.length()
+        };
+        let mut report =
+            Report::of(&watch.totals, length).with_groups(&watch.totals, &load.phases, &self.labels);
         if let Some(before) = &watch.cpu {
             let after = CpuReading::take(&self.admins);
             (report.server_cpu_us, report.client_cpu_us) = after.per_signature(before, report.ok);
@@ -236,7 +243,9 @@ impl Session {
     pub(crate) fn close(mut self) -> Result<Option<Metered>, Refusal> {
         self.orders.clear();
         for thread in self.threads.drain(..) {
-            thread.join().map_err(|_| Refusal::new(Code::Internal, "a thread of the load tool panicked"))?;
+            thread
+                .join()
+                .map_err(|_| Refusal::new(Code::Internal, "a thread of the load tool panicked"))?;
         }
         if let Some(log) = self.log.take() {
             log.finish()?;
@@ -244,7 +253,9 @@ impl Session {
         let mut booked = self.booked_before.map(|_| 0);
         for (profile, transport) in &self.profiles {
             // An engine that is gone by now can still be reported on.
-            let now = ask(profile, *transport).ok().and_then(|(_, signatures)| signatures);
+            let now = ask(profile, *transport)
+                .ok()
+                .and_then(|(_, signatures)| signatures);
             booked = booked.zip(now).map(|(sum, more)| sum + more);
         }
         let metered = booked.zip(self.booked_before).map(|(after, before)| Metered {
@@ -291,7 +302,9 @@ fn with_transports(mix: &Mix) -> Vec<(Arc<Profile>, Transport)> {
         class.map_or(Transport::Quic, |class| class.transport)
     };
     let profiles = mix.profiles.iter().enumerate();
-    profiles.map(|(at, profile)| (Arc::new(profile.clone()), transport(at))).collect()
+    profiles
+        .map(|(at, profile)| (Arc::new(profile.clone()), transport(at)))
+        .collect()
 }
 
 /// Each engine's admin listener once; none of them when one is unknown, because half a sum is no figure.

@@ -136,7 +136,13 @@ fn ramp(from: f64, to: f64, length: Duration) -> Vec<Phase> {
 fn steps(from: f64, to: f64, count: u32, length: Duration) -> Vec<Phase> {
     let between = f64::from(count.saturating_sub(1).max(1));
     let rate = |step: u32| from + (to - from) * f64::from(step) / between;
-    let step = |number| Phase::flat(format!("{:.0}/s", rate(number)), rate(number), length / count.max(1));
+    let step = |number| {
+        Phase::flat(
+            format!("{:.0}/s", rate(number)),
+            rate(number),
+            length / count.max(1),
+        )
+    };
     (0..count).map(step).collect()
 }
 
@@ -170,13 +176,19 @@ mod tests {
             let phases = outline(shape, to).phases().unwrap();
             let length: Duration = phases.iter().map(|phase| phase.length).sum();
             assert_eq!(length, Duration::from_secs(10), "{shape:?}");
-            assert!((requests(&phases) - expected).abs() < 1e-6, "{shape:?}: {phases:?}");
+            assert!(
+                (requests(&phases) - expected).abs() < 1e-6,
+                "{shape:?}: {phases:?}"
+            );
         }
     }
 
     #[test]
     fn a_target_is_given_exactly_where_it_means_something() {
-        assert_eq!(outline(ShapeName::Spike, None).phases(), Err(ShapeError::NoTarget("spike")));
+        assert_eq!(
+            outline(ShapeName::Spike, None).phases(),
+            Err(ShapeError::NoTarget("spike"))
+        );
         let needless = outline(ShapeName::Soak, Some(1.0)).phases();
         assert_eq!(needless, Err(ShapeError::NeedlessTarget("soak")));
     }

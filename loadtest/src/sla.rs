@@ -146,9 +146,17 @@ impl Sla {
             Check::at_most("p90_ms", self.p90_ms, Some(all.p90)),
             Check::at_most("p99_ms", self.p99_ms, Some(all.p99)),
             Check::at_most("p999_ms", self.p999_ms, Some(all.p999)),
-            Check::at_most("failed_p99_ms", self.failed_p99_ms, Some(report.failed_latency_ms.p99)),
+            Check::at_most(
+                "failed_p99_ms",
+                self.failed_p99_ms,
+                Some(report.failed_latency_ms.p99),
+            ),
             Check::at_most("errors_max_share", self.errors_max_share, Some(share)),
-            Check::at_least("signatures_per_second_min", self.signatures_per_second_min, report.signatures_per_second),
+            Check::at_least(
+                "signatures_per_second_min",
+                self.signatures_per_second_min,
+                report.signatures_per_second,
+            ),
             Check::at_most("server_cpu_us_max", self.server_cpu_us_max, report.server_cpu_us),
         ]
         .into_iter()
@@ -217,27 +225,51 @@ mod tests {
 
     #[test]
     fn a_generator_that_is_late_proves_nothing() {
-        assert_eq!(judged(&Sla::default(), &[(5, true); 100], 11).verdict, Verdict::Invalid);
-        assert_eq!(judged(&Sla::default(), &[(500, true); 100], 11).verdict.exit_code(), 5);
-        assert_eq!(judged(&Sla::default(), &[(5, true); 100], 9).verdict, Verdict::Kept);
+        assert_eq!(
+            judged(&Sla::default(), &[(5, true); 100], 11).verdict,
+            Verdict::Invalid
+        );
+        assert_eq!(
+            judged(&Sla::default(), &[(500, true); 100], 11)
+                .verdict
+                .exit_code(),
+            5
+        );
+        assert_eq!(
+            judged(&Sla::default(), &[(5, true); 100], 9).verdict,
+            Verdict::Kept
+        );
     }
 
     #[test]
     fn each_limit_can_be_broken_alone() {
         let requests: Vec<(u64, bool)> = (1..=100).map(|ms| (ms, ms != 50)).collect();
         for (limit, breaks) in [
-            ("average_ms = 50", true), ("average_ms = 51", false),
-            ("max_ms = 99", true), ("max_ms = 101", false),
-            ("p50_ms = 49", true), ("p90_ms = 89", true), ("p99_ms = 98", true), ("p999_ms = 99", true),
-            ("failed_p99_ms = 49", true), ("failed_p99_ms = 51", false),
-            ("errors_max_share = 0.009", true), ("errors_max_share = 0.01", false),
-            ("signatures_per_second_min = 100", true), ("signatures_per_second_min = 99", false),
+            ("average_ms = 50", true),
+            ("average_ms = 51", false),
+            ("max_ms = 99", true),
+            ("max_ms = 101", false),
+            ("p50_ms = 49", true),
+            ("p90_ms = 89", true),
+            ("p99_ms = 98", true),
+            ("p999_ms = 99", true),
+            ("failed_p99_ms = 49", true),
+            ("failed_p99_ms = 51", false),
+            ("errors_max_share = 0.009", true),
+            ("errors_max_share = 0.01", false),
+            ("signatures_per_second_min = 100", true),
+            ("signatures_per_second_min = 99", false),
             // The server's CPU time cannot be seen here.
             ("server_cpu_us_max = 1000", true),
         ] {
             let sla: Sla = toml::from_str(limit).unwrap();
             assert_eq!(verdict(&sla, &requests) == Verdict::NotKept, breaks, "{limit}");
         }
-        assert!(toml::from_str::<Sla>("average = 5").unwrap_err().message().contains("average"));
+        assert!(
+            toml::from_str::<Sla>("average = 5")
+                .unwrap_err()
+                .message()
+                .contains("average")
+        );
     }
 }

@@ -72,7 +72,11 @@ impl Outcomes {
     fn answered(&mut self, answer: &Answer<'_>) {
         self.ok += answer.ok;
         self.verified += answer.verified;
-        let latencies = if answer.ok > 0 { &mut self.ok_latency } else { &mut self.failed_latency };
+        let latencies = if answer.ok > 0 {
+            &mut self.ok_latency
+        } else {
+            &mut self.failed_latency
+        };
         latencies.saturating_record(micros(answer.latency));
         for code in answer.failed {
             self.fail(code, 1);
@@ -393,7 +397,14 @@ pub(crate) mod tests {
         recorder.answered(group(None), start, &answer(ms(900), true));
         recorder.lost(group(None), Some(ms(1)));
         let totals = recorder.into_totals();
-        assert_eq!((totals.all().offered, totals.all().latency().len(), totals.lag.len()), (0, 0, 0));
+        assert_eq!(
+            (
+                totals.all().offered,
+                totals.all().latency().len(),
+                totals.lag.len()
+            ),
+            (0, 0, 0)
+        );
         assert_eq!(totals.warm_up_ok, 1);
     }
 
@@ -418,10 +429,18 @@ pub(crate) mod tests {
             let now = start + SECOND * second + ms(10);
             if recorder.is_over(now) {
                 let interval = recorder.take_interval(now);
-                if second % 2 == 0 { sum.merge(&interval) } else { recorder.put_back(&interval) }
+                if second % 2 == 0 {
+                    sum.merge(&interval)
+                } else {
+                    recorder.put_back(&interval)
+                }
             }
             recorder.offered(group(Some(0)));
-            recorder.answered(group(Some(0)), now, &answer(ms(u64::from(second) + 1), second != 3));
+            recorder.answered(
+                group(Some(0)),
+                now,
+                &answer(ms(u64::from(second) + 1), second != 3),
+            );
         }
         sum.merge(&recorder.take_interval(start + SECOND * 9));
         let all = recorder.into_totals().all();

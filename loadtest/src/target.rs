@@ -38,22 +38,35 @@ pub(crate) fn judge(
     signatures: u64,
 ) -> Result<Option<(SocketAddr, Question)>, TargetError> {
     let mut apps: BTreeMap<SocketAddr, Vec<&str>> = BTreeMap::new();
-    for profile in profiles.iter().filter(|profile| !profile.address.ip().is_loopback()) {
+    for profile in profiles
+        .iter()
+        .filter(|profile| !profile.address.ip().is_loopback())
+    {
         if !allowed.contains(&profile.address) {
             return Err(TargetError::NotAllowed(profile.address));
         }
-        apps.entry(profile.address).or_default().push(profile.app_id.as_str());
+        apps.entry(profile.address)
+            .or_default()
+            .push(profile.app_id.as_str());
     }
     let Some((&first, _)) = apps.first_key_value() else {
         return Ok(None);
     };
-    let list: Vec<String> = apps.iter().map(|(address, apps)| format!("{} at {address}", apps.join(", "))).collect();
+    let list: Vec<String> = apps
+        .iter()
+        .map(|(address, apps)| format!("{} at {address}", apps.join(", ")))
+        .collect();
     let text = format!("up to {signatures} metered signatures for {}", list.join("; "));
     Ok(Some((first, Question { text })))
 }
 
 /// Asks on the terminal, unless that was answered beforehand.
-pub(crate) fn agree(profiles: &[Profile], allowed: &[SocketAddr], signatures: u64, yes: bool) -> Result<(), Refusal> {
+pub(crate) fn agree(
+    profiles: &[Profile],
+    allowed: &[SocketAddr],
+    signatures: u64,
+    yes: bool,
+) -> Result<(), Refusal> {
     let Some((address, question)) = judge(profiles, allowed, signatures)? else {
         return Ok(());
     };
@@ -96,12 +109,21 @@ mod tests {
         let (here, there) = (profile("[::1]:8443"), profile("192.0.2.7:8443"));
         assert_eq!(judge(&[here.clone()], &[], 10), Ok(None));
         let both = [here, there];
-        assert_eq!(judge(&both, &[], 10), Err(TargetError::NotAllowed(both[1].address)));
+        assert_eq!(
+            judge(&both, &[], 10),
+            Err(TargetError::NotAllowed(both[1].address))
+        );
         // The same host on another port was not what was allowed.
         let other = "192.0.2.7:443".parse().unwrap();
-        assert_eq!(judge(&both, &[other], 10), Err(TargetError::NotAllowed(both[1].address)));
+        assert_eq!(
+            judge(&both, &[other], 10),
+            Err(TargetError::NotAllowed(both[1].address))
+        );
         let (address, question) = judge(&both, &[both[1].address], 10).unwrap().unwrap();
         assert_eq!(address, both[1].address);
-        assert_eq!(question.text, "up to 10 metered signatures for erp at 192.0.2.7:8443");
+        assert_eq!(
+            question.text,
+            "up to 10 metered signatures for erp at 192.0.2.7:8443"
+        );
     }
 }

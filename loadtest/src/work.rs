@@ -36,7 +36,11 @@ pub(crate) struct Wanted {
 
 impl Work {
     /// `credentials` are those of each profile.
-    pub(crate) fn new(mix: &Mix, credentials: &[Vec<CredentialInfo>], verify_every: u32) -> Result<Self, Refusal> {
+    pub(crate) fn new(
+        mix: &Mix,
+        credentials: &[Vec<CredentialInfo>],
+        verify_every: u32,
+    ) -> Result<Self, Refusal> {
         let kind = |class: &Class| Kind::new(class, &credentials[class.profile]);
         let mut salt = [0; 16];
         rand::fill(&mut salt).map_err(|_| Refusal::new(Code::Internal, "no randomness"))?;
@@ -50,7 +54,10 @@ impl Work {
 
     /// What each class is called.
     pub(crate) fn labels(&self, mix: &Mix) -> Vec<String> {
-        self.kinds.iter().map(|kind| mix.label(&kind.class, kind.algorithm)).collect()
+        self.kinds
+            .iter()
+            .map(|kind| mix.label(&kind.class, kind.algorithm))
+            .collect()
     }
 
     /// Which request leaves: a log says its class, a mix chooses it by chance that is the same in every thread.
@@ -83,7 +90,9 @@ impl Work {
             algorithm: *algorithm,
             format: class.format,
             key: self.key(wanted.number),
-            inputs: (0..class.batch).map(|item| self.input(*algorithm, wanted.number, item)).collect(),
+            inputs: (0..class.batch)
+                .map(|item| self.input(*algorithm, wanted.number, item))
+                .collect(),
             user_id: None,
             deadline_ms: class.deadline_ms,
         }
@@ -105,7 +114,8 @@ impl Work {
         let half = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| self.salt[8 * at + i]));
         let mut out = [0; 16];
         for at in 0..2 {
-            let mut seed = half(at) ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ u64::from(item).rotate_right(16);
+            let mut seed =
+                half(at) ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ u64::from(item).rotate_right(16);
             out[8 * at..8 * at + 8].copy_from_slice(&splitmix(&mut seed).to_le_bytes());
         }
         out
@@ -154,10 +164,13 @@ impl Work {
 
 impl Kind {
     fn new(class: &Class, credentials: &[CredentialInfo]) -> Result<Self, Refusal> {
-        let info = credentials.iter().find(|info| info.id == class.credential).ok_or_else(|| {
-            let text = format!("no credential '{}' for this app", class.credential);
-            Refusal::new(Code::UnknownCredential, text)
-        })?;
+        let info = credentials
+            .iter()
+            .find(|info| info.id == class.credential)
+            .ok_or_else(|| {
+                let text = format!("no credential '{}' for this app", class.credential);
+                Refusal::new(Code::UnknownCredential, text)
+            })?;
         let public_key = PublicKey::from_spki(&info.public_key)
             .map_err(|error| Refusal::new(Code::BadAnswer, format!("the public key: {error}")))?;
         let algorithm = class.algorithm.unwrap_or(info.kind.algorithms()[0]);

@@ -108,12 +108,17 @@ async fn serve(crew: Rc<Crew>, lines: &mut Lines) -> Result<(), Refusal> {
         // Requests without an answer are booked as lost when their tasks go.
         drop(local);
         sent?;
-        let trip = Rc::try_unwrap(trip).map_err(|_| Refusal::new(Code::Internal, "a task outlived its run"))?;
+        let trip =
+            Rc::try_unwrap(trip).map_err(|_| Refusal::new(Code::Internal, "a task outlived its run"))?;
         let mut recorder = trip.recorder.into_inner();
         let last = recorder.take_interval(clock::monotonic());
         let mut totals = recorder.into_totals();
         totals.connections.merge(&std::mem::take(&mut made));
-        if lines.news.send(News::Done(lines.index, last, Box::new(totals))).is_err() {
+        if lines
+            .news
+            .send(News::Done(lines.index, last, Box::new(totals)))
+            .is_err()
+        {
             break;
         }
     }
@@ -148,7 +153,10 @@ async fn send_all(trip: &Rc<Trip>, orders: Orders, sleeper: &Sleeper, lines: &Li
             if trip.crew.stop.load(Ordering::Relaxed) {
                 return finish(trip, sleeper, lines, keeper).await;
             }
-            let wake = intended.max(woke + TURN).saturating_duration_since(now).min(REPAIR_EVERY);
+            let wake = intended
+                .max(woke + TURN)
+                .saturating_duration_since(now)
+                .min(REPAIR_EVERY);
             sleeper.sleep(wake).await.map_err(slept)?;
             woke = clock::monotonic();
             in_a_row = 0;
@@ -179,7 +187,10 @@ async fn finish(
         if trip.open.get() == 0 || now >= until {
             break;
         }
-        sleeper.sleep(TURN * 2).await.map_err(|error| crate::files::failed("timer", error))?;
+        sleeper
+            .sleep(TURN * 2)
+            .await
+            .map_err(|error| crate::files::failed("timer", error))?;
     }
     keeper.abort();
     // Cancelled or not, it is over; waiting lets it go of what it holds.

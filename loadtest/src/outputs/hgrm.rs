@@ -10,7 +10,10 @@ const TICKS_PER_HALF_DISTANCE: u32 = 5;
 const US_PER_MS: f64 = 1000.0;
 
 pub(super) fn text(latencies: &Latencies) -> String {
-    let mut out = format!("{:>12} {:>14} {:>10} {:>14}\n\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)");
+    let mut out = format!(
+        "{:>12} {:>14} {:>10} {:>14}\n\n",
+        "Value", "Percentile", "TotalCount", "1/(1-Percentile)"
+    );
     let mut count = 0;
     for step in latencies.iter_quantiles(TICKS_PER_HALF_DISTANCE) {
         count += step.count_since_last_iteration();
@@ -18,7 +21,11 @@ pub(super) fn text(latencies: &Latencies) -> String {
         let quantile = step.quantile_iterated_to();
         // Writing to a string does not fail.
         let _ = if quantile < 1.0 {
-            writeln!(out, "{value:12.3} {quantile:2.12} {count:10} {:14.2}", 1.0 / (1.0 - quantile))
+            writeln!(
+                out,
+                "{value:12.3} {quantile:2.12} {count:10} {:14.2}",
+                1.0 / (1.0 - quantile)
+            )
         } else {
             writeln!(out, "{value:12.3} {quantile:2.12} {count:10}")
         };
@@ -26,8 +33,17 @@ pub(super) fn text(latencies: &Latencies) -> String {
     let (mean, deviation) = (latencies.mean() / US_PER_MS, latencies.stdev() / US_PER_MS);
     let max = latencies.max() as f64 / US_PER_MS;
     let _ = writeln!(out, "#[Mean    = {mean:12.3}, StdDeviation   = {deviation:12.3}]");
-    let _ = writeln!(out, "#[Max     = {max:12.3}, Total count    = {:12}]", latencies.len());
-    let _ = writeln!(out, "#[Buckets = {:12}, SubBuckets     = {:12}]", latencies.buckets(), SUB_BUCKETS);
+    let _ = writeln!(
+        out,
+        "#[Max     = {max:12.3}, Total count    = {:12}]",
+        latencies.len()
+    );
+    let _ = writeln!(
+        out,
+        "#[Buckets = {:12}, SubBuckets     = {:12}]",
+        latencies.buckets(),
+        SUB_BUCKETS
+    );
     out
 }
 
@@ -50,7 +66,11 @@ mod tests {
             .lines()
             .skip(2)
             .filter(|line| !line.starts_with('#'))
-            .map(|line| line.split_whitespace().map(|cell| cell.parse().unwrap()).collect())
+            .map(|line| {
+                line.split_whitespace()
+                    .map(|cell| cell.parse().unwrap())
+                    .collect()
+            })
             .collect();
         assert!(rows.is_sorted_by(|a, b| a[0] <= b[0] && a[1] <= b[1] && a[2] <= b[2]));
         let half = rows.iter().find(|row| row[1] == 0.5).unwrap();

@@ -24,11 +24,19 @@ pub(super) const fn words(en: &'static str, zh: &'static str) -> Words {
 
 impl Words {
     fn html(self) -> String {
-        format!(r#"<span lang="en">{}</span><span lang="zh">{}</span>"#, escape(self.en), escape(self.zh))
+        format!(
+            r#"<span lang="en">{}</span><span lang="zh">{}</span>"#,
+            escape(self.en),
+            escape(self.zh)
+        )
     }
 
     pub(super) fn tspans(self) -> String {
-        format!(r#"<tspan lang="en">{}</tspan><tspan lang="zh">{}</tspan>"#, escape(self.en), escape(self.zh))
+        format!(
+            r#"<tspan lang="en">{}</tspan><tspan lang="zh">{}</tspan>"#,
+            escape(self.en),
+            escape(self.zh)
+        )
     }
 }
 
@@ -72,7 +80,11 @@ pub(crate) fn comparison_page(
 ) -> Result<String, UnpackError> {
     let verdict = match comparison.exit_code() {
         0 => badge("good", '✓', words("as good as before", "不逊于之前")),
-        5 => badge("invalid", '?', words("invalid: a generator was saturated", "无效:压测端已饱和")),
+        5 => badge(
+            "invalid",
+            '?',
+            words("invalid: a generator was saturated", "无效:压测端已饱和"),
+        ),
         _ => badge("bad", '✗', words("worse than before", "比之前差")),
     };
     let names = format!("{} → {}", escape(&before.run.title), escape(&after.run.title));
@@ -101,7 +113,10 @@ fn shell(title: &str, language: Language, body: &str) -> String {
 }
 
 fn badge(class: &str, sign: char, text: Words) -> String {
-    format!(r#"<p class="verdict {class}"><span aria-hidden="true">{sign}</span> {}</p>"#, text.html())
+    format!(
+        r#"<p class="verdict {class}"><span aria-hidden="true">{sign}</span> {}</p>"#,
+        text.html()
+    )
 }
 
 fn header(report: &Report) -> String {
@@ -111,7 +126,10 @@ fn header(report: &Report) -> String {
         Verdict::Invalid => badge(
             "invalid",
             '?',
-            words("Invalid: the generator was saturated, these figures are its own", "无效:压测端已饱和,数据反映的是压测端自身"),
+            words(
+                "Invalid: the generator was saturated, these figures are its own",
+                "无效:压测端已饱和,数据反映的是压测端自身",
+            ),
         ),
     };
     let run = &report.run;
@@ -126,7 +144,10 @@ fn header(report: &Report) -> String {
         escape(&run.version),
     );
     if run.interrupted {
-        let text = words("The run was interrupted: this is what came until then.", "压测被中断:以下为中断前的结果。");
+        let text = words(
+            "The run was interrupted: this is what came until then.",
+            "压测被中断:以下为中断前的结果。",
+        );
         out += &format!("<p>{}</p>", text.html());
     }
     out
@@ -134,7 +155,9 @@ fn header(report: &Report) -> String {
 
 /// A time as ISO 8601, UTC.
 fn date(unix_ms: u64) -> String {
-    let time = i64::try_from(unix_ms).ok().and_then(chrono::DateTime::from_timestamp_millis);
+    let time = i64::try_from(unix_ms)
+        .ok()
+        .and_then(chrono::DateTime::from_timestamp_millis);
     time.map_or_else(String::new, |time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
@@ -149,7 +172,11 @@ fn how_it_was_measured() -> String {
          两条曲线分开之处,正是等待应答的工具会掩盖的部分(协调遗漏)。始终没有应答的请求按已等待的时间计入。应答记入到达的那一秒。预热不计入。",
     );
     let title = words("How this was measured", "测量方法");
-    format!("<section><h2>{}</h2><p>{}</p></section>", title.html(), text.html())
+    format!(
+        "<section><h2>{}</h2><p>{}</p></section>",
+        title.html(),
+        text.html()
+    )
 }
 
 #[cfg(test)]
@@ -198,10 +225,15 @@ mod tests {
     fn everything_is_said_in_both_languages() {
         for language in [Language::En, Language::Zh] {
             let page = page(&report(), language).unwrap();
-            let (en, zh) = (page.matches(r#"lang="en""#).count(), page.matches(r#"lang="zh""#).count());
+            let said = |code: &str| page.matches(&format!(r#"span lang="{code}""#)).count();
+            let (en, zh) = (said("en"), said("zh"));
             assert_eq!(en, zh);
             assert!(en > 50, "{en}");
         }
-        assert!(page(&report(), Language::Zh).unwrap().contains(r#"id="show-zh" checked"#));
+        assert!(
+            page(&report(), Language::Zh)
+                .unwrap()
+                .contains(r#"id="show-zh" checked"#)
+        );
     }
 }

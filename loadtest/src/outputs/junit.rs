@@ -10,10 +10,20 @@ pub(super) fn text(report: &Report) -> Result<String, quick_junit::SerializeErro
     let mut suite = TestSuite::new(report.run.title.as_str());
     suite.set_time(Duration::from_secs_f64(report.seconds));
     let lag = &report.send_lag_ms;
-    let lag = format!("the generator sent up to {:.1} ms late, {:.1} ms at the 99th percentile", lag.max, lag.p99);
-    suite.add_test_case(case("generator_kept_its_schedule", !report.saturated, &lag, NonSuccessKind::Error));
+    let lag = format!(
+        "the generator sent up to {:.1} ms late, {:.1} ms at the 99th percentile",
+        lag.max, lag.p99
+    );
+    suite.add_test_case(case(
+        "generator_kept_its_schedule",
+        !report.saturated,
+        &lag,
+        NonSuccessKind::Error,
+    ));
     for check in &report.checks {
-        let found = check.found.map_or_else(|| "not seen".to_owned(), |found| format!("{found:.4}"));
+        let found = check
+            .found
+            .map_or_else(|| "not seen".to_owned(), |found| format!("{found:.4}"));
         let says = format!("{} {found}, limit {}", check.name, check.limit);
         suite.add_test_case(case(&check.name, check.kept, &says, NonSuccessKind::Failure));
     }
@@ -48,7 +58,10 @@ mod tests {
         report.run.title = "night <1> & more".into();
         Sla::default().judge(&mut report);
         let text = text(&report).unwrap();
-        assert!(text.contains(r#"tests="4""#) && text.contains(r#"failures="2""#), "{text}");
+        assert!(
+            text.contains(r#"tests="4""#) && text.contains(r#"failures="2""#),
+            "{text}"
+        );
         assert!(text.contains(r#"errors="1""#), "{text}");
         assert!(text.contains("night &lt;1&gt; &amp; more"), "{text}");
         assert!(text.contains("max_ms 5"), "{text}");

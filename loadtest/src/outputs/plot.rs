@@ -95,7 +95,10 @@ impl Ruler {
             Scale::Linear => linear_ticks(self.low, self.high),
             Scale::Log => {
                 let decades = (self.high / self.low).log10().round() as i32;
-                (0..=decades).map(|n| self.low * 10f64.powi(n)).map(|value| (value, number(value))).collect()
+                (0..=decades)
+                    .map(|n| self.low * 10f64.powi(n))
+                    .map(|value| (value, number(value)))
+                    .collect()
             }
         }
     }
@@ -105,10 +108,17 @@ impl Ruler {
 fn linear_ticks(low: f64, high: f64) -> Vec<(f64, String)> {
     let rough = (high - low) / 6.0;
     let decade = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|n| n * decade).into_iter().find(|step| *step >= rough).unwrap_or(rough);
+    let step = [1.0, 2.0, 5.0, 10.0]
+        .map(|n| n * decade)
+        .into_iter()
+        .find(|step| *step >= rough)
+        .unwrap_or(rough);
     let first = (low / step).ceil() as i64;
     let last = (high / step + 1e-9).floor() as i64;
-    (first..=last).map(|n| n as f64 * step).map(|value| (value, number(value))).collect()
+    (first..=last)
+        .map(|n| n as f64 * step)
+        .map(|value| (value, number(value)))
+        .collect()
 }
 
 /// A number as an axis shows it.
@@ -129,8 +139,12 @@ fn trimmed(value: f64) -> String {
 impl Plot {
     pub(super) fn svg(&self) -> String {
         let points = || self.series.iter().flat_map(|series| series.points.iter());
-        let xs = points().map(|point| point.0).chain(self.x.ticks.iter().map(|tick| tick.0));
-        let ys = points().map(|point| point.1).chain(self.limit.iter().map(|limit| limit.0));
+        let xs = points()
+            .map(|point| point.0)
+            .chain(self.x.ticks.iter().map(|tick| tick.0));
+        let ys = points()
+            .map(|point| point.1)
+            .chain(self.limit.iter().map(|limit| limit.0));
         let x = Ruler::new(self.x.scale, xs, LEFT, WIDTH - RIGHT);
         let y = Ruler::new(self.y.scale, ys, HEIGHT - BOTTOM, TOP);
         let mut out = String::new();
@@ -145,7 +159,12 @@ impl Plot {
         self.axes(&mut out, &x, &y);
         self.limit_line(&mut out, &y);
         for (number, series) in self.series.iter().enumerate() {
-            let _ = write!(out, r#"<path class="line s{}" d="{}"/>"#, number % STYLES, path(&series.points, &x, &y));
+            let _ = write!(
+                out,
+                r#"<path class="line s{}" d="{}"/>"#,
+                number % STYLES,
+                path(&series.points, &x, &y)
+            );
         }
         self.legend(&mut out);
         out + "</svg>"
@@ -162,7 +181,11 @@ impl Plot {
                 at + 4.0
             );
         }
-        let ticks = if self.x.ticks.is_empty() { x.ticks() } else { self.x.ticks.clone() };
+        let ticks = if self.x.ticks.is_empty() {
+            x.ticks()
+        } else {
+            self.x.ticks.clone()
+        };
         for (value, name) in ticks {
             let at = x.place(value);
             let _ = write!(
@@ -233,7 +256,10 @@ mod tests {
             assert!((4..=10).contains(&ticks.len()), "{high}: {ticks:?}");
             assert!(ticks.last().unwrap().0 <= high * 1.000_001);
         }
-        assert_eq!([0.001, 1.5, 9_999.0, 25_000.0, 2.5e6].map(number), ["0.001", "1.5", "9999", "25k", "2.5M"]);
+        assert_eq!(
+            [0.001, 1.5, 9_999.0, 25_000.0, 2.5e6].map(number),
+            ["0.001", "1.5", "9999", "25k", "2.5M"]
+        );
     }
 
     #[test]

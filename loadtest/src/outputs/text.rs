@@ -16,7 +16,10 @@ impl fmt::Display for Percentiles {
             p999,
             max,
         } = self;
-        write!(f, "avg {avg:.2}  p50 {p50:.2}  p90 {p90:.2}  p99 {p99:.2}  p99.9 {p999:.2}  max {max:.2}")
+        write!(
+            f,
+            "avg {avg:.2}  p50 {p50:.2}  p90 {p90:.2}  p99 {p99:.2}  p99.9 {p999:.2}  max {max:.2}"
+        )
     }
 }
 
@@ -49,7 +52,10 @@ impl fmt::Display for Report {
             seconds,
             ..
         } = self;
-        writeln!(f, "offered {offered}   ok {ok}   verified {verified}   in {seconds:.2} s")?;
+        writeln!(
+            f,
+            "offered {offered}   ok {ok}   verified {verified}   in {seconds:.2} s"
+        )?;
         writeln!(f, "signatures/s {:.0}", self.signatures_per_second)?;
         writeln!(f, "latency ms  {}", self.latency_ms)?;
         if !self.errors.is_empty() {
@@ -92,18 +98,28 @@ impl Report {
             )?;
         }
         if let Some(metered) = self.metered {
-            writeln!(f, "booked by the engine {}, received here {}", metered.booked, metered.received)?;
+            writeln!(
+                f,
+                "booked by the engine {}, received here {}",
+                metered.booked, metered.received
+            )?;
         }
         Ok(())
     }
 
     fn search(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for trial in &self.trials {
-            let outcome = trial.failed_by.map_or_else(|| "passed".into(), |limit| format!("failed by {limit}"));
+            let outcome = trial
+                .failed_by
+                .map_or_else(|| "passed".into(), |limit| format!("failed by {limit}"));
             writeln!(f, "tried {:.0}/s: {outcome}   {}", trial.rate, trial.latency_ms)?;
         }
         if let Some(maximum) = self.maximum {
-            writeln!(f, "maximum {:.0} requests/s, limited by {}", maximum.rate, maximum.limited_by)?;
+            writeln!(
+                f,
+                "maximum {:.0} requests/s, limited by {}",
+                maximum.rate, maximum.limited_by
+            )?;
         }
         Ok(())
     }
@@ -113,7 +129,11 @@ impl Report {
 fn groups(f: &mut fmt::Formatter<'_>, kind: &str, groups: &[Group]) -> fmt::Result {
     if groups.len() > 1 {
         for group in groups {
-            writeln!(f, "{kind} {}: offered {}  ok {}  {}", group.name, group.offered, group.ok, group.latency_ms)?;
+            writeln!(
+                f,
+                "{kind} {}: offered {}  ok {}  {}",
+                group.name, group.offered, group.ok, group.latency_ms
+            )?;
         }
     }
     Ok(())

@@ -24,14 +24,28 @@ const fn axis(label: Words, scale: Scale) -> Axis {
 
 /// A plot with its table beneath: the x of the first line, and the y of every line.
 fn figure(plot: &Plot, x: fn(f64) -> String) -> String {
-    let head: Vec<Words> = std::iter::once(plot.x.label).chain(plot.series.iter().map(|series| series.name)).collect();
+    let head: Vec<Words> = std::iter::once(plot.x.label)
+        .chain(plot.series.iter().map(|series| series.name))
+        .collect();
     let first = plot.series.first().map_or(&[][..], |series| &series.points[..]);
     let row = |(at, point): (usize, &(f64, f64))| {
-        let value = |series: &Series| series.points.get(at).map_or_else(|| "–".into(), |point| format!("{:.2}", point.1));
-        std::iter::once(x(point.0)).chain(plot.series.iter().map(value)).collect()
+        let value = |series: &Series| {
+            series
+                .points
+                .get(at)
+                .map_or_else(|| "–".into(), |point| format!("{:.2}", point.1))
+        };
+        std::iter::once(x(point.0))
+            .chain(plot.series.iter().map(value))
+            .collect()
     };
     let rows: Vec<Vec<String>> = first.iter().enumerate().map(row).collect();
-    format!("<figure><h2>{}</h2>{}{}</figure>", plot.title.html(), plot.svg(), tables::folded(&head, &rows))
+    format!(
+        "<figure><h2>{}</h2>{}{}</figure>",
+        plot.title.html(),
+        plot.svg(),
+        tables::folded(&head, &rows)
+    )
 }
 
 pub(super) fn of_report(report: &Report) -> Result<String, UnpackError> {
@@ -65,9 +79,25 @@ fn curve(lines: &[(Words, Latencies)]) -> String {
         points: quantiles(latencies),
     });
     let series: Vec<Series> = series.collect();
-    let furthest = series.iter().flat_map(|line| &line.points).map(|point| point.0).fold(1.0, f64::max);
-    let names = ["0 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %", "99.9999 %", "99.99999 %"];
-    let ticks = (0..).map(f64::from).zip(names).take_while(|(at, _)| *at <= furthest.ceil());
+    let furthest = series
+        .iter()
+        .flat_map(|line| &line.points)
+        .map(|point| point.0)
+        .fold(1.0, f64::max);
+    let names = [
+        "0 %",
+        "90 %",
+        "99 %",
+        "99.9 %",
+        "99.99 %",
+        "99.999 %",
+        "99.9999 %",
+        "99.99999 %",
+    ];
+    let ticks = (0..)
+        .map(f64::from)
+        .zip(names)
+        .take_while(|(at, _)| *at <= furthest.ceil());
     let plot = Plot {
         id: "percentiles",
         title: words("Latency by percentile", "延迟百分位曲线"),
@@ -80,15 +110,20 @@ fn curve(lines: &[(Words, Latencies)]) -> String {
         series,
         limit: None,
     };
-    figure(&plot, |place| format!("{:.5} %", 100.0 - 100.0 / 10f64.powf(place)))
+    figure(&plot, |place| {
+        format!("{:.5} %", 100.0 - 100.0 / 10f64.powf(place))
+    })
 }
 
 /// (log₁₀ 1/(1−q), milliseconds), up to the percentile that only the slowest request is beyond.
 fn quantiles(latencies: &Latencies) -> Vec<(f64, f64)> {
     let steps = latencies.iter_quantiles(TICKS_PER_HALF_DISTANCE);
     let last = (latencies.len().max(1) as f64).log10();
-    let point = |quantile: f64, value: u64| ((1.0 / (1.0 - quantile)).log10().min(last), value as f64 / 1000.0);
-    steps.map(|step| point(step.quantile_iterated_to(), step.value_iterated_to())).collect()
+    let point =
+        |quantile: f64, value: u64| ((1.0 / (1.0 - quantile)).log10().min(last), value as f64 / 1000.0);
+    steps
+        .map(|step| point(step.quantile_iterated_to(), step.value_iterated_to()))
+        .collect()
 }
 
 /// Stretches of several seconds, where there are too many to draw: averages of what adds up, and the worst of the rest.
@@ -113,7 +148,10 @@ fn thinned(timeline: &[Point]) -> Vec<(f64, Point, f64)> {
 fn line(name: Words, points: &[(f64, Point, f64)], value: impl Fn(&Point, f64) -> f64) -> Series {
     Series {
         name,
-        points: points.iter().map(|(second, point, length)| (*second, value(point, *length))).collect(),
+        points: points
+            .iter()
+            .map(|(second, point, length)| (*second, value(point, *length)))
+            .collect(),
     }
 }
 
@@ -128,7 +166,10 @@ fn latency_over_time(report: &Report, points: &[(f64, Point, f64)]) -> String {
             line(words("p99", "p99"), points, |point, _| point.p99_ms),
             line(words("max", "最大"), points, |point, _| point.max_ms),
         ],
-        limit: report.sla.max_ms.map(|limit| (limit, words("longest promised", "承诺的最大值"))),
+        limit: report
+            .sla
+            .max_ms
+            .map(|limit| (limit, words("longest promised", "承诺的最大值"))),
     };
     figure(&plot, number)
 }
@@ -140,8 +181,12 @@ fn throughput(points: &[(f64, Point, f64)]) -> String {
         x: axis(SECONDS, Scale::Linear),
         y: axis(PER_SECOND, Scale::Linear),
         series: vec![
-            line(words("asked for", "请求"), points, |point, length| point.offered as f64 / length),
-            line(words("received", "收到"), points, |point, length| point.ok as f64 / length),
+            line(words("asked for", "请求"), points, |point, length| {
+                point.offered as f64 / length
+            }),
+            line(words("received", "收到"), points, |point, length| {
+                point.ok as f64 / length
+            }),
         ],
         limit: None,
     };
@@ -154,7 +199,9 @@ fn errors(points: &[(f64, Point, f64)]) -> String {
         title: words("Errors over time", "错误随时间的变化"),
         x: axis(SECONDS, Scale::Linear),
         y: axis(PER_SECOND, Scale::Linear),
-        series: vec![line(words("missing", "未收到"), points, |point, length| point.failed as f64 / length)],
+        series: vec![line(words("missing", "未收到"), points, |point, length| {
+            point.failed as f64 / length
+        })],
         limit: None,
     };
     figure(&plot, number)
@@ -178,7 +225,10 @@ fn knee(report: &Report) -> String {
             series(words("p99", "p99"), |trial| trial.latency_ms.p99),
             series(words("max", "最大"), |trial| trial.latency_ms.max),
         ],
-        limit: report.sla.max_ms.map(|limit| (limit, words("longest promised", "承诺的最大值"))),
+        limit: report
+            .sla
+            .max_ms
+            .map(|limit| (limit, words("longest promised", "承诺的最大值"))),
     };
     figure(&plot, number)
 }
