@@ -30,12 +30,19 @@ impl Collector {
     /// A thread tells of a second; `last`: it has nothing more to tell. Gives the seconds that are whole now.
     pub(crate) fn take(&mut self, thread: usize, interval: Interval, last: bool) -> Vec<Interval> {
         self.told[thread] = if last { u64::MAX } else { interval.second + 1 };
+        if last && interval.is_empty() {
+            return self.whole();
+        }
         match self.pending.entry(interval.second) {
             std::collections::btree_map::Entry::Vacant(place) => {
                 place.insert(interval);
             }
             std::collections::btree_map::Entry::Occupied(mut known) => known.get_mut().merge(&interval),
         }
+        self.whole()
+    }
+
+    fn whole(&mut self) -> Vec<Interval> {
         let whole = self.told.iter().copied().min().unwrap_or(0);
         let later = self.pending.split_off(&whole);
         std::mem::replace(&mut self.pending, later)

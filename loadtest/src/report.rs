@@ -130,7 +130,7 @@ impl Group {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub(crate) struct Point {
     pub(crate) second: u64,
-    /// Signatures that were meant to be asked for in it.
+    /// Signatures that were asked for in it.
     pub(crate) offered: u64,
     /// Signatures that came in it.
     pub(crate) ok: u64,

@@ -60,6 +60,10 @@ pub(crate) enum Step {
 /// Below this the service is not there at all.
 const LOWEST: f64 = 1.0;
 
+/// A trial in which the generator was late says nothing about the server, and on a busy machine nothing about the
+/// generator either: it is repeated until it was spoilt so often.
+const SPOILT_MAX: u32 = 3;
+
 /// A search under way.
 #[derive(Clone, Debug)]
 pub(crate) struct Search {
@@ -70,6 +74,8 @@ pub(crate) struct Search {
     failed: Option<(f64, Limit)>,
     /// Set when the distance between the two is small.
     proof: Option<Proof>,
+    /// Trials in a row that the generator spoilt.
+    spoilt: u32,
 }
 
 /// The rate found is being tried again. From here on the search only goes down: whoever goes up again until luck lets a
@@ -90,6 +96,7 @@ impl Search {
             passed: None,
             failed: None,
             proof: None,
+            spoilt: 0,
         }
     }
 
@@ -124,6 +131,11 @@ impl Search {
 
     /// Takes what came of a trial.
     pub(crate) fn learn(&mut self, rate: f64, failed_by: Option<Limit>) {
+        if failed_by == Some(Limit::Generator) && self.spoilt + 1 < SPOILT_MAX {
+            self.spoilt += 1;
+            return;
+        }
+        self.spoilt = 0;
         if let Some(limit) = failed_by {
             self.failed = Some((rate, limit));
         }
@@ -221,6 +233,13 @@ mod tests {
     fn it_says_what_stood_in_the_way() {
         let generator = search(EFFORT, |_, rate| (rate > 900.0).then_some(Limit::Generator)).0;
         assert_eq!(generator.limited_by, Limit::Generator);
+        // Spoilt now and then, but never three times in a row.
+        let noisy = search(EFFORT, |trial, rate| match trial % 3 {
+            0 => (rate > 900.0).then_some(Limit::Sla),
+            _ => Some(Limit::Generator),
+        });
+        assert_eq!(noisy.0.limited_by, Limit::Sla);
+        assert!(noisy.0.rate >= 855.0, "{noisy:?}");
         let nothing = search(EFFORT, |_, _| Some(Limit::Sla)).0;
         assert_eq!(nothing.rate, 0.0);
         let everything = search(

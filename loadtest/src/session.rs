@@ -38,6 +38,9 @@ const HEAD_START: Duration = Duration::from_millis(50);
 /// A load that is not over this long after its time has lost a thread.
 const OVERDUE: Duration = Duration::from_secs(30);
 
+/// Requests of one load, at most: ten thousand million, which no run lasts for.
+const NUMBERS_MAX: u64 = 10_000_000_000;
+
 /// A load, and what it is called.
 pub(crate) struct Load {
     pub(crate) name: String,
@@ -58,6 +61,8 @@ pub(crate) struct Session {
     profiles: Vec<(Arc<Profile>, Transport)>,
     admins: Vec<SocketAddr>,
     booked_before: Option<u64>,
+    /// Loads sent so far.
+    loads: u64,
     /// Signatures received so far, warm-ups included.
     received: u64,
     /// When the first load began to count.
@@ -91,6 +96,7 @@ impl Session {
             admins: admins(&profiles),
             profiles,
             booked_before: booked,
+            loads: 0,
             received: 0,
             epoch: None,
             grace: common.grace,
@@ -158,6 +164,7 @@ impl Session {
         while watch.working > 0 {
             self.watch(&mut watch, live)?;
         }
+        self.loads += 1;
         self.received += watch.totals.warm_up_ok + watch.totals.all().ok;
         Ok(self.report(load, watch, started))
     }
@@ -168,6 +175,7 @@ impl Session {
             let Share { which, of } = load.share;
             let orders = Orders {
                 departures: load.schedule.share(which + of * index, of * threads),
+                first_number: self.loads * NUMBERS_MAX,
                 start,
                 counted_from,
                 phases: load.phases.len(),

@@ -180,8 +180,8 @@ impl Totals {
     }
 }
 
-/// One second of a run, by when things happened: requests in the second in which they were meant to leave, answers in
-/// the second in which they came.
+/// One second of a run, by when things happened: requests in the second in which they left, answers in the second in
+/// which they came.
 #[derive(Clone, Debug)]
 pub(crate) struct Interval {
     /// Counted from the start of counting.
@@ -205,6 +205,11 @@ impl Interval {
             service: histogram(),
             lag: histogram(),
         }
+    }
+
+    /// Nothing happened in it.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.offered == 0 && self.ok == 0 && self.failed == 0
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {

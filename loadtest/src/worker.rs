@@ -47,6 +47,8 @@ pub(crate) struct Crew {
 /// One load to send.
 pub(crate) struct Orders {
     pub(crate) departures: Departures,
+    /// Added to the numbers of the departures: a number used before would be an idempotency key used before.
+    pub(crate) first_number: u64,
     pub(crate) start: Instant,
     pub(crate) counted_from: Instant,
     pub(crate) phases: usize,
@@ -161,7 +163,8 @@ async fn send_all(trip: &Rc<Trip>, orders: Orders, sleeper: &Sleeper, lines: &Li
             woke = clock::monotonic();
             in_a_row = 0;
         }
-        send(trip, &departure, intended);
+        let number = orders.first_number + departure.number;
+        send(trip, &Departure { number, ..departure }, intended);
         in_a_row += 1;
         if in_a_row % SENT_BEFORE_YIELD == 0 {
             tokio::task::yield_now().await;
