@@ -63,6 +63,8 @@ pub(crate) struct Session {
     booked_before: Option<u64>,
     /// Loads sent so far.
     loads: u64,
+    /// The first second, from `epoch`, that no load has told of.
+    next_second: u64,
     /// Signatures received so far, warm-ups included.
     received: u64,
     /// When the first load began to count.
@@ -97,6 +99,7 @@ impl Session {
             profiles,
             booked_before: booked,
             loads: 0,
+            next_second: 0,
             received: 0,
             epoch: None,
             grace: common.grace,
@@ -141,17 +144,20 @@ impl Session {
 
     /// Sends a load and reports; what it is held to is up to the caller.
     pub(crate) fn send(&mut self, load: &Load, live: &mut Live) -> Result<Report, Refusal> {
-        let start = start_time(load.start_at)?;
-        let counted_from = start + load.schedule.warm_up();
+        let warm_up = load.schedule.warm_up();
+        let mut counted_from = start_time(load.start_at)? + warm_up;
+        let epoch = *self.epoch.get_or_insert(counted_from);
+        // A later load begins with a second of its own, so that no second belongs to two loads.
+        let offset = whole_seconds(counted_from.saturating_duration_since(epoch)).max(self.next_second);
+        counted_from = epoch + Duration::from_secs(offset);
+        let start = counted_from - warm_up;
         let ahead = counted_from.saturating_duration_since(clock::monotonic());
         let started = clock::wall().system_time() + ahead;
         if let Some((path, title)) = self.log_wanted.take() {
             self.log = Some(HlogWriter::create(&path, &title, started)?);
         }
-        live.begin(&load.name, load.schedule.warm_up() + load.schedule.length());
+        live.begin(&load.name, warm_up + load.schedule.length());
         self.give_orders(load, start, counted_from)?;
-        let epoch = *self.epoch.get_or_insert(counted_from);
-        let offset = counted_from.saturating_duration_since(epoch).as_secs();
         let mut watch = Watch {
             start,
             counted_from,
@@ -165,6 +171,11 @@ impl Session {
             self.watch(&mut watch, live)?;
         }
         self.loads += 1;
+        self.next_second = watch
+            .collector
+            .timeline
+            .last()
+            .map_or(offset, |point| point.second + 1);
         self.received += watch.totals.warm_up_ok + watch.totals.all().ok;
         Ok(self.report(load, watch, started))
     }
@@ -287,6 +298,11 @@ struct Watch {
 
 fn gone() -> Refusal {
     Refusal::new(Code::Internal, "a thread of the load tool is gone")
+}
+
+/// Seconds, rounded up.
+const fn whole_seconds(length: Duration) -> u64 {
+    length.as_secs() + (length.subsec_nanos() > 0) as u64
 }
 
 /// The monotonic time of a wall-clock start.

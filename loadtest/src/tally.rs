@@ -435,9 +435,9 @@ pub(crate) mod tests {
             if recorder.is_over(now) {
                 let interval = recorder.take_interval(now);
                 if second % 2 == 0 {
-                    sum.merge(&interval)
+                    sum.merge(&interval);
                 } else {
-                    recorder.put_back(&interval)
+                    recorder.put_back(&interval);
                 }
             }
             recorder.offered(group(Some(0)));

@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn only_loopback_is_free_and_everything_else_is_named_and_agreed() {
         let (here, there) = (profile("[::1]:8443"), profile("192.0.2.7:8443"));
-        assert_eq!(judge(&[here.clone()], &[], 10), Ok(None));
+        assert_eq!(judge(std::slice::from_ref(&here), &[], 10), Ok(None));
         let both = [here, there];
         assert_eq!(
             judge(&both, &[], 10),

@@ -164,12 +164,13 @@ fn date(unix_ms: u64) -> String {
 fn how_it_was_measured() -> String {
     let text = words(
         "Requests leave at times that were fixed before the run; a slow server does not slow the load down. Latency counts \
-         from the moment a request was meant to leave, service time from the moment it left; where the two curves part, a \
-         tool that waits for answers would have hidden the difference (coordinated omission). Requests that were never \
-         answered count with the time they were waited for. Answers are booked in the second in which they came. The \
-         warm-up is not counted.",
-        "请求的发送时刻在压测开始前就已确定,服务端变慢不会使负载变慢。延迟从请求应当发出的时刻算起,服务时间从实际发出的时刻算起;\
-         两条曲线分开之处,正是等待应答的工具会掩盖的部分(协调遗漏)。始终没有应答的请求按已等待的时间计入。应答记入到达的那一秒。预热不计入。",
+         from the moment a request was meant to leave, so that a server that stalls is charged with every request that came \
+         to its door meanwhile (a tool that waits for answers leaves them out: coordinated omission). Service time counts \
+         from the moment a request left; the difference is the generator's own lag. Requests that were never answered count \
+         with the time they were waited for. Answers are booked in the second in which they came. The warm-up is not counted.",
+        "请求的发送时刻在压测开始前就已确定,服务端变慢不会使负载变慢。延迟从请求应当发出的时刻算起,因此服务端停顿期间到达的每个请求都计入\
+         (等待应答的工具会漏掉它们:协调遗漏)。服务时间从实际发出的时刻算起,两者之差是压测端自身的滞后。始终没有应答的请求按已等待的时间计入。\
+         应答记入到达的那一秒。预热不计入。",
     );
     let title = words("How this was measured", "测量方法");
     format!(

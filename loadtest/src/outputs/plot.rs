@@ -7,7 +7,7 @@ use super::html::{Words, escape};
 const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 320.0;
 const LEFT: f64 = 70.0;
-const RIGHT: f64 = 16.0;
+const RIGHT: f64 = 36.0;
 const TOP: f64 = 34.0;
 const BOTTOM: f64 = 48.0;
 /// Lines a plot has styles for.

@@ -169,6 +169,8 @@ pub(super) fn latencies(report: &Report) -> String {
         (words("Handshake", "握手"), &report.connections.handshake_ms),
     ]
     .into_iter()
+    // A row of nothing but zeros says that there was none.
+    .filter(|(_, percentiles)| percentiles.max > 0.0)
     .map(|(name, percentiles)| std::iter::once(name.html()).chain(cells(percentiles)).collect())
     .collect();
     let head: Vec<Words> = std::iter::once(words("Milliseconds", "毫秒"))
