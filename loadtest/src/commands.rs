@@ -202,26 +202,16 @@ fn search(
         let mut report = session.send(&trial_load(arguments, rate)?, live)?;
         sla.judge(&mut report);
         timeline.append(&mut report.timeline);
-        let failed_by = match report.verdict {
-            Verdict::Kept => None,
-            Verdict::NotKept => Some(Limit::Sla),
-            Verdict::Invalid => Some(Limit::Generator),
-        };
-        if !report.run.interrupted {
-            search.learn(rate, failed_by);
-        }
+        let trial = tried(rate, &report);
         live.say(&format!(
             "{rate:.0}/s: {}   {}",
             report.verdict.words(),
             report.latency_ms
         ));
-        trials.push(Trial {
-            rate,
-            failed_by,
-            signatures_per_second: report.signatures_per_second,
-            missing_share: report.missing_share(),
-            latency_ms: report.latency_ms,
-        });
+        if !report.run.interrupted {
+            search.learn(rate, trial.failed_by);
+        }
+        trials.push(trial);
         // The report shown is the last at the best rate; those at other rates are told by their trials.
         reports.retain(|(known, _)| *known != rate);
         reports.push((rate, report));
@@ -234,6 +224,20 @@ fn search(
         .ok_or_else(|| Refusal::new(Code::Usage, "interrupted"))?;
     report.timeline = timeline;
     Ok((report, trials, found))
+}
+
+fn tried(rate: f64, report: &Report) -> Trial {
+    Trial {
+        rate,
+        failed_by: match report.verdict {
+            Verdict::Kept => None,
+            Verdict::NotKept => Some(Limit::Sla),
+            Verdict::Invalid => Some(Limit::Generator),
+        },
+        signatures_per_second: report.signatures_per_second,
+        missing_share: report.missing_share(),
+        latency_ms: report.latency_ms,
+    }
 }
 
 fn trial_load(arguments: &FindMax, rate: f64) -> Result<Load, Refusal> {

@@ -7,6 +7,8 @@
 //! `offset_ms` counts from the start of the log and never goes back; `items` (digests in the call, default 1),
 //! `algorithm`, `format`, `transport` and `app` may be left out.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,12 +17,12 @@ use protocol::error_code::Refusal;
 use serde::Deserialize;
 
 use crate::args::{Common, TransportName};
-use crate::files::{self, FileError};
+use crate::files::FileError;
 use crate::mix::{BATCH_MAX, Class, Mix, plain_class};
 use crate::schedule::Recorded;
 
-/// Lines of a log, at most: all of it is held in memory, 32 bytes each.
-const LINES_MAX: usize = 20_000_000;
+/// Requests of a log, at most: all of them are held in memory, 24 bytes each.
+const REQUESTS_MAX: usize = 20_000_000;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,7 +52,7 @@ enum LineError {
     Items(u16),
     #[error("no profile for app '{0}' was given")]
     App(String),
-    #[error("the log has more than {LINES_MAX} lines")]
+    #[error("the log has more than {REQUESTS_MAX} requests")]
     TooLong,
 }
 
@@ -61,23 +63,26 @@ pub(crate) fn read(
     path: &Path,
     speed: f64,
 ) -> Result<Vec<Recorded>, Refusal> {
-    let text = files::read(path)?;
+    let wrong = |line, error: LineError| FileError::Line {
+        path: path.to_owned(),
+        line,
+        message: error.to_string(),
+    };
+    let read = |source| FileError::Read {
+        path: path.to_owned(),
+        source,
+    };
     let mut log = Vec::new();
     let mut before = 0.0;
-    for (number, line) in (1..).zip(text.lines()) {
+    for (number, line) in (1..).zip(BufReader::new(File::open(path).map_err(read)?).lines()) {
+        let line = line.map_err(read)?;
         if line.trim().is_empty() {
             continue;
         }
-        let (at, class) = parse(common, mix, line, before).map_err(|error| FileError::Line {
-            path: path.to_owned(),
-            line: number,
-            message: if number > LINES_MAX {
-                LineError::TooLong
-            } else {
-                error
-            }
-            .to_string(),
-        })?;
+        if log.len() == REQUESTS_MAX {
+            return Err(wrong(number, LineError::TooLong).into());
+        }
+        let (at, class) = parse(common, mix, &line, before).map_err(|error| wrong(number, error))?;
         before = at;
         log.push(Recorded {
             at: Duration::from_secs_f64(at / 1000.0 / speed),

@@ -35,6 +35,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const NEWS_MAX: usize = 1024;
 /// What the threads need to get going.
 const HEAD_START: Duration = Duration::from_millis(50);
+/// How long the questions before and after a load may take.
+const ASK_PATIENCE: Duration = Duration::from_secs(10);
 /// A load that is not over this long after its time has lost a thread.
 const OVERDUE: Duration = Duration::from_secs(30);
 
@@ -377,11 +379,18 @@ fn crew(
 fn ask(profile: &Profile, transport: Transport) -> Result<(Vec<CredentialInfo>, Option<u64>), Refusal> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| files::failed("runtime", error))?;
-    runtime.block_on(async {
+    let asking = async {
         let client = Client::connect(profile, transport, 1).await?;
         let credentials = client.credentials().await?;
         let usage = client.usage().await.ok();
         client.close().await;
         Ok((credentials, usage.map(|usage| usage.signatures)))
-    })
+    };
+    let late = |_| {
+        Refusal::new(
+            Code::Connection,
+            format!("no answer from {} within 10 s", profile.address),
+        )
+    };
+    runtime.block_on(async { tokio::time::timeout(ASK_PATIENCE, asking).await.map_err(late)? })
 }
