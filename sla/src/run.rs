@@ -62,8 +62,18 @@ pub struct Run {
     pub open: bool,
 }
 
-/// The runs of a cycle in order, and with the last one whatever may still grow.
-pub(crate) fn runs(line: &Timeline<'_>, cycle: Span) -> Result<Vec<Run>, NotCovered> {
+/// The runs of a cycle.
+#[derive(Debug, Default)]
+pub(crate) struct Runs {
+    /// Those with minutes in the cycle, in order.
+    pub(crate) in_cycle: Vec<Run>,
+    /// The one that may still grow. It need not have minutes in the cycle yet: all that has passed of it may be
+    /// excluded.
+    pub(crate) open: Option<Run>,
+}
+
+/// The runs of a cycle.
+pub(crate) fn runs(line: &Timeline<'_>, cycle: Span) -> Result<Runs, NotCovered> {
     let rule = &line.observed.policy().availability;
     let reach = match rule.run_at_month_end {
         RunAtMonthEnd::Whole => reach(line, cycle)?,
@@ -73,21 +83,16 @@ pub(crate) fn runs(line: &Timeline<'_>, cycle: Span) -> Result<Vec<Run>, NotCove
     for minute in reach.iter() {
         builder.add(minute, line.state(minute)?);
     }
-    let may_grow =
-        rule.run_at_month_end == RunAtMonthEnd::Whole && reach.to == line.now && is_open_at(line, reach.to);
-    builder.close(may_grow);
-    Ok(builder.done)
-}
-
-/// Whether the term goes on at a minute, so that a run before it may grow.
-fn is_open_at(line: &Timeline<'_>, minute: MinuteIndex) -> bool {
-    line.term.contains(minute)
+    let meets_now = reach.to == line.now && line.term.contains(line.now);
+    builder.close(meets_now && rule.run_at_month_end == RunAtMonthEnd::Whole);
+    Ok(builder.runs)
 }
 
 /// The cycle, and as far beyond its ends as a run reaches.
 fn reach(line: &Timeline<'_>, cycle: Span) -> Result<Span, NotCovered> {
     let mut span = cycle;
-    if begins_unavailable(line, cycle.iter())? {
+    let first = first_not_excluded(line, cycle.iter())?;
+    if first.is_some_and(|state| state.is_unavailable() || state == State::Future) {
         while let Some(before) = span.from.before() {
             if !goes_on(line.state(before)?) {
                 break;
@@ -95,7 +100,8 @@ fn reach(line: &Timeline<'_>, cycle: Span) -> Result<Span, NotCovered> {
             span.from = before;
         }
     }
-    if begins_unavailable(line, cycle.iter().rev())? {
+    let last = first_not_excluded(line, cycle.iter().rev())?;
+    if last.is_some_and(State::is_unavailable) {
         while goes_on(line.state(span.to)?) {
             span.to = span.to.plus(1);
         }
@@ -103,18 +109,17 @@ fn reach(line: &Timeline<'_>, cycle: Span) -> Result<Span, NotCovered> {
     Ok(span)
 }
 
-/// Whether the first of these minutes that is not excluded is unavailable.
-fn begins_unavailable(
+fn first_not_excluded(
     line: &Timeline<'_>,
     minutes: impl Iterator<Item = MinuteIndex>,
-) -> Result<bool, NotCovered> {
+) -> Result<Option<State>, NotCovered> {
     for minute in minutes {
         match line.state(minute)? {
             State::Excluded => {}
-            state => return Ok(state.is_unavailable()),
+            state => return Ok(Some(state)),
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 fn goes_on(state: State) -> bool {
@@ -126,7 +131,7 @@ struct Builder {
     certificates: Counted,
     run_minutes: u32,
     current: Option<Run>,
-    done: Vec<Run>,
+    runs: Runs,
 }
 
 impl Builder {
@@ -136,7 +141,7 @@ impl Builder {
             certificates: rule.certificates,
             run_minutes: rule.run_minutes,
             current: None,
-            done: Vec::new(),
+            runs: Runs::default(),
         }
     }
 
@@ -163,13 +168,19 @@ impl Builder {
     }
 
     fn close(&mut self, open: bool) {
-        let Some(run) = self.current.take().filter(|run| run.in_month.either > 0) else {
+        let Some(run) = self.current.take() else {
             return;
         };
-        self.done.push(Run {
+        let run = Run {
             counted: run.minutes >= self.run_minutes,
             open,
             ..run
-        });
+        };
+        if open {
+            self.runs.open = Some(run);
+        }
+        if run.in_month.either > 0 {
+            self.runs.in_cycle.push(run);
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::notice::{self, Declared, Judged, Notice};
 use crate::observed::{Observed, Sample};
 use crate::percent::{Percent, Ratio};
 use crate::policy::{Counted, DuringExtension, LatencyPromise, Overlap, Policy};
-use crate::run::{self, Down, Run};
+use crate::run::{self, Down, Run, Runs};
 use crate::state::{NotCovered, State, Term, Timeline};
 use crate::working_days::WorkingDays;
 
@@ -232,9 +232,10 @@ fn elapsed(cycle: Span, now: MinuteIndex) -> Span {
     }
 }
 
-fn conclude(case: &Case<'_>, cycle: Span, runs: Vec<Run>, states: &[State]) -> Verdict {
+fn conclude(case: &Case<'_>, cycle: Span, found: Runs, states: &[State]) -> Verdict {
     let policy = case.observed.policy();
     let minutes = count(cycle, case.now, states);
+    let runs = found.in_cycle;
     let counted = || runs.iter().filter(|run| run.counted);
     let down = counted().fold(Down::default(), |sum, run| sum.plus(run.in_month));
     let account = Account {
@@ -266,7 +267,7 @@ fn conclude(case: &Case<'_>, cycle: Span, runs: Vec<Run>, states: &[State]) -> V
         availability,
         longest_stop_minutes: counted().map(|run| run.minutes).max().unwrap_or(0),
         outages: u32::try_from(counted().count()).unwrap_or(u32::MAX),
-        budget: account.budget(&runs, cycle, case.now),
+        budget: account.budget(found.open.as_ref(), cycle, case.now),
         latency: latency.into_verdict(),
         control: control(case.observed, elapsed(cycle, case.now)),
         runs,
@@ -312,7 +313,7 @@ impl Account<'_> {
             .is_at_least(self.policy.availability.promise)
     }
 
-    fn budget(&self, runs: &[Run], cycle: Span, now: MinuteIndex) -> Budget {
+    fn budget(&self, open: Option<&Run>, cycle: Span, now: MinuteIndex) -> Budget {
         let promise = self.policy.availability.promise;
         let left = Span {
             from: cycle.from.max(now),
@@ -322,7 +323,7 @@ impl Account<'_> {
             minutes: bears(promise, u64::from(self.total), u64::from(self.total)),
             spent: self.down.by(self.policy.availability.overlap),
             remaining: self.remaining(promise),
-            until_breach: (0..=left.minutes()).find(|minutes| !self.after(*minutes, runs).is_kept()),
+            until_breach: (0..=left.minutes()).find(|minutes| !self.after(*minutes, open).is_kept()),
         }
     }
 
@@ -333,9 +334,8 @@ impl Account<'_> {
     }
 
     /// The account after so many further minutes in which everything fails.
-    fn after(&self, minutes: u32, runs: &[Run]) -> Self {
+    fn after(&self, minutes: u32, open: Option<&Run>) -> Self {
         let rule = &self.policy.availability;
-        let open = runs.last().filter(|run| run.open);
         let (length, waiting) = match open {
             Some(run) if run.counted => (rule.run_minutes, Down::default()),
             Some(run) => (run.minutes, run.in_month),

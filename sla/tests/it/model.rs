@@ -301,8 +301,17 @@ fn is_kept(history: &History, policy: &Policy) -> bool {
     ratio.is_at_least(policy.availability.promise)
 }
 
+/// A part of the usual number of cases, since each is months of minutes; `PROPTEST_CASES` raises it for a long run.
+fn one_in(part: u32) -> ProptestConfig {
+    let usual = ProptestConfig::default();
+    ProptestConfig {
+        cases: usual.cases / part,
+        ..usual
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(one_in(3))]
 
     #[test]
     fn the_verdict_is_that_of_the_reference(scene in scene()) {
@@ -312,6 +321,10 @@ proptest! {
         let verdict = history.judge(&scene.policy);
         check_against_reference(&history, &scene.policy, &verdict)?;
     }
+}
+
+proptest! {
+    #![proptest_config(one_in(8))]
 
     /// Dying now breaks the promise after exactly as many minutes as the budget says, and not one before.
     #[test]

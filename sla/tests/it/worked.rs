@@ -386,6 +386,39 @@ fn minutes_until_breach_are_counted_from_now() {
     );
 }
 
+/// A month that begins inside maintenance, after an outage: that outage goes on if the next minute fails, although
+/// none of its minutes lies in the month yet.
+#[test]
+fn an_outage_behind_maintenance_shortens_the_time_until_breach() {
+    let policy = Policy::bestsign();
+    let mut june = History::of("2026-06");
+    june.paint(-9, 4, Was::SigningDown)
+        .paint(-5, 10, Was::BothDown)
+        .maintain(-5, 10)
+        .announce(-5, 10, 60);
+    june.now = june.at(5);
+    let verdict = june.judge(&policy);
+    assert_eq!((verdict.runs.len(), verdict.minutes.excluded), (0, 5));
+    assert_eq!(
+        verdict.budget.until_breach,
+        Some(5),
+        "the fifth minute of June is one more than it bears"
+    );
+    june.paint(5, 1, Was::SigningDown);
+    june.now = june.at(6);
+    let verdict = june.judge(&policy);
+    assert_eq!((verdict.down.either, verdict.longest_stop_minutes), (1, 5));
+    assert_eq!(verdict.budget.until_breach, Some(4));
+    let mut patient = policy;
+    patient.availability.run_minutes = 9;
+    june.now = june.at(5);
+    assert_eq!(
+        june.judge(&patient).budget.until_breach,
+        Some(5),
+        "nine minutes, four of them before"
+    );
+}
+
 /// So far and of the cycle: at noon of the first day, six bad minutes are below 99.95 % of what has passed.
 #[test]
 fn the_promise_is_made_for_the_cycle() {
