@@ -13,11 +13,13 @@
 //! - [`x509`]: certificates (RFC 5280; GB/T 20518 for SM2), issued, read and followed up to a trust anchor.
 //! - [`cms`]: detached signatures (RFC 5652) with the attributes of CAdES-BES.
 //! - [`ses`]: electronic seals and seal signatures (GB/T 38540, GM/T 0031).
+//! - [`ofd`]: OFD files (GB/T 33190), sealed, signed and verified.
 //!
 //! Reading has one rule: what was signed is verified over the bytes that came in, never over a second
 //! encoding of them (`element.rs`).
 
 pub mod cms;
+pub mod ofd;
 pub mod ses;
 pub mod x509;
 

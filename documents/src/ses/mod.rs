@@ -25,12 +25,11 @@ mod signature;
 mod trust;
 mod verify;
 
-pub(crate) use asn1::{bit_string, bits, object_identifier, octets, sequence, wrap};
 pub(crate) use check::{Value, verify_value};
 pub(crate) use make::check_form;
-pub(crate) use moment::from_text;
+pub(crate) use report::subject;
 pub(crate) use signature::is_seal_signature;
-pub(crate) use trust::check_key_usage;
+pub(crate) use trust::judge;
 
 pub use asn1::ReadError;
 pub use make::{

@@ -4,6 +4,7 @@
 
 mod cms;
 mod hostile;
+mod ofd;
 mod path;
 mod seals;
 mod support;
