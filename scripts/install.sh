@@ -17,6 +17,8 @@ if [[ $1 == test ]]; then
     need /usr/lib/softhsm/libsofthsm2.so softhsm2
     need openssl openssl
     need pkcs11-tool opensc
+    need rsvg-convert librsvg2-bin
+    need /usr/share/fonts/truetype/arphic-gbsn00lp/gbsn00lp.ttf fonts-arphic-gbsn00lp
     need python3 python3
     python3 -c 'import ensurepip, venv' 2>/dev/null || want+=(python3-venv)
     # Kryoptic, the second token: it links the system's OpenSSL and SQLite and generates its bindings by libclang.

@@ -14,12 +14,14 @@
 //! - [`cms`]: detached signatures (RFC 5652) with the attributes of CAdES-BES.
 //! - [`ses`]: electronic seals and seal signatures (GB/T 38540, GM/T 0031).
 //! - [`ofd`]: OFD files (GB/T 33190), sealed, signed and verified.
+//! - [`seal_image`]: what seals look like.
 //!
 //! Reading has one rule: what was signed is verified over the bytes that came in, never over a second
 //! encoding of them (`element.rs`).
 
 pub mod cms;
 pub mod ofd;
+pub mod seal_image;
 pub mod ses;
 pub mod x509;
 

@@ -62,16 +62,26 @@ impl Font {
 
 fn outline(face: &Face<'_>, letter: char) -> Result<Outline, FontError> {
     let missing = FontError::MissingGlyph(letter);
-    let glyph = face.glyph_index(letter).filter(|glyph| *glyph != GlyphId(0)).ok_or_else(|| missing.clone())?;
+    let glyph = face
+        .glyph_index(letter)
+        .filter(|glyph| *glyph != GlyphId(0))
+        .ok_or_else(|| missing.clone())?;
     let em = f32::from(face.units_per_em());
     let advance = f32::from(face.glyph_hor_advance(glyph).ok_or_else(|| missing.clone())?);
     let middle = (f32::from(face.ascender()) + f32::from(face.descender())) / 2.0;
-    let mut pen = Pen { commands: Vec::new(), em, centre: [advance / 2.0, middle] };
+    let mut pen = Pen {
+        commands: Vec::new(),
+        em,
+        centre: [advance / 2.0, middle],
+    };
     // Only a space may be without an outline.
     if face.outline_glyph(glyph, &mut pen).is_none() && !letter.is_whitespace() {
         return Err(missing);
     }
-    Ok(Outline { commands: pen.commands, advance: advance / em })
+    Ok(Outline {
+        commands: pen.commands,
+        advance: advance / em,
+    })
 }
 
 struct Pen {
@@ -96,7 +106,8 @@ impl OutlineBuilder for Pen {
     }
 
     fn quad_to(&mut self, x1: f32, y1: f32, x: f32, y: f32) {
-        self.commands.push(Command::Quad([self.point(x1, y1), self.point(x, y)]));
+        self.commands
+            .push(Command::Quad([self.point(x1, y1), self.point(x, y)]));
     }
 
     fn curve_to(&mut self, x1: f32, y1: f32, x2: f32, y2: f32, x: f32, y: f32) {

@@ -19,13 +19,21 @@ impl Place {
     fn map(&self, [x, y]: [f32; 2]) -> [f32; 2] {
         let (x, y) = (x * self.width, y * self.height);
         let (sine, cosine) = self.turn.sin_cos();
-        [self.centre.0 + x * cosine - y * sine, self.centre.1 + x * sine + y * cosine]
+        [
+            self.centre.0 + x * cosine - y * sine,
+            self.centre.1 + x * sine + y * cosine,
+        ]
     }
 }
 
 /// A name on the upper part of a curve, as seals have it: all characters as wide as each other and as their share
 /// of the curve, feet inwards. `height` is that of the characters; the curve runs through their middles.
-pub(super) fn upper_arc(font: &Font, text: &str, walk: &Walk, height: f32) -> Result<Option<Path>, FontError> {
+pub(super) fn upper_arc(
+    font: &Font,
+    text: &str,
+    walk: &Walk,
+    height: f32,
+) -> Result<Option<Path>, FontError> {
     // The rest of the round is left for the code, or for air.
     const SHARE: f32 = 0.68;
     let outlines = font.outlines(text)?;
@@ -36,24 +44,42 @@ pub(super) fn upper_arc(font: &Font, text: &str, walk: &Walk, height: f32) -> Re
     let mut path = PathBuilder::new();
     for (index, outline) in outlines.iter().enumerate() {
         let Spot { point, outwards } = walk.from_top((as_number(index) - (count - 1.0) / 2.0) * step);
-        let place = Place { centre: point, width, height, turn: outwards + FRAC_PI_2 };
+        let place = Place {
+            centre: point,
+            width,
+            height,
+            turn: outwards + FRAC_PI_2,
+        };
         outline.add_to(&mut path, |point| place.map(point));
     }
     Ok(path.finish())
 }
 
 /// A code on the lower part of a curve, read from left to right, heads inwards.
-pub(super) fn lower_arc(font: &Font, text: &str, walk: &Walk, height: f32) -> Result<Option<Path>, FontError> {
+pub(super) fn lower_arc(
+    font: &Font,
+    text: &str,
+    walk: &Walk,
+    height: f32,
+) -> Result<Option<Path>, FontError> {
     const SHARE: f32 = 0.25;
     let outlines = font.outlines(text)?;
-    let natural: f32 = outlines.iter().map(|outline| outline.advance * height * 1.15).sum();
+    let natural: f32 = outlines
+        .iter()
+        .map(|outline| outline.advance * height * 1.15)
+        .sum();
     let squeeze = (walk.length() * SHARE / natural).min(1.0);
     let mut path = PathBuilder::new();
     let mut along = natural * squeeze / 2.0;
     for outline in &outlines {
         let share = outline.advance * height * 1.15 * squeeze;
         let Spot { point, outwards } = walk.from_bottom(along - share / 2.0);
-        let place = Place { centre: point, width: height * squeeze, height, turn: outwards + FRAC_PI_2 - PI };
+        let place = Place {
+            centre: point,
+            width: height * squeeze,
+            height,
+            turn: outwards + FRAC_PI_2 - PI,
+        };
         outline.add_to(&mut path, |point| place.map(point));
         along -= share;
     }
@@ -75,7 +101,12 @@ pub(super) fn line(
     let mut x = centre.0 - natural * squeeze / 2.0;
     for outline in &outlines {
         let share = outline.advance * height * squeeze;
-        let place = Place { centre: (x + share / 2.0, centre.1), width: height * squeeze, height, turn: 0.0 };
+        let place = Place {
+            centre: (x + share / 2.0, centre.1),
+            width: height * squeeze,
+            height,
+            turn: 0.0,
+        };
         outline.add_to(&mut path, |point| place.map(point));
         x += share;
     }
@@ -89,7 +120,12 @@ pub(super) fn square(font: &Font, text: &str, corner: f32, side: f32) -> Result<
     for (index, outline) in font.outlines(text)?.iter().enumerate() {
         let (column, row) = (1.0 - as_number(index / 2), as_number(index % 2));
         let centre = (corner + half * (column + 0.5), corner + half * (row + 0.5));
-        let place = Place { centre, width: half * 0.95, height: half * 0.95, turn: 0.0 };
+        let place = Place {
+            centre,
+            width: half * 0.95,
+            height: half * 0.95,
+            turn: 0.0,
+        };
         outline.add_to(&mut path, |point| place.map(point));
     }
     Ok(path.finish())

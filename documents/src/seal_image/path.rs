@@ -13,7 +13,11 @@ pub(super) fn star((x, y): (f32, f32), radius: f32) -> Option<Path> {
         let angle = -FRAC_PI_2 + f32::from(corner) * PI / 5.0;
         let distance = if corner % 2 == 0 { radius } else { inner };
         let (x, y) = (x + distance * angle.cos(), y + distance * angle.sin());
-        if corner == 0 { path.move_to(x, y) } else { path.line_to(x, y) }
+        if corner == 0 {
+            path.move_to(x, y)
+        } else {
+            path.line_to(x, y)
+        }
     }
     path.close();
     path.finish()
@@ -57,7 +61,11 @@ impl Walk {
             let ((x0, y0), (x1, y1)) = (at(step - 1), at(step));
             lengths.push(lengths[usize::from(step) - 1] + (x1 - x0).hypot(y1 - y0));
         }
-        Self { centre, radii, lengths }
+        Self {
+            centre,
+            radii,
+            lengths,
+        }
     }
 
     /// All the way round.
@@ -76,9 +84,16 @@ impl Walk {
 
     fn spot(&self, along: f32) -> Spot {
         let along = along.rem_euclid(self.length());
-        let after = self.lengths.partition_point(|length| *length < along).clamp(1, usize::from(STEPS));
+        let after = self
+            .lengths
+            .partition_point(|length| *length < along)
+            .clamp(1, usize::from(STEPS));
         let (from, to) = (self.lengths[after - 1], self.lengths[after]);
-        let share = if to > from { (along - from) / (to - from) } else { 0.0 };
+        let share = if to > from {
+            (along - from) / (to - from)
+        } else {
+            0.0
+        };
         let step = f32::from(u16::try_from(after - 1).unwrap_or(STEPS)) + share;
         let angle = TAU * step / f32::from(STEPS);
         let (a, b) = self.radii;
@@ -98,17 +113,28 @@ mod tests {
         let walk = Walk::new((21.0, 21.0), (10.0, 10.0));
         assert!((walk.length() - 20.0 * PI).abs() < 0.01);
         let top = walk.from_top(0.0);
-        assert!((top.point.0 - 21.0).abs() < 0.01 && (top.point.1 - 11.0).abs() < 0.01, "{top:?}");
+        assert!(
+            (top.point.0 - 21.0).abs() < 0.01 && (top.point.1 - 11.0).abs() < 0.01,
+            "{top:?}"
+        );
         let right = walk.from_top(5.0 * PI);
-        assert!((right.point.0 - 31.0).abs() < 0.01 && right.outwards.abs() < 0.01, "{right:?}");
+        assert!(
+            (right.point.0 - 31.0).abs() < 0.01 && right.outwards.abs() < 0.01,
+            "{right:?}"
+        );
         let bottom = walk.from_bottom(0.0);
-        assert!((bottom.point.1 - 31.0).abs() < 0.01 && (bottom.outwards - FRAC_PI_2).abs() < 0.01, "{bottom:?}");
+        assert!(
+            (bottom.point.1 - 31.0).abs() < 0.01 && (bottom.outwards - FRAC_PI_2).abs() < 0.01,
+            "{bottom:?}"
+        );
     }
 
     #[test]
     fn steps_on_an_ellipse_are_equally_long() {
         let walk = Walk::new((0.0, 0.0), (20.0, 10.0));
-        let spots: Vec<_> = (0_u8..40).map(|step| walk.from_top(f32::from(step) * walk.length() / 40.0)).collect();
+        let spots: Vec<_> = (0_u8..40)
+            .map(|step| walk.from_top(f32::from(step) * walk.length() / 40.0))
+            .collect();
         for pair in spots.windows(2) {
             let chord = (pair[1].point.0 - pair[0].point.0).hypot(pair[1].point.1 - pair[0].point.1);
             assert!((chord - walk.length() / 40.0).abs() < 0.05, "{chord}");

@@ -6,6 +6,7 @@ mod cms;
 mod hostile;
 mod ofd;
 mod path;
+mod seal_image;
 mod seals;
 mod support;
 mod x509;
