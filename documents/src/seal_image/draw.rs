@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
-use tiny_skia::{FillRule, Paint, Path, PathSegment, Pixmap, Stroke, Transform};
+use tiny_skia::{FillRule, Paint, Path, PathSegment, Pixmap, PremultipliedColorU8, Stroke, Transform};
 
 /// A path that is filled, or drawn with a line of some millimetres.
 pub(super) struct Figure {
@@ -97,7 +97,7 @@ impl Drawing {
 
 /// Pixels whose colours are not multiplied with their opacity, as PNG has them.
 fn straight(pixmap: &Pixmap) -> Vec<u8> {
-    let pixels = pixmap.pixels().iter().map(|pixel| pixel.demultiply());
+    let pixels = pixmap.pixels().iter().map(PremultipliedColorU8::demultiply);
     pixels
         .flat_map(|pixel| [pixel.red(), pixel.green(), pixel.blue(), pixel.alpha()])
         .collect()

@@ -43,7 +43,7 @@ pub(super) fn upper_arc(
     let width = (step * 0.92).min(height);
     let mut path = PathBuilder::new();
     for (index, outline) in outlines.iter().enumerate() {
-        let Spot { point, outwards } = walk.from_top((as_number(index) - (count - 1.0) / 2.0) * step);
+        let Spot { point, outwards } = walk.clockwise_of_top((as_number(index) - (count - 1.0) / 2.0) * step);
         let place = Place {
             centre: point,
             width,
@@ -73,7 +73,7 @@ pub(super) fn lower_arc(
     let mut along = natural * squeeze / 2.0;
     for outline in &outlines {
         let share = outline.advance * height * 1.15 * squeeze;
-        let Spot { point, outwards } = walk.from_bottom(along - share / 2.0);
+        let Spot { point, outwards } = walk.clockwise_of_bottom(along - share / 2.0);
         let place = Place {
             centre: point,
             width: height * squeeze,

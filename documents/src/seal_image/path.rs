@@ -14,9 +14,9 @@ pub(super) fn star((x, y): (f32, f32), radius: f32) -> Option<Path> {
         let distance = if corner % 2 == 0 { radius } else { inner };
         let (x, y) = (x + distance * angle.cos(), y + distance * angle.sin());
         if corner == 0 {
-            path.move_to(x, y)
+            path.move_to(x, y);
         } else {
-            path.line_to(x, y)
+            path.line_to(x, y);
         }
     }
     path.close();
@@ -74,11 +74,11 @@ impl Walk {
     }
 
     /// The spot `along` mm clockwise from the top, or from the bottom.
-    pub(super) fn from_top(&self, along: f32) -> Spot {
+    pub(super) fn clockwise_of_top(&self, along: f32) -> Spot {
         self.spot(self.length() * 0.75 + along)
     }
 
-    pub(super) fn from_bottom(&self, along: f32) -> Spot {
+    pub(super) fn clockwise_of_bottom(&self, along: f32) -> Spot {
         self.spot(self.length() * 0.25 + along)
     }
 
@@ -112,17 +112,17 @@ mod tests {
     fn a_circle_is_walked_clockwise_from_the_top() {
         let walk = Walk::new((21.0, 21.0), (10.0, 10.0));
         assert!((walk.length() - 20.0 * PI).abs() < 0.01);
-        let top = walk.from_top(0.0);
+        let top = walk.clockwise_of_top(0.0);
         assert!(
             (top.point.0 - 21.0).abs() < 0.01 && (top.point.1 - 11.0).abs() < 0.01,
             "{top:?}"
         );
-        let right = walk.from_top(5.0 * PI);
+        let right = walk.clockwise_of_top(5.0 * PI);
         assert!(
             (right.point.0 - 31.0).abs() < 0.01 && right.outwards.abs() < 0.01,
             "{right:?}"
         );
-        let bottom = walk.from_bottom(0.0);
+        let bottom = walk.clockwise_of_bottom(0.0);
         assert!(
             (bottom.point.1 - 31.0).abs() < 0.01 && (bottom.outwards - FRAC_PI_2).abs() < 0.01,
             "{bottom:?}"
@@ -133,7 +133,7 @@ mod tests {
     fn steps_on_an_ellipse_are_equally_long() {
         let walk = Walk::new((0.0, 0.0), (20.0, 10.0));
         let spots: Vec<_> = (0_u8..40)
-            .map(|step| walk.from_top(f32::from(step) * walk.length() / 40.0))
+            .map(|step| walk.clockwise_of_top(f32::from(step) * walk.length() / 40.0))
             .collect();
         for pair in spots.windows(2) {
             let chord = (pair[1].point.0 - pair[0].point.0).hypot(pair[1].point.1 - pair[0].point.1);

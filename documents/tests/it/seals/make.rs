@@ -65,19 +65,21 @@ fn gmssl_refuses_what_was_changed() {
     assert!(!gmssl_accepts(&parties.maker.certificate, &changed, &signature));
 }
 
+type Change<'a> = &'a dyn Fn(&mut SealSpec);
+
 #[test]
 fn seals_that_make_no_sense_are_not_made() {
     let parties = Parties::new();
     let good = parties.spec();
-    let broken: [(&str, &dyn Fn(&mut SealSpec)); 8] = [
+    let broken: [(&str, Change<'_>); 8] = [
         ("code", &|spec| spec.id.clear()),
         ("ASCII", &|spec| spec.id = "印章".into()),
         ("name", &|spec| spec.name.clear()),
         ("certificate that may use it", &|spec| {
-            spec.allowed = Allowed::Digests(vec![])
+            spec.allowed = Allowed::Digests(vec![]);
         }),
         ("a holder's certificate", &|spec| {
-            spec.allowed = Allowed::Certificates(vec![vec![0x30, 0]])
+            spec.allowed = Allowed::Certificates(vec![vec![0x30, 0]]);
         }),
         ("end after it begins", &|spec| spec.validity.1 = spec.validity.0),
         ("mm wide", &|spec| spec.picture.width_mm = 0),
