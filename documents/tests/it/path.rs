@@ -1,7 +1,7 @@
 //! From a signer to a trust anchor: which paths hold, and which do not.
 
 use documents::cms::{VerifyError, verify_detached};
-use documents::x509::{PathError, Profile, Spec};
+use documents::x509::{PathError, Profile};
 use protocol::algorithm::Algorithm;
 use protocol::clock::UnixMillis;
 
@@ -62,9 +62,10 @@ fn a_root_somebody_made_up() {
 
 #[test]
 fn an_authority_below_one_that_may_have_none() {
-    let root = Holder::root_for(P256, Profile::TlsRoot);
+    let root = Holder::root(P256);
     let middle = root.issue("Middle", P256, Profile::Root);
     let signer = middle.signer(P256);
+    let root = root.recertified_by_itself(Profile::TlsRoot);
     assert!(verdict(&root.signer(P256), &[], &root).is_ok());
     let too_long = verdict(&signer, &[&middle], &root);
     assert_eq!(too_long, Err(VerifyError::Path(PathError::NotAnAuthority)));
@@ -73,8 +74,9 @@ fn an_authority_below_one_that_may_have_none() {
 #[test]
 fn a_signer_that_issues() {
     let root = Holder::root(P256);
-    let signer = root.signer(P256);
+    let signer = root.issue("Signer", P256, Profile::Root);
     let below = signer.issue("Below", P256, Profile::Signer);
+    let signer = signer.recertified(&root, "Signer", Profile::Signer, |_| {});
     let verdict = verdict(&below, &[&signer], &root);
     assert_eq!(verdict, Err(VerifyError::Path(PathError::NotAnAuthority)));
 }
@@ -94,14 +96,11 @@ fn certificates_for_something_else() {
 #[test]
 fn an_authority_that_had_expired() {
     let root = Holder::root(P256);
-    let mut middle = root.issue("Middle", P256, Profile::Root);
-    let spec = root.spec("Middle", &middle.key, Profile::Root);
-    middle.certificate = root.certify(&Spec {
-        not_before: UnixMillis(0),
-        not_after: UnixMillis(NOW.0 - 1000),
-        ..spec
-    });
+    let middle = root.issue("Middle", P256, Profile::Root);
     let signer = middle.signer(P256);
+    let middle = middle.recertified(&root, "Middle", Profile::Root, |spec| {
+        spec.not_after = UnixMillis(NOW.0 - 1000);
+    });
     let subject = "CN=Middle,O=朱砂,C=CN".to_owned();
     let verdict = verdict(&signer, &[&middle], &root);
     assert_eq!(
