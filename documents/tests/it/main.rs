@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod cms;
+mod crl;
 mod csr;
 mod hostile;
+mod ocsp;
 mod path;
 mod profiles;
 mod support;
