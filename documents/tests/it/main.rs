@@ -10,4 +10,5 @@ mod ocsp;
 mod path;
 mod profiles;
 mod support;
+mod tsp;
 mod x509;
