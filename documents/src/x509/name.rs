@@ -47,7 +47,7 @@ pub enum NameError {
     Text(String),
     /// Characters that are not seen, turn the text around, or come from scripts that are not written
     /// together.
-    #[error("'{}' holds characters that are invisible, or of scripts that are not written together", .0.escape_unicode())]
+    #[error("'{}' holds characters that are invisible, or of scripts that are not written together", .0.escape_default())]
     Deceptive(String),
     /// More attributes than a name needs.
     #[error("a name of more than {ATTRIBUTES_MAX} attributes")]

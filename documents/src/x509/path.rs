@@ -272,7 +272,7 @@ impl<'s, 'p, 'a> Search<'s, 'p, 'a> {
         }
         self.signatures += 1;
         if self.signatures > SIGNATURES_MAX {
-            self.note(PathError::TooComplex);
+            self.fault = Some(PathError::TooComplex);
             return false;
         }
         let between = path.iter().skip(1);
