@@ -24,7 +24,7 @@ use x509_cert::ext::pkix::{
 use x509_cert::time::Time;
 
 use crate::time;
-use crate::x509::{Certificate, KeyError, NameError, Tbs, V3, check_name, check_public_key};
+use crate::x509::{Certificate, KeyError, NameError, Tbs, V3, check_dns_name, check_name, check_public_key};
 
 /// Longest serial number, in bytes of its value (RFC 5280 4.1.2.2).
 const SERIAL_BYTES_MAX: usize = 20;
@@ -87,6 +87,9 @@ pub enum Finding {
     /// Nobody is named: no subject and no alternative name, or an authority without a subject.
     #[error("no subject is named")]
     NoSubject,
+    /// An alternative name that is no DNS name, or deceives.
+    #[error("the alternative name: {0}")]
+    AlternativeName(NameError),
     /// A key that must not be certified.
     #[error("the subject's key: {0}")]
     Key(KeyError),
@@ -281,6 +284,13 @@ impl Look<'_, '_> {
         }
         let nameless = self.tbs.subject.0 == [0x30, 0];
         let alternatives = self.value::<SubjectAltName>();
+        for name in alternatives.iter().flat_map(|names| &names.0) {
+            if let GeneralName::DnsName(name) = name
+                && let Err(error) = check_dns_name(name.as_str())
+            {
+                self.found.push(Finding::AlternativeName(error));
+            }
+        }
         let nobody = nameless && (self.is_authority() || alternatives.is_none_or(|names| names.0.is_empty()));
         self.when(nobody, Finding::NoSubject);
     }

@@ -146,6 +146,17 @@ fn a_failed_lint_never_reaches_the_key() {
         spec.subject = x509::NameParts::default().try_into().unwrap();
     });
     assert_eq!(nameless, [Finding::NoSubject]);
+    for dns in ["a_b.example", "1.2.3.4", "xn--aypal-uye.com"] {
+        let server = Profile::TlsServer {
+            dns: vec![dns.into()],
+            ips: Vec::new(),
+        };
+        let findings = found(&root, server, |_| {});
+        assert!(
+            matches!(findings[..], [Finding::AlternativeName(_)]),
+            "{findings:?}"
+        );
+    }
     for url in [
         "https://pki.example/a.crl",
         "ldap://x",

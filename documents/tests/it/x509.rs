@@ -7,7 +7,7 @@ use documents::x509::{
 use protocol::algorithm::{Algorithm, Hash, InputKind};
 use protocol::clock::UnixMillis;
 
-use crate::support::{Bench, Holder, Key, NOT_BEFORE, kind_for, tls_server};
+use crate::support::{Bench, Holder, Key, NOT_BEFORE, kind_for, serial, tls_server};
 
 /// The day of the tests, as `openssl verify` takes it.
 const AT: &str = "-attime 1800000000";
@@ -242,6 +242,10 @@ fn what_was_certified_reads_back() {
     );
     assert_eq!(subject(&signer.certificate).unwrap(), "CN=Signer,O=朱砂,C=CN");
     assert_eq!(x509::validity(&signer.certificate).unwrap().0, NOT_BEFORE);
+    assert_eq!(
+        x509::serial_number(&signer.certificate).unwrap(),
+        serial("Signer")
+    );
     let id = x509::issuer_and_serial(&signer.certificate).unwrap();
     assert!(id.ends_with(b"\x02\x10@@@@@@@@@@Signer"), "{id:?}");
 }
