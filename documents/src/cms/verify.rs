@@ -124,7 +124,9 @@ pub fn verify_detached(
 
 /// The X.509 certificates among the CertificateChoices (RFC 5652 10.2.2): the SEQUENCEs, the others are
 /// tagged.
-fn enclosed_certificates<'a>(signed: &SignedData<'a>) -> Result<Vec<Certificate<'a>>, VerifyError> {
+pub(crate) fn enclosed_certificates<'a>(
+    signed: &SignedData<'a>,
+) -> Result<Vec<Certificate<'a>>, VerifyError> {
     const SEQUENCE: u8 = 0x30;
     let elements = signed
         .certificates
@@ -139,7 +141,7 @@ fn enclosed_certificates<'a>(signed: &SignedData<'a>) -> Result<Vec<Certificate<
 }
 
 /// The certificate named by the SignerIdentifier (RFC 5652 5.3).
-fn find_signer<'p, 'a>(
+pub(crate) fn find_signer<'p, 'a>(
     certificates: &'p [Certificate<'a>],
     signer: AnyRef<'_>,
 ) -> Result<&'p Certificate<'a>, VerifyError> {
