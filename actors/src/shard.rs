@@ -370,11 +370,21 @@ fn launch(core: &Core, ticket: Ticket) {
     let Some(deadline) = core.table.borrow_mut().get(ticket).map(|call| call.deadline) else {
         return;
     };
-    for attempt in attempts {
-        let sent = task(core, &sign, attempt, deadline).and_then(|task| submit(core, task));
-        if let Err((attempt, refusal)) = sent {
-            // This tells our own call as well, and brings back the unit that was held.
-            release(core, &attempt, &refusal);
+    let mut attempts = attempts.into_iter();
+    let mut follows = false;
+    while let Some(attempt) = attempts.next() {
+        let made = task(core, &sign, attempt, deadline).map(|task| Task { follows, ..task });
+        let Err((attempt, refusal)) = made.and_then(|task| submit(core, task)) else {
+            follows = true;
+            continue;
+        };
+        // This tells our own call as well, and brings back the unit that was held.
+        release(core, &attempt, &refusal);
+        if !follows {
+            // A call is admitted as a whole.
+            attempts
+                .by_ref()
+                .for_each(|other| release(core, &other, &refusal));
         }
     }
 }
@@ -417,6 +427,7 @@ fn task(
             user_id,
             deadline,
             cms: None,
+            follows: false,
         });
     }
     let refuse = |text: String| (Arc::clone(&attempt), Refusal::new(Code::UnsupportedFormat, text));
@@ -436,6 +447,7 @@ fn task(
         user_id,
         deadline,
         cms: Some(Box::new(prepared)),
+        follows: false,
     })
 }
 

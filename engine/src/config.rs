@@ -110,7 +110,7 @@ pub(crate) struct Spec {
     lanes_max: usize,
     /// `sampled` or `all`: which signatures of software lanes are verified before release.
     verify: Verify,
-    /// How long a job may have to wait for a software lane, in milliseconds.
+    /// How long a job may have to wait for a software lane or a device, in milliseconds.
     queue_ms_max: u64,
     /// Calls in flight on one core.
     calls_per_core_max: usize,

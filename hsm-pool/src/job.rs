@@ -50,6 +50,10 @@ pub trait Work: Send + 'static {
     fn priority(&self) -> Priority {
         Priority::Interactive
     }
+    /// Whether it belongs to a call whose first job has been taken.
+    fn follows(&self) -> bool {
+        false
+    }
     /// After this nobody waits for it, and it is not started any more.
     fn deadline(&self) -> Instant;
 }

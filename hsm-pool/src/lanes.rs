@@ -146,6 +146,7 @@ impl<T: Work> Lanes<T> {
             tenant: work.tenant(),
             priority: work.priority(),
             cost_us: lane.costs.us(work.kind()),
+            follows: work.follows(),
             job: Waiting {
                 work,
                 since: clock::monotonic(),
@@ -306,7 +307,8 @@ impl<T: Work> Lane<T> {
 
     fn finish_waiting(&self, job: Waiting<T>, now: Instant, made: &mut u64) -> Finished<T> {
         let waited = now.saturating_duration_since(job.since);
-        if waited > self.patience && job.work.priority() == Priority::Interactive {
+        let may_wait = job.work.follows() || job.work.priority() == Priority::Batch;
+        if waited > self.patience && !may_wait {
             self.counters.failed.fetch_add(1, Ordering::Relaxed);
             let result = Err(JobError::Shed);
             return Finished {

@@ -84,6 +84,8 @@ pub(crate) struct Offer<T> {
     pub(crate) priority: Priority,
     /// What it costs, in microseconds of lane time.
     pub(crate) cost_us: u64,
+    /// Whether it belongs to a call whose first job has just been taken: a call is admitted as a whole.
+    pub(crate) follows: bool,
     pub(crate) job: T,
 }
 
@@ -92,7 +94,7 @@ impl<T> FairQueue<T> {
     /// always kept free: a queue that is empty takes anything.
     pub(crate) fn offer(&mut self, offer: Offer<T>, bound_us: u64, len_max: usize) -> Offered<T> {
         let waiting = self.waiting_us();
-        if waiting < bound_us && self.len < len_max {
+        if (waiting < bound_us || offer.follows) && self.len < len_max {
             self.insert(offer);
             return Offered::Taken;
         }
@@ -245,6 +247,7 @@ mod tests {
             tenant: tenant_row,
             priority: Priority::Interactive,
             cost_us,
+            follows: false,
             job: (tenant, job),
         }
     }
@@ -270,6 +273,23 @@ mod tests {
             1,
             "an empty queue takes anything, and one is enough"
         );
+    }
+
+    #[test]
+    fn a_call_is_admitted_as_a_whole() {
+        let mut queue = FairQueue::default();
+        assert_eq!(queue.offer(offer(1, 1_600, 0), BOUND_US, 100), Offered::Taken);
+        for job in 1..64 {
+            let next = Offer {
+                follows: true,
+                ..offer(1, 1_600, job)
+            };
+            assert_eq!(queue.offer(next, BOUND_US, 100), Offered::Taken);
+        }
+        assert!(matches!(
+            queue.offer(offer(1, 1_600, 64), BOUND_US, 100),
+            Offered::Refused(_)
+        ));
     }
 
     #[test]

@@ -101,6 +101,7 @@ impl<T: Work> Unit<T> {
         let offer = Offer {
             tenant: job.work.tenant(),
             priority: job.work.priority(),
+            follows: job.work.follows(),
             cost_us: (self.state.service_us() as u64).max(1),
             job,
         };
