@@ -4,11 +4,14 @@
     reason = "a test that cannot go on says where it stopped"
 )]
 
+mod devices_support;
 mod ledger;
 mod support;
 
+mod chaos;
 mod crash;
 mod panics;
+mod pool;
 mod prepaid;
 mod signing;
 mod stop;

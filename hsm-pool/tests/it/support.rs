@@ -215,7 +215,7 @@ impl SoftHsm {
         token
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -397,11 +397,15 @@ pub(crate) fn load(counter: &std::sync::atomic::AtomicU64) -> u64 {
     counter.load(std::sync::atomic::Ordering::Relaxed)
 }
 
-/// Waits until something is so.
+/// Waits until something is so. The looks are apart, so that they do not take the processor from what is waited for.
+#[track_caller]
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let until = soon(20_000);
+    let until = soon(WAIT_MS_MAX);
     while !is_so() {
         assert!(soon(0) < until, "never: {what}");
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
+
+/// A device that is quarantined is probed after pauses of up to 30 s.
+const WAIT_MS_MAX: u64 = 40_000;
