@@ -243,7 +243,11 @@ struct Ward<'a> {
 
 impl Ward<'_> {
     fn order(&self, device: &str, fault: &str) {
-        order(&self.folder, device, &format!("{fault}; {SERVICE}"));
+        let script = match fault {
+            "ok" => SERVICE.to_owned(),
+            _ => format!("{fault}; {SERVICE}"),
+        };
+        order(&self.folder, device, &script);
     }
 
     /// Whether a device has all of its share again.
@@ -260,7 +264,7 @@ impl Ward<'_> {
         let script = fault.replace("CODE", CODES[below(CODES.len())]);
         let began = now();
         self.order(device, &script);
-        random_moment(500..2_500);
+        random_moment(500..3_500);
         self.order(device, "ok");
         let ended = now();
         if script.contains("C_Login") {

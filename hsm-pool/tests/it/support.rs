@@ -408,4 +408,4 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// A device that is quarantined is probed after pauses of up to 30 s.
-const WAIT_MS_MAX: u64 = 40_000;
+pub(crate) const WAIT_MS_MAX: u64 = 40_000;
