@@ -266,7 +266,8 @@ fn a_key_on_several_devices_signs_while_one_of_them_does_and_is_destroyed_on_all
     let gone = sign(&engine, "pair", "");
     assert_ne!(gone.code, 0, "{gone:?}");
     assert_eq!(place_of(&engine, "pair")["place"], "destroyed");
-    cinnabar(&engine, "key destroy --tenant demo pair --confirm pair").refused(2, "usage");
+    // Who does not know whether it was done may ask again.
+    cinnabar(&engine, "key destroy --tenant demo pair --confirm pair").ok();
     cinnabar(&engine, "key destroy --tenant demo none --confirm none").refused(2, "not_found");
 }
 

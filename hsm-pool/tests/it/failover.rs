@@ -1,7 +1,7 @@
 //! One key on three devices of two makes: what happens to its jobs while one of the devices is sick, and how it comes
 //! back by itself.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,8 @@ use protocol::algorithm::{Algorithm, KeyKind};
 use protocol::ids::KeyRow;
 
 use crate::support::{
-    Rig, SoftHsm, TestHome, WAIT_MS_MAX, World, assert_verifies, faulty_module, job, kryoptic, load, soon,
-    wait_until, world,
+    FaultyKryoptic, Rig, SoftHsm, TestHome, WAIT_MS_MAX, World, assert_verifies, faulty_module, job, load,
+    softhsm, soon, wait_until, world,
 };
 use crate::traffic::{Demand, Tally, under_load};
 
@@ -25,10 +25,10 @@ const ALL: [&str; 3] = [LEFT, RIGHT, THIRD];
 /// What is left of errors this long after a device has died is too much.
 const BACK_TO_ZERO: Duration = Duration::from_secs(1);
 
-/// Two SoftHSM2 tokens that can be made sick, and Kryoptic, which stays well; all three hold one key.
+/// A Kryoptic and a SoftHSM2 token that can be made sick, and a SoftHSM2 that stays well; all three hold one key.
 struct Group {
     world: World,
-    left: SoftHsm,
+    left: FaultyKryoptic,
     right: SoftHsm,
     _third: Rig,
     /// How the device on the left is configured.
@@ -39,12 +39,10 @@ struct Group {
 
 impl Group {
     fn new() -> Self {
-        let (left, right, third) = (SoftHsm::new(), SoftHsm::new(), kryoptic(THIRD));
-        for token in [&left, &right] {
-            token.script("ok");
-        }
-        let mut config = left.device(LEFT, &faulty_module());
-        config.program = named_worker(&left, &config);
+        let (left, right, third) = (FaultyKryoptic::new(LEFT), SoftHsm::new(), softhsm(THIRD));
+        left.script("ok");
+        right.script("ok");
+        let mut config = left.config.clone();
         config.processes = 2;
         let mut other = right.device(RIGHT, &faulty_module());
         other.processes = 2;
@@ -63,6 +61,11 @@ impl Group {
             key,
             row,
         }
+    }
+
+    fn script_both(&self, order: &str) {
+        self.left.script(order);
+        self.right.script(order);
     }
 
     fn on(&self, names: &[&str]) -> TestHome {
@@ -123,13 +126,6 @@ impl Group {
             let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
         }
     }
-}
-
-/// A name of its own for a device's worker processes, so that they can be told from others.
-fn named_worker(token: &SoftHsm, config: &DeviceConfig) -> PathBuf {
-    let link = token.path("worker");
-    std::os::unix::fs::symlink(&config.program, &link).unwrap();
-    link
 }
 
 /// Processes that were started under a name.
@@ -288,17 +284,15 @@ fn a_hung_device_costs_the_others_nothing() {
         slowest < Duration::from_secs(1),
         "nobody waited for it: {slowest:?}"
     );
-    wait_until("its processes are killed", || load(&group.state(LEFT).kills) >= 2);
+    wait_until("who hung is killed", || load(&group.state(LEFT).kills) > 0);
 }
 
 #[test]
 fn a_job_is_retried_once_at_most_and_retries_are_a_tenth_of_all_jobs() {
     let group = Group::new();
     let jobs = 300;
-    for token in [&group.left, &group.right] {
-        // Less than half, so neither device is put aside and every retry is the budget's to allow.
-        token.script("20% error CKR_DEVICE_ERROR");
-    }
+    // Less than half, so neither device is put aside and every retry is the budget's to allow.
+    group.script_both("20% error CKR_DEVICE_ERROR");
     let home = group.on(&[LEFT, RIGHT]);
     for number in 0..jobs {
         let job = job(number, group.row, Algorithm::EcdsaP256Sha256, home.clone());
@@ -370,9 +364,7 @@ fn a_device_that_lies_is_put_aside_and_its_lies_go_to_nobody() {
 fn what_waits_for_a_device_that_is_put_aside_goes_to_the_others() {
     let group = Group::new();
     let jobs = 40;
-    for token in [&group.left, &group.right] {
-        token.script("slow 50");
-    }
+    group.script_both("slow 50");
     // Once it is known how slow they are, nothing is sent ahead.
     under_load(&group.world, &group.demand(&[LEFT, RIGHT], 8), || {
         wait_until("they are known to be slow", || {

@@ -215,7 +215,7 @@ impl SoftHsm {
         token
     }
 
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
+    fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -236,9 +236,44 @@ impl SoftHsm {
 
     /// Tells the faulty module what to do from now on.
     pub(crate) fn script(&self, order: &str) {
-        let next = self.path("script.next");
-        std::fs::write(&next, order).unwrap();
-        std::fs::rename(next, self.path("script")).unwrap();
+        write_script(self.folder.path(), order);
+    }
+}
+
+fn write_script(folder: &Path, order: &str) {
+    let next = folder.join("script.next");
+    std::fs::write(&next, order).unwrap();
+    std::fs::rename(next, folder.join("script")).unwrap();
+}
+
+/// Kryoptic behind the faulty module. It survives `kill -9` at any moment; SoftHSM2 does not: it empties `token.object`
+/// and writes it again at each login, and a process that is killed in between takes the token with it.
+pub(crate) struct FaultyKryoptic {
+    pub(crate) config: DeviceConfig,
+    folder: tempfile::TempDir,
+}
+
+impl FaultyKryoptic {
+    /// Its worker processes have a name of their own, so that they can be told from others.
+    pub(crate) fn new(name: &str) -> Self {
+        let (mut config, folder) = kryoptic_token(name);
+        let module = std::mem::replace(&mut config.module, faulty_module());
+        let worker = folder.path().join("worker");
+        std::os::unix::fs::symlink(&config.program, &worker).unwrap();
+        config.program = worker;
+        config.environment.extend([
+            ("FAULTY_TOKEN_MODULE".into(), module.display().to_string()),
+            (
+                "FAULTY_TOKEN_SCRIPT".into(),
+                folder.path().join("script").display().to_string(),
+            ),
+        ]);
+        Self { config, folder }
+    }
+
+    /// Tells the faulty module what to do from now on.
+    pub(crate) fn script(&self, order: &str) {
+        write_script(self.folder.path(), order);
     }
 }
 
@@ -290,6 +325,14 @@ pub(crate) fn softhsm(name: &str) -> Rig {
 
 /// A fresh token of Kryoptic, which `scripts/install.sh test` has built.
 pub(crate) fn kryoptic(name: &str) -> Rig {
+    let (config, folder) = kryoptic_token(name);
+    Rig {
+        config,
+        _folder: Box::new(folder),
+    }
+}
+
+fn kryoptic_token(name: &str) -> (DeviceConfig, tempfile::TempDir) {
     let module = workspace().join("target/kryoptic/release/libkryoptic_token.so");
     assert!(
         module.exists(),
@@ -332,10 +375,7 @@ pub(crate) fn kryoptic(name: &str) -> Rig {
     succeeds(tool().args(init));
     let mut config = config(name, &module, folder.path());
     config.environment = vec![("KRYOPTIC_CONF".into(), conf.display().to_string())];
-    Rig {
-        config,
-        _folder: Box::new(folder),
-    }
+    (config, folder)
 }
 
 /// A software SDF device with two keys.
