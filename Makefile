@@ -2,15 +2,16 @@
 # make test    install what is missing, then format, lints and all tests
 # make bench   criterion benches of the parts         make load    end-to-end load on this machine
 # make crash   the kill test with many rounds         make chaos   sick devices under load, for SECONDS
-# make clean   remove what was built
+# make bench-devices   devices through the pool and around it, wrapped keys     make clean   remove what was built
 
 CARGO ?= cargo
 VENV := target/venv
 HOME_FOLDER ?= var
 ROUNDS ?= 200
 SECONDS ?= 600
+KEYS ?= 1000000
 
-.PHONY: run build test check crash chaos bench load deps test-deps clean
+.PHONY: run build test check crash chaos bench bench-devices load deps test-deps clean
 
 run: deps
 	$(CARGO) build --release --locked -p engine
@@ -35,6 +36,13 @@ chaos: test-deps
 
 bench: deps
 	$(CARGO) bench --locked -p benches
+
+# SoftHSM2 through the pool, directly, and through p11-kit server; then a million wrapped keys.
+bench-devices: deps
+	scripts/install.sh bench
+	$(CARGO) bench --locked -p hsm-pool --bench devices
+	$(CARGO) build --release --locked -p hsm-pool
+	BENCH_KEYS=$(KEYS) $(CARGO) bench --locked -p benches --bench wrapped_keys
 
 load: build
 	scripts/load.sh

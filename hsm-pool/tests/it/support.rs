@@ -197,10 +197,10 @@ impl SoftHsm {
             tokens.display()
         );
         let token = Self { folder };
-        std::fs::write(token.path("softhsm2.conf"), text).unwrap();
+        std::fs::write(token.settings(), text).unwrap();
         succeeds(
             Command::new("softhsm2-util")
-                .env("SOFTHSM2_CONF", token.path("softhsm2.conf"))
+                .env("SOFTHSM2_CONF", token.settings())
                 .args([
                     "--init-token",
                     "--free",
@@ -219,13 +219,14 @@ impl SoftHsm {
         self.folder.path().join(name)
     }
 
+    pub(crate) fn settings(&self) -> PathBuf {
+        self.path("softhsm2.conf")
+    }
+
     pub(crate) fn device(&self, name: &str, module: &Path) -> DeviceConfig {
         let mut config = config(name, module, self.folder.path());
         config.environment = vec![
-            (
-                "SOFTHSM2_CONF".into(),
-                self.path("softhsm2.conf").display().to_string(),
-            ),
+            ("SOFTHSM2_CONF".into(), self.settings().display().to_string()),
             (
                 "FAULTY_TOKEN_SCRIPT".into(),
                 self.path("script").display().to_string(),
