@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing on a Debian machine, and does nothing where nothing is.
 #   install.sh build          what building and running need
+#   install.sh bench          what the device benches need besides
 #   install.sh test FOLDER    what testing needs besides; Python packages go into a virtual environment in FOLDER
 set -euo pipefail
 
@@ -24,6 +25,12 @@ if [[ $1 == test ]]; then
     need /usr/include/openssl/evp.h libssl-dev
     need /usr/include/sqlite3.h libsqlite3-dev
     compgen -G '/usr/lib/llvm-*/lib/libclang.so' >/dev/null || want+=(libclang-dev)
+fi
+
+if [[ $1 == bench ]]; then
+    need /usr/lib/softhsm/libsofthsm2.so softhsm2
+    need p11-kit p11-kit
+    need /usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so p11-kit-modules
 fi
 
 if ((${#want[@]})); then

@@ -15,6 +15,7 @@ use protocol::verify::PublicKey;
 use crate::budget::RetryBudget;
 use crate::calibration::Calibration;
 use crate::device::life::Life;
+use crate::device::rest::Appetite;
 use crate::device::seat::{Bell, Seat};
 use crate::device::unit::{Queued, Unit};
 use crate::device::warden::{Warden, probe_algorithm};
@@ -46,7 +47,7 @@ pub struct PoolConfig {
 /// Why a job was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    /// The queue is full, or the wait would be too long.
+    /// The queue is full, the wait would be too long, or every device that holds the key is busy.
     #[error("the queue is full")]
     Full,
     /// No device that holds the key works.
@@ -517,6 +518,9 @@ impl<T: Work> Inner<T> {
         candidates.sort_by(|a, b| a.load().total_cmp(&b.load()));
         let mut job = job;
         for unit in candidates {
+            if matches!(unit.appetite(), Appetite::None(_)) {
+                continue;
+            }
             match unit.push(job, self.wait_us_max) {
                 Offered::Refused(back) => {
                     job = back;

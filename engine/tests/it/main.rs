@@ -4,14 +4,17 @@
     reason = "a test that cannot go on says where it stopped"
 )]
 
+mod devices_support;
 mod ledger;
 mod raw;
 mod support;
 
+mod chaos;
 mod crash;
 mod device;
 mod hostile;
 mod panics;
+mod pool;
 mod prepaid;
 mod signing;
 mod stop;

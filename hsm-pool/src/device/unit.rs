@@ -12,6 +12,7 @@ use super::DeviceConfig;
 use super::life::{Life, State, Transition};
 use super::limiter::{Limiter, Second};
 use super::process::{Process, ProcessEnd};
+use super::rest::{Appetite, Rest};
 use super::seat::Bell;
 use super::state::DeviceState;
 use super::wire::{Order, Ordered};
@@ -48,6 +49,7 @@ pub(crate) struct Unit<T> {
     queue_max: usize,
     life: Mutex<Life>,
     limiter: Mutex<Limiter>,
+    rest: Mutex<Rest>,
     /// Whether the knee has been measured; if not, it is as many calls as there are sessions.
     calibrated: AtomicBool,
     bells: RwLock<Vec<Arc<Bell>>>,
@@ -76,6 +78,7 @@ impl<T: Work> Unit<T> {
             queue_max,
             life: Mutex::new(Life::new(clock::monotonic())),
             limiter: Mutex::new(Limiter::new(knee)),
+            rest: Mutex::default(),
             calibrated: AtomicBool::new(calibrated),
             bells: RwLock::default(),
             starting: Mutex::new(()),
@@ -164,7 +167,29 @@ impl<T: Work> Unit<T> {
     /// How loaded it is for what it may take; the least loaded of several gets the next job.
     pub(crate) fn load(&self) -> f64 {
         let jobs = self.waiting() + self.state.in_flight.load(Ordering::Relaxed);
-        (jobs as f64 + 1.0) / self.places()
+        let places = match self.appetite() {
+            Appetite::Usual => self.places(),
+            Appetite::Trial | Appetite::None(_) => 1.0,
+        };
+        (jobs as f64 + 1.0) / places
+    }
+
+    /// What it may be given now.
+    pub(crate) fn appetite(&self) -> Appetite {
+        self.rest.lock().appetite(clock::monotonic())
+    }
+
+    /// Calls came back. True: it is busy and rests, and what waits for it must go elsewhere.
+    pub(crate) fn rest_or_go_on(&self, signed: bool, busy: bool) -> bool {
+        let now = clock::monotonic();
+        let mut rest = self.rest.lock();
+        if busy {
+            return rest.handle_busy(now);
+        }
+        if signed {
+            rest.handle_signed(now);
+        }
+        false
     }
 
     // ── its life ──
