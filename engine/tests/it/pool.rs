@@ -84,6 +84,12 @@ fn a_device_is_drained_resumed_scaled_added_and_removed_by_command() {
     assert_eq!(devices(&engine).len(), 1);
     sign(&engine, "other", "").refused(4, "device_unavailable");
 
+    assert_refusals(&engine);
+    assert_metrics(&engine);
+}
+
+/// Orders that name what is not there, or what cannot be.
+fn assert_refusals(engine: &Engine) {
     for (line, code) in [
         ("device drain nowhere", "not_found"),
         ("device resume nowhere", "not_found"),
@@ -104,14 +110,13 @@ fn a_device_is_drained_resumed_scaled_added_and_removed_by_command() {
             "not_found",
         ),
     ] {
-        cinnabar(&engine, line).refused(2, code);
+        cinnabar(engine, line).refused(2, code);
     }
     cinnabar(
-        &engine,
+        engine,
         "key attach --tenant demo --kind p256 --device hsm-1 --name x lost",
     )
     .refused(4, "device_failed");
-    assert_metrics(&engine);
 }
 
 /// Every family that a device has, by its name.
@@ -197,6 +202,18 @@ fn labels(engine: &Engine, device: &str) -> Vec<String> {
     objects.as_array().unwrap().iter().map(label).collect()
 }
 
+/// hsm-1 makes the wrapping key `group`, and hsm-2 gets it.
+fn share_a_wrapping_key(engine: &Engine) {
+    let kek = json(engine, "device kek hsm-1 --label group");
+    assert_eq!(kek["label"], "group");
+    cinnabar(engine, "device kek hsm-1 --label group").refused(2, "already_exists");
+    let shared = json(engine, "device share-kek --label group --from hsm-1 --to hsm-2");
+    assert_eq!((&shared["id"], &shared["label"]), (&kek["id"], &kek["label"]));
+    cinnabar(engine, "device share-kek --label group --from hsm-1 --to hsm-2").refused(2, "already_exists");
+    cinnabar(engine, "device share-kek --label other --from hsm-1 --to hsm-2").refused(2, "not_found");
+    cinnabar(engine, "device share-kek --label group --from hsm-1 --to nowhere").refused(2, "not_found");
+}
+
 #[test]
 fn a_key_on_several_devices_signs_while_one_of_them_does_and_is_destroyed_on_all() {
     let engine = Site::new()
@@ -212,19 +229,7 @@ fn a_key_on_several_devices_signs_while_one_of_them_does_and_is_destroyed_on_all
     };
     create("--device hsm-1 --device hsm-2", "pair").refused(2, "usage");
 
-    let kek = json(&engine, "device kek hsm-1 --label group");
-    assert_eq!(kek["label"], "group");
-    cinnabar(&engine, "device kek hsm-1 --label group").refused(2, "already_exists");
-    let shared = json(&engine, "device share-kek --label group --from hsm-1 --to hsm-2");
-    assert_eq!((&shared["id"], &shared["label"]), (&kek["id"], &kek["label"]));
-    cinnabar(&engine, "device share-kek --label group --from hsm-1 --to hsm-2").refused(2, "already_exists");
-    cinnabar(&engine, "device share-kek --label other --from hsm-1 --to hsm-2").refused(2, "not_found");
-    cinnabar(
-        &engine,
-        "device share-kek --label group --from hsm-1 --to nowhere",
-    )
-    .refused(2, "not_found");
-
+    share_a_wrapping_key(&engine);
     create("--device hsm-1 --device hsm-2", "pair").ok();
     assert_eq!(place_of(&engine, "pair")["devices"], json!(["hsm-1", "hsm-2"]));
     for name in ["hsm-1", "hsm-2"] {
