@@ -12,11 +12,13 @@
 //!
 //! - [`x509`]: certificates (RFC 5280; GB/T 20518 for SM2), issued, read and followed up to a trust anchor.
 //! - [`cms`]: detached signatures (RFC 5652) with the attributes of CAdES-BES.
+//! - [`pdf`]: signatures in PDF files (PAdES), with a visible seal or without, added, and verified.
 //!
 //! Reading has one rule: what was signed is verified over the bytes that came in, never over a second
 //! encoding of them (`element.rs`).
 
 pub mod cms;
+pub mod pdf;
 pub mod x509;
 
 mod element;

@@ -5,5 +5,6 @@
 mod cms;
 mod hostile;
 mod path;
+mod pdf;
 mod support;
 mod x509;

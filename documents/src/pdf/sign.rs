@@ -1,0 +1,540 @@
+//! A signature in a PDF: prepare, let sign, assemble.
+//!
+//! The result is only what has to be appended to the file, so that a large file is not copied, and a document never
+//! has to leave the machine it is on: what is signed elsewhere is a digest.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use protocol::algorithm::{Algorithm, Hash};
+use protocol::clock::UnixMillis;
+
+use super::appearance::{Mark, normal};
+use super::document::Document;
+use super::image::SealImage;
+use super::object::{Dictionary, Object, Ref};
+use super::page::{Page, Pages, Rectangle};
+use super::permission::Permission;
+use super::place::{Position, Shown};
+use super::target::{self, Before, PRINT_AND_LOCKED, Target, Waiting};
+use super::update::{Appended, Update};
+use super::write::{push, write_dictionary, write_hexadecimal};
+use super::{ReadError, date};
+use crate::cms::{self, Chain, PreparedCms};
+
+/// Why a signature cannot be prepared.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PrepareError {
+    /// A file that cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] ReadError),
+    /// A signer that cannot sign.
+    #[error(transparent)]
+    Signer(#[from] cms::PrepareError),
+    /// The document is certified against every change.
+    #[error("the document is certified and permits no further changes (DocMDP, P = 1)")]
+    Certified,
+    /// A visible field cannot be added to a certified document; readers take it for a change.
+    #[error(
+        "the document is certified: it can be sealed only in a signature field that it was prepared with"
+    )]
+    NewFieldAfterCertification,
+    /// A certification has to be the first signature.
+    #[error("the document is signed already; only its first signature can certify it")]
+    NotFirst,
+    /// An earlier signature locks the field.
+    #[error("the signature in '{by}' locks the field '{field}'")]
+    Locked {
+        /// The field that was to be signed.
+        field: String,
+        /// The field whose signature locks it.
+        by: String,
+    },
+    /// A name that a new field cannot have.
+    #[error("a new signature field cannot be named '{0}'")]
+    FieldName(String),
+    /// The field is of another kind.
+    #[error("the field '{0}' is no signature field")]
+    NotASignatureField(String),
+    /// The field is full.
+    #[error("the field '{0}' is signed already")]
+    AlreadySigned(String),
+    /// The field has several widgets, which ISO 32000-2 12.7.5.5 forbids.
+    #[error("the signature field '{0}' is in several places at once")]
+    SeveralWidgets(String),
+    /// The field cannot be seen.
+    #[error("the field '{0}' has no place on a page; say where the seal goes")]
+    NoPlace(String),
+    /// The field has its place, and a position was given besides.
+    #[error("the field '{0}' has its own place on a page; a position cannot be given besides")]
+    HasPlace(String),
+    /// No such page.
+    #[error("there is no page {0}")]
+    NoPage(usize),
+    /// The seal would not lie on the page.
+    #[error("the seal would not lie within page {0}")]
+    OffPage(usize),
+}
+
+/// Why a signature does not complete a [`PreparedPdf`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AssembleError {
+    /// Not a signature that makes a CMS.
+    #[error(transparent)]
+    Cms(#[from] cms::AssembleError),
+    /// More bytes than there is room for.
+    #[error("the signature takes {needed} bytes, and there is room for {reserved}")]
+    NoRoom {
+        /// Bytes of the CMS.
+        needed: usize,
+        /// Bytes reserved for it.
+        reserved: usize,
+    },
+}
+
+/// Which page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageNumber {
+    /// Counted from 1.
+    Nth(usize),
+    /// The last one.
+    Last,
+}
+
+/// Where a seal is shown.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Placement {
+    /// In the rectangle of the field that waits for the signature.
+    InField,
+    /// At a position on a page.
+    At(PageNumber, Position),
+}
+
+/// A seal to be seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Seal<'r> {
+    /// Its picture.
+    pub image: &'r SealImage,
+    /// Where it goes.
+    pub placement: &'r Placement,
+}
+
+/// How to sign.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Request<'r> {
+    /// The signature field: one that waits for a signature, or the name of a new one. Without a name, a new one.
+    pub field: Option<&'r str>,
+    /// What is seen of it; nothing if it is not said.
+    pub seal: Option<Seal<'r>>,
+    /// Certifies the document: says what may be changed from now on. Only the first signature can.
+    pub certify: Option<Permission>,
+    /// Why it is signed.
+    pub reason: Option<&'r str>,
+    /// Where it is signed.
+    pub location: Option<&'r str>,
+    /// Bytes to keep free for a time-stamp token; 0 where none will come.
+    pub time_stamp_bytes: usize,
+}
+
+/// A file with room for a signature, and what has to be signed.
+#[derive(Clone, Debug)]
+pub struct PreparedPdf {
+    update: Vec<u8>,
+    /// The hexadecimal digits of /Contents in the update.
+    digits: Range<usize>,
+    cms: PreparedCms,
+}
+
+/// Adds a signature of the holder of `chain` to `pdf`. `now` becomes the signing time that the document states.
+pub fn prepare(
+    pdf: &[u8],
+    request: &Request<'_>,
+    algorithm: Algorithm,
+    chain: &Arc<Chain>,
+    now: UnixMillis,
+) -> Result<PreparedPdf, PrepareError> {
+    let hash = cms::check_algorithm(algorithm, chain)?;
+    let contents_bytes = cms::bytes_max(algorithm, chain)? + request.time_stamp_bytes;
+    let document = Document::open(pdf)?;
+    let before = Before::read(&document)?;
+    if request.certify.is_some() && before.has_signatures {
+        return Err(PrepareError::NotFirst);
+    }
+    let target = target::choose(&document, &before, request.field, request.seal.is_some())?;
+    let marks = marks(&document, request, &target)?;
+    let mut update = Update::new(&document);
+    let signature = update.reserve();
+    add_field(&mut update, &document, &target, signature, &marks, request)?;
+    if request.certify.is_some() {
+        certify(&mut update, &document, signature)?;
+    }
+    let blank = signature_dictionary(request, lock_of(&target), contents_bytes, now)?;
+    let places = blank.places();
+    update.put_text(signature, blank.text);
+    let appended = update.finish(&seed(pdf, signature, now));
+    let (update, digits) = fill_in(appended, signature, &places, pdf.len())?;
+    let digest = hash.digest_of(&[pdf, &update[..digits.start - 1], &update[digits.end + 1..]]);
+    let cms = cms::prepare_for_document(&digest, algorithm, chain, now)?;
+    Ok(PreparedPdf { update, digits, cms })
+}
+
+/// What makes this update's identifier: the file it belongs to, as far as its size tells, and the time.
+fn seed(pdf: &[u8], signature: Ref, now: UnixMillis) -> Vec<u8> {
+    format!("{} {} {}", pdf.len(), signature.number, now.0).into_bytes()
+}
+
+impl PreparedPdf {
+    /// What to give to a signer of the algorithm: the digest of the signed attributes.
+    pub fn to_sign(&self) -> &[u8] {
+        self.cms.to_sign()
+    }
+
+    /// The hash for a time-stamp token, which is over the bytes of the signature.
+    pub const fn hash(&self) -> Hash {
+        self.cms.hash()
+    }
+
+    /// What to append to the file. `signature` is in the algorithm's usual encoding.
+    pub fn assemble(self, signature: &[u8]) -> Result<Vec<u8>, AssembleError> {
+        let cms = self.cms.assemble(signature)?;
+        put_contents(self.update, self.digits, &cms)
+    }
+
+    /// The same with a time-stamp token over the signature (PAdES B-T).
+    pub fn assemble_time_stamped(self, signature: &[u8], token: &[u8]) -> Result<Vec<u8>, AssembleError> {
+        let cms = self.cms.assemble_time_stamped(signature, token)?;
+        put_contents(self.update, self.digits, &cms)
+    }
+}
+
+/// Writes the value of /Contents over the zeros that were kept for it.
+pub(crate) fn put_contents(
+    mut update: Vec<u8>,
+    digits: Range<usize>,
+    contents: &[u8],
+) -> Result<Vec<u8>, AssembleError> {
+    let reserved = digits.len() / 2;
+    if contents.len() > reserved {
+        return Err(AssembleError::NoRoom {
+            needed: contents.len(),
+            reserved,
+        });
+    }
+    let mut text = Vec::with_capacity(contents.len() * 2);
+    write_hexadecimal(&mut text, contents);
+    update[digits.start..digits.start + text.len()].copy_from_slice(&text);
+    Ok(update)
+}
+
+fn lock_of(target: &Target) -> Option<&Dictionary> {
+    match target {
+        Target::Existing(waiting) => waiting.lock.as_ref(),
+        Target::New(_) => None,
+    }
+}
+
+/// The page of a number, which is counted from 1.
+fn page(document: &Document<'_>, number: PageNumber) -> Result<(usize, Page), PrepareError> {
+    let mut pages = Pages::of(document)?.zip(1..);
+    let found = match number {
+        PageNumber::Nth(0) => return Err(PrepareError::NoPage(0)),
+        PageNumber::Nth(nth) => pages.nth(nth - 1),
+        PageNumber::Last => pages.last(),
+    };
+    let missing = match number {
+        PageNumber::Nth(nth) => nth,
+        PageNumber::Last => 1,
+    };
+    let (page, at) = found.ok_or(PrepareError::NoPage(missing))?;
+    Ok((at, page?))
+}
+
+/// Where the seal is shown; the first mark belongs to the field.
+fn marks(document: &Document<'_>, request: &Request<'_>, target: &Target) -> Result<Vec<Mark>, PrepareError> {
+    let Some(seal) = &request.seal else {
+        return Ok(Vec::new());
+    };
+    let aspect = seal.image.aspect();
+    match (seal.placement, target) {
+        (Placement::At(..), Target::Existing(_)) => Err(PrepareError::HasPlace(
+            request.field.unwrap_or_default().to_owned(),
+        )),
+        (Placement::At(number, position), Target::New(_)) => {
+            let (at, page) = page(document, *number)?;
+            let shown = Shown::new(&page).rectangle(position, aspect);
+            let shown = shown.ok_or(PrepareError::OffPage(at))?;
+            Ok(vec![Mark::whole(page, shown)])
+        }
+        (Placement::InField, Target::Existing(waiting)) => in_field(document, waiting, aspect, request),
+        (Placement::InField, Target::New(name)) => Err(PrepareError::NoPlace(name.clone())),
+    }
+}
+
+/// The picture within the field, whose rectangle must stay as it is: to move it would be a change of the document.
+fn in_field(
+    document: &Document<'_>,
+    waiting: &Waiting,
+    aspect: f64,
+    request: &Request<'_>,
+) -> Result<Vec<Mark>, PrepareError> {
+    let place = waiting.place(document)?;
+    let missing = || PrepareError::NoPlace(request.field.unwrap_or_default().to_owned());
+    let (page, user) = place.ok_or_else(missing)?;
+    let shown = Shown::new(&page).from_user_space(&user);
+    Ok(vec![Mark::fitted(page, shown, aspect)])
+}
+
+/// Puts the signature into its field, and the field, if it is new, into the form and onto its page.
+fn add_field(
+    update: &mut Update<'_, '_>,
+    document: &Document<'_>,
+    target: &Target,
+    signature: Ref,
+    marks: &[Mark],
+    request: &Request<'_>,
+) -> Result<(), PrepareError> {
+    let image = request
+        .seal
+        .filter(|_| !marks.is_empty())
+        .map(|seal| seal.image.add_to(update));
+    let first = marks
+        .first()
+        .zip(image)
+        .map(|(mark, image)| (mark, mark.add_appearance(update, image)));
+    match target {
+        Target::Existing(waiting) => fill(update, waiting, signature, first)?,
+        Target::New(name) => {
+            let page = match first {
+                Some((mark, _)) => mark.page.clone(),
+                None => page(document, PageNumber::Nth(1))?.1,
+            };
+            add_new_field(update, document, name, signature, &page, first)?;
+        }
+    }
+    Ok(())
+}
+
+fn fill(
+    update: &mut Update<'_, '_>,
+    waiting: &Waiting,
+    signature: Ref,
+    seen: Option<(&Mark, Ref)>,
+) -> Result<(), ReadError> {
+    update.change(waiting.field, "a signature field", |field| {
+        field.set("V", Object::Reference(signature));
+    })?;
+    let Some((mark, form)) = seen else { return Ok(()) };
+    update.change(waiting.widget, "a widget", |widget| {
+        widget.set("AP", normal(form));
+        widget.set("Rect", mark.rectangle().to_object());
+        widget.set("F", Object::Integer(PRINT_AND_LOCKED));
+    })
+}
+
+fn add_new_field(
+    update: &mut Update<'_, '_>,
+    document: &Document<'_>,
+    name: &str,
+    signature: Ref,
+    page: &Page,
+    seen: Option<(&Mark, Ref)>,
+) -> Result<(), ReadError> {
+    let rectangle = seen.map_or_else(
+        || Object::numbers([0.0; 4]),
+        |(mark, _)| mark.rectangle().to_object(),
+    );
+    let mut field = Dictionary::from([
+        ("Type", Object::name("Annot")),
+        ("Subtype", Object::name("Widget")),
+        ("FT", Object::name("Sig")),
+        ("T", Object::text(name)),
+        ("V", Object::Reference(signature)),
+        ("F", Object::Integer(PRINT_AND_LOCKED)),
+        ("P", Object::Reference(page.reference)),
+        ("Rect", rectangle),
+    ]);
+    if let Some((_, form)) = seen {
+        field.set("AP", normal(form));
+    }
+    let field = update.add(Object::Dictionary(field));
+    add_annotation(update, page, field)?;
+    add_to_form(update, document, field)
+}
+
+/// Appends to the annotations of a page.
+fn add_annotation(update: &mut Update<'_, '_>, page: &Page, annotation: Ref) -> Result<(), ReadError> {
+    update.change_under(page.reference, "Annots", |annotations| {
+        append(annotations, annotation, "/Annots of a page")
+    })
+}
+
+fn append(list: Object, item: Ref, what: &'static str) -> Result<Object, ReadError> {
+    let mut items = match list {
+        Object::Array(items) => items,
+        Object::Null => Vec::new(),
+        _ => return Err(ReadError::Wrong(what)),
+    };
+    items.push(Object::Reference(item));
+    Ok(Object::Array(items))
+}
+
+/// Appends to the fields of the form, which is made if there is none.
+fn add_to_form(update: &mut Update<'_, '_>, document: &Document<'_>, field: Ref) -> Result<(), ReadError> {
+    /// SignaturesExist and AppendOnly (Table 225).
+    const SIGNED_AND_APPEND_ONLY: i64 = 3;
+    let root = document.root()?;
+    let mut list = None;
+    update.change_under(root, "AcroForm", |form| {
+        let mut form = match form {
+            Object::Dictionary(form) => form,
+            Object::Null => Dictionary::default(),
+            _ => return Err(ReadError::Wrong("/AcroForm")),
+        };
+        let flags = form.get("SigFlags").and_then(Object::as_integer).unwrap_or(0);
+        form.set("SigFlags", Object::Integer(flags | SIGNED_AND_APPEND_ONLY));
+        match form.get("Fields").cloned() {
+            // An array that is an object of its own is changed below.
+            Some(Object::Reference(reference)) => list = Some(reference),
+            fields => form.set(
+                "Fields",
+                append(fields.unwrap_or(Object::Null), field, "/Fields of the form")?,
+            ),
+        }
+        Ok(Object::Dictionary(form))
+    })?;
+    if let Some(list) = list {
+        let fields = append(update.load(list)?, field, "/Fields of the form")?;
+        update.put(list, fields);
+    }
+    Ok(())
+}
+
+/// Makes the signature the certification of the document (12.8.6).
+fn certify(update: &mut Update<'_, '_>, document: &Document<'_>, signature: Ref) -> Result<(), ReadError> {
+    update.change_under(document.root()?, "Perms", |permissions| {
+        let mut permissions = match permissions {
+            Object::Dictionary(permissions) => permissions,
+            _ => Dictionary::default(),
+        };
+        permissions.set("DocMDP", Object::Reference(signature));
+        Ok(Object::Dictionary(permissions))
+    })
+}
+
+/// The text of a signature dictionary with blanks in it.
+pub(crate) struct Blank {
+    pub(crate) text: Vec<u8>,
+    byte_range: usize,
+    digits: Range<usize>,
+}
+
+/// Places in the text of a signature dictionary.
+pub(crate) struct Places {
+    byte_range: usize,
+    digits: Range<usize>,
+}
+
+/// `[0 a b c]` with room for numbers of ten digits.
+const BYTE_RANGE_BYTES: usize = 4 + 3 * 11;
+
+impl Blank {
+    /// Appends /ByteRange and /Contents to the entries of a dictionary and closes it.
+    pub(crate) fn new(entries: &Dictionary, contents_bytes: usize) -> Self {
+        let mut text = Vec::with_capacity(contents_bytes * 2 + 512);
+        write_dictionary(&mut text, entries);
+        text.truncate(text.len() - b">>".len());
+        text.extend(b"/ByteRange ");
+        let byte_range = text.len();
+        text.resize(byte_range + BYTE_RANGE_BYTES, b' ');
+        text.extend(b"/Contents <");
+        let start = text.len();
+        text.resize(start + contents_bytes * 2, b'0');
+        let digits = start..text.len();
+        text.extend(b">>>");
+        Self {
+            text,
+            byte_range,
+            digits,
+        }
+    }
+
+    pub(crate) fn places(&self) -> Places {
+        Places {
+            byte_range: self.byte_range,
+            digits: self.digits.clone(),
+        }
+    }
+}
+
+/// Fills /ByteRange in; returns the update and where its /Contents digits are.
+pub(crate) fn fill_in(
+    appended: Appended,
+    signature: Ref,
+    places: &Places,
+    base: usize,
+) -> Result<(Vec<u8>, Range<usize>), ReadError> {
+    let body = appended
+        .body(signature)
+        .ok_or(ReadError::Wrong("the signature"))?;
+    let mut bytes = appended.bytes;
+    let digits = body + places.digits.start..body + places.digits.end;
+    // The brackets around the digits are not covered either.
+    let (before, after) = (base + digits.start - 1, base + digits.end + 1);
+    let mut range = Vec::new();
+    push(
+        &mut range,
+        format_args!("[0 {before} {after} {}]", base + bytes.len() - after),
+    );
+    let at = body + places.byte_range;
+    bytes[at..at + range.len()].copy_from_slice(&range);
+    Ok((bytes, digits))
+}
+
+/// The signature dictionary (Table 255) as ETSI EN 319 142-1 6.3 asks for it.
+fn signature_dictionary(
+    request: &Request<'_>,
+    lock: Option<&Dictionary>,
+    contents_bytes: usize,
+    now: UnixMillis,
+) -> Result<Blank, PrepareError> {
+    let mut entries = Dictionary::from([
+        ("Type", Object::name("Sig")),
+        ("Filter", Object::name("Adobe.PPKLite")),
+        ("SubFilter", Object::name("ETSI.CAdES.detached")),
+        ("M", Object::string(date::write(now)?.as_bytes())),
+    ]);
+    for (key, value) in [("Reason", request.reason), ("Location", request.location)] {
+        if let Some(text) = value {
+            entries.set(key, Object::text(text));
+        }
+    }
+    let certification = request
+        .certify
+        .map(|permission| transform("DocMDP", &[("P", Object::Integer(permission.number()))]));
+    let lock = lock.map(|lock| {
+        let copied = ["Action", "Fields"].map(|key| Some((key, lock.get(key)?.clone())));
+        let copied: Vec<_> = copied.into_iter().flatten().collect();
+        transform("FieldMDP", &copied)
+    });
+    let references: Vec<_> = certification.into_iter().chain(lock).collect();
+    if !references.is_empty() {
+        entries.set("Reference", Object::Array(references));
+    }
+    Ok(Blank::new(&entries, contents_bytes))
+}
+
+/// A signature reference dictionary (Table 256).
+fn transform(method: &str, parameters: &[(&str, Object)]) -> Object {
+    let mut dictionary = Dictionary::from([
+        ("Type", Object::name("TransformParams")),
+        ("V", Object::name("1.2")),
+    ]);
+    parameters
+        .iter()
+        .for_each(|(key, value)| dictionary.set(key, value.clone()));
+    Object::Dictionary(Dictionary::from([
+        ("Type", Object::name("SigRef")),
+        ("TransformMethod", Object::name(method)),
+        ("TransformParams", Object::Dictionary(dictionary)),
+    ]))
+}

@@ -1,0 +1,139 @@
+//! Where a seal is seen, as poppler draws it.
+
+use documents::pdf::{Anchor, Origin, Position, PrepareError, Request, Seal, Unit};
+
+use super::judge::{Picture, pyhanko, qpdf_accepts};
+use super::{Signer, at, fixture, seal_image, square};
+
+/// Signs with a seal on a page and draws that page.
+fn sealed(signer: &Signer, pdf: &[u8], page: usize, position: Position) -> (Vec<u8>, Picture) {
+    let image = seal_image();
+    let placement = at(page, position);
+    let seal = Some(Seal {
+        image: &image,
+        placement: &placement,
+    });
+    let signed = signer.sign(
+        pdf,
+        &Request {
+            seal,
+            ..Request::default()
+        },
+    );
+    let picture = Picture::of(&signed, page);
+    (signed, picture)
+}
+
+#[track_caller]
+fn is_near(found: [usize; 4], expected: [usize; 4]) {
+    let far = found
+        .iter()
+        .zip(expected)
+        .any(|(found, expected)| found.abs_diff(expected) > 1);
+    assert!(!far, "{found:?}, not {expected:?}");
+}
+
+#[test]
+fn a_seal_is_upright_at_its_place_however_the_page_is_turned_and_cropped() {
+    let signer = Signer::p256();
+    let pdf = fixture("pikepdf-rotated-cropped");
+    for page in 1..=4 {
+        let position = Position {
+            x: 30.0,
+            y: 40.0,
+            size: square(60.0),
+            ..Position::default()
+        };
+        let (signed, picture) = sealed(&signer, &pdf, page, position);
+        let expected = if page % 2 == 1 { (400, 300) } else { (300, 400) };
+        assert_eq!((picture.width, picture.height), expected, "the crop box");
+        is_near(picture.red_box().unwrap(), [30, 40, 90, 100]);
+        // The mark fills the upper left quarter.
+        assert!(picture.is_red(30 + 20, 40 + 20), "page {page}");
+        for (x, y) in [(40, 20), (20, 40), (40, 40)] {
+            assert!(!picture.is_red(30 + x, 40 + y), "page {page}: {x} {y}");
+        }
+        qpdf_accepts(&signed);
+        assert!(pyhanko(&signed, &signer.root.certificate)[0].contains("bottom_line=True"));
+    }
+}
+
+#[test]
+fn the_same_place_in_other_words() {
+    let signer = Signer::p256();
+    let pdf = fixture("pikepdf-rotated-cropped");
+    // On page 1, 400 by 300 points, a square of 72 points whose top left corner is at (100, 114).
+    let mm = |points: f64| points * 25.4 / 72.0;
+    for position in [
+        Position {
+            x: mm(100.0),
+            y: mm(114.0),
+            size: square(25.4),
+            unit: Unit::Millimetre,
+            ..Position::default()
+        },
+        Position {
+            x: 0.25,
+            y: 0.38,
+            size: square(0.18),
+            unit: Unit::Fraction,
+            origin: Origin::BottomLeft,
+            ..Position::default()
+        },
+        Position {
+            x: 136.0,
+            y: 150.0,
+            size: square(72.0),
+            anchor: Anchor::Centre,
+            ..Position::default()
+        },
+    ] {
+        let (_, picture) = sealed(&signer, &pdf, 1, position);
+        is_near(picture.red_box().unwrap(), [100, 114, 172, 186]);
+    }
+}
+
+#[test]
+fn a_sealed_page_looks_as_it_did_when_it_was_looked_at() {
+    let signer = Signer::p256();
+    let position = Position {
+        x: 100.0,
+        y: 60.0,
+        size: square(119.0),
+        ..Position::default()
+    };
+    let (_, picture) = sealed(&signer, &fixture("reportlab"), 1, position);
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pdf");
+    let golden = Picture::decode(&std::fs::read(folder.join("sealed-page.png")).unwrap());
+    let difference = picture.difference(&golden);
+    assert!(difference < 0.002, "{difference} of the pixels differ");
+}
+
+#[test]
+fn a_seal_that_is_not_on_the_page_is_refused() {
+    let signer = Signer::p256();
+    let pdf = fixture("reportlab");
+    let image = seal_image();
+    let refused = |page, x| {
+        let placement = at(
+            page,
+            Position {
+                x,
+                ..Position::default()
+            },
+        );
+        let seal = Some(Seal {
+            image: &image,
+            placement: &placement,
+        });
+        let request = Request {
+            seal,
+            ..Request::default()
+        };
+        signer.prepare(&pdf, &request).unwrap_err()
+    };
+    assert_eq!(refused(1, 590.0), PrepareError::OffPage(1));
+    assert_eq!(refused(1, -1.0), PrepareError::OffPage(1));
+    assert_eq!(refused(4, 0.0), PrepareError::NoPage(4));
+    assert_eq!(refused(0, 0.0), PrepareError::NoPage(0));
+}
