@@ -137,11 +137,12 @@ impl<'a> SignedAttributes<'a> {
     }
 
     /// contentType, which must be there and agree with the content signed (RFC 5652 11.1).
-    pub(super) fn check_content_type(&self) -> Result<(), VerifyError> {
-        match self.value::<ObjectIdentifier>(ID_CONTENT_TYPE, "contentType")? {
-            ID_DATA => Ok(()),
-            _ => Err(VerifyError::ContentType),
+    pub(super) fn check_content_type(&self, expected: ObjectIdentifier) -> Result<(), VerifyError> {
+        let found: ObjectIdentifier = self.value(ID_CONTENT_TYPE, "contentType")?;
+        if found == expected {
+            return Ok(());
         }
+        Err(VerifyError::ContentType)
     }
 
     /// messageDigest (RFC 5652 11.2).
@@ -150,9 +151,9 @@ impl<'a> SignedAttributes<'a> {
         Ok(digest.as_bytes())
     }
 
-    /// Whether there is an attribute of this kind.
-    pub(super) fn has(&self, kind: ObjectIdentifier) -> bool {
-        self.0.iter().any(|attribute| attribute.kind == kind)
+    /// Whether it says a signing time.
+    pub(super) fn has_signing_time(&self) -> bool {
+        self.0.iter().any(|attribute| attribute.kind == ID_SIGNING_TIME)
     }
 
     /// signingTime (RFC 5652 11.3): what the signer says, and nobody else.

@@ -57,15 +57,21 @@ pub(super) struct SignerInfo<'a> {
 impl<'a> SignedData<'a> {
     /// Reads a detached signature over content of type id-data.
     pub(super) fn detached(cms: &'a [u8]) -> Result<Self, VerifyError> {
+        let signed = Self::over(cms, ID_DATA)?;
+        if signed.content.content.is_some() {
+            return Err(VerifyError::NotDetached);
+        }
+        Ok(signed)
+    }
+
+    /// Reads a signature over content of a type, enclosed or not.
+    pub(super) fn over(cms: &'a [u8], kind: ObjectIdentifier) -> Result<Self, VerifyError> {
         let ContentInfo {
             content_type,
             content: signed,
         } = ContentInfo::from_der(cms)?;
-        if content_type != ID_SIGNED_DATA || signed.content.content_type != ID_DATA {
+        if content_type != ID_SIGNED_DATA || signed.content.content_type != kind {
             return Err(VerifyError::ContentType);
-        }
-        if signed.content.content.is_some() {
-            return Err(VerifyError::NotDetached);
         }
         Ok(signed)
     }

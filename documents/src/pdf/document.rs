@@ -103,6 +103,12 @@ impl<'a> Document<'a> {
         self.entries.get(&number).copied()
     }
 
+    /// The numbers of all objects.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u32> {
+        let in_use = self.entries.iter().filter(|(_, entry)| **entry != Entry::Free);
+        in_use.map(|(number, _)| *number)
+    }
+
     /// Whether there is an object of this number.
     pub(crate) fn has(&self, number: u32) -> bool {
         !matches!(self.entry(number), None | Some(Entry::Free))

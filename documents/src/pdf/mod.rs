@@ -9,11 +9,15 @@
 //! - [`prepare`] (`sign.rs`): a signature, in a field that waits for it or a new one (`target.rs`), within what earlier
 //!   ones permit (`permission.rs`), seen as a [`SealImage`] (`appearance.rs`, `image.rs`) at a [`Position`]
 //!   (`place.rs`). `update.rs` writes what is appended.
+//! - [`verify`]: each signature on the revision that it covers (`coverage.rs`), and what came later (`diff.rs`), as a
+//!   [`Report`]. `stamp.rs` reads time-stamp tokens.
 //!
 //! A hostile file is the normal case: `limits.rs` bounds everything that a file could ask for.
 
 mod appearance;
+mod coverage;
 mod date;
+mod diff;
 mod document;
 mod filter;
 mod form;
@@ -24,16 +28,21 @@ mod page;
 mod parse;
 mod permission;
 mod place;
+mod report;
 mod sign;
+mod stamp;
 mod target;
 mod update;
+mod verify;
 mod write;
 mod xref;
 
 pub use image::{IMAGE_BYTES_MAX, IMAGE_PIXELS_MAX, ImageError, SealImage};
 pub use permission::Permission;
 pub use place::{Anchor, Origin, Position, Size, Unit};
+pub use report::{Change, ChangeKind, Finding, Report, SignatureReport, TimeStampReport, Verdict};
 pub use sign::{AssembleError, PageNumber, Placement, PrepareError, PreparedPdf, Request, Seal, prepare};
+pub use verify::verify;
 
 /// Longest name of a new signature field in bytes.
 const FIELD_NAME_BYTES_MAX: usize = 100;

@@ -361,10 +361,13 @@ fn number(text: &str) -> Option<Object> {
     if !is_plain || !has_digit || digits.matches('.').count() > 1 {
         return None;
     }
-    if digits.contains('.') {
-        return Some(Object::Real(text.as_bytes().into()));
-    }
-    text.parse().ok().map(Object::Integer)
+    // A whole number beyond 64 bits is a number all the same; nothing that is counted is so large.
+    let whole = if digits.contains('.') {
+        None
+    } else {
+        text.parse().ok()
+    };
+    Some(whole.map_or_else(|| Object::Real(text.as_bytes().into()), Object::Integer))
 }
 
 #[cfg(test)]

@@ -172,7 +172,7 @@ impl<'p> Shown<'p> {
     }
 
     /// The rectangle in user space seen from the page as it is shown: the other way round.
-    pub(crate) fn from_user_space(&self, user: &Rectangle) -> Rectangle {
+    pub(crate) fn seen_from_user_space(&self, user: &Rectangle) -> Rectangle {
         let box_ = &self.page.visible;
         let shown = |x: f64, y: f64| {
             let (x, y) = (x - box_.left, y - box_.bottom);
@@ -235,7 +235,7 @@ mod tests {
         let shown = Shown::new(&page);
         let rectangle = shown.rectangle(&position, 0.5).unwrap();
         let user = shown.to_user_space(&rectangle);
-        let back = shown.from_user_space(&user);
+        let back = shown.seen_from_user_space(&user);
         assert!((back.left - rectangle.left).abs() < 1e-9 && (back.top - rectangle.top).abs() < 1e-9);
         [user.left, user.bottom, user.right, user.top].map(f64::round)
     }

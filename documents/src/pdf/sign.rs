@@ -13,7 +13,7 @@ use super::appearance::{Mark, normal};
 use super::document::Document;
 use super::image::SealImage;
 use super::object::{Dictionary, Object, Ref};
-use super::page::{Page, Pages, Rectangle};
+use super::page::{Page, Pages};
 use super::permission::Permission;
 use super::place::{Position, Shown};
 use super::target::{self, Before, PRINT_AND_LOCKED, Target, Waiting};
@@ -280,7 +280,7 @@ fn in_field(
     let place = waiting.place(document)?;
     let missing = || PrepareError::NoPlace(request.field.unwrap_or_default().to_owned());
     let (page, user) = place.ok_or_else(missing)?;
-    let shown = Shown::new(&page).from_user_space(&user);
+    let shown = Shown::new(&page).seen_from_user_space(&user);
     Ok(vec![Mark::fitted(page, shown, aspect)])
 }
 

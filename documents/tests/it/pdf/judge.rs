@@ -147,3 +147,22 @@ impl Picture {
 fn is_seal([red, green, blue]: [u8; 3]) -> bool {
     red > 120 && green < 90 && blue < 90
 }
+
+/// Signs with pyHanko.
+pub(crate) fn pyhanko_signs(signer: &super::Signer, pdf: &[u8], field: &str) -> Vec<u8> {
+    let bench = Bench::new();
+    bench.write("in.pdf", pdf);
+    bench.write("key.der", &signer.holder.key.private());
+    bench.write_pem("signer.pem", &signer.holder.certificate);
+    bench.write_pem("root.pem", &signer.root.certificate);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/strangers/pyhanko_sign.py");
+    // pyHanko takes PKCS#8 only, which is what OpenSSL makes of the key.
+    bench
+        .openssl("pkcs8 -topk8 -nocrypt -inform DER -in key.der -outform DER -out pkcs8.der")
+        .accepted();
+    let files = ["in.pdf", "out.pdf", field, "pkcs8.der", "signer.pem", "root.pem"];
+    let arguments: Vec<&str> = [script.to_str().unwrap()].into_iter().chain(files).collect();
+    let (ok, text) = run(&bench, python(), &arguments);
+    assert!(ok, "{text}");
+    bench.read("out.pdf")
+}

@@ -1,8 +1,10 @@
 //! Signatures in PDF files of many producers, judged by pyHanko, poppler and qpdf.
 
+mod attack;
 mod judge;
 mod place;
 mod sign;
+mod verify;
 
 use std::path::Path;
 
