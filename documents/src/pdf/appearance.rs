@@ -29,6 +29,19 @@ impl Mark {
         Self { page, shown, picture }
     }
 
+    /// A vertical strip of the picture fills the box: from `from` to `to` of its width.
+    pub(crate) fn strip(page: Page, shown: Rectangle, from: f64, to: f64) -> Self {
+        let width = shown.width() / (to - from);
+        let left = -from * width;
+        let picture = Rectangle {
+            left,
+            bottom: 0.0,
+            right: left + width,
+            top: shown.height(),
+        };
+        Self { page, shown, picture }
+    }
+
     /// The picture, whose height is `aspect` times its width, in the middle of the box and as large as fits.
     pub(crate) fn fitted(page: Page, shown: Rectangle, aspect: f64) -> Self {
         let width = shown.width().min(shown.height() / aspect);

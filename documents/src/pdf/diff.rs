@@ -51,7 +51,7 @@ pub(crate) fn changes(
     diff.explain_catalog()?;
     diff.explain_pages()?;
     diff.explain_information()?;
-    diff.explain_containers()?;
+    diff.explain_orphans()?;
     diff.report_the_rest();
     Ok(diff.changes.into_iter().collect())
 }
@@ -525,23 +525,30 @@ impl Diff<'_, '_, '_> {
         Ok(())
     }
 
-    /// What a file is packed in: object streams and cross-reference streams.
-    fn explain_containers(&mut self) -> Result<(), ReadError> {
-        let new: Vec<u32> = self
-            .unexplained
-            .iter()
-            .copied()
-            .filter(|number| self.is_new(*number) && !self.referrers.contains_key(number))
-            .collect();
-        for number in new {
-            let object = load(self.new, number)?;
-            let is_container = matches!(&object, Object::Stream(stream)
-                if stream.dictionary.is_name("Type", "ObjStm") || stream.dictionary.is_name("Type", "XRef"));
-            // Nothing that is new and that nobody refers to can be seen.
-            if is_container || object.is_null() {
-                self.unexplained.remove(&number);
+    /// New objects to which nothing leads: what a file is packed in (object streams, cross-reference streams), and what
+    /// an update in between left behind. Nothing that cannot be reached can be seen.
+    fn explain_orphans(&mut self) -> Result<(), ReadError> {
+        if self.unexplained.is_empty() {
+            return Ok(());
+        }
+        let leading = referrers(self.new, &self.unexplained)?;
+        let mut candidates: Vec<u32> = self.unexplained.iter().copied().collect();
+        candidates.retain(|number| self.is_new(*number) && !self.referrers.contains_key(number));
+        let mut orphans = HashSet::new();
+        loop {
+            let before = orphans.len();
+            candidates.retain(|number| {
+                let is_orphan = leading.get(number).is_none_or(|from| from.is_subset(&orphans));
+                if is_orphan {
+                    orphans.insert(*number);
+                }
+                !is_orphan
+            });
+            if orphans.len() == before {
+                break;
             }
         }
+        self.unexplained.retain(|number| !orphans.contains(number));
         Ok(())
     }
 

@@ -8,40 +8,50 @@
 //! - `xref.rs`, `document.rs`: where objects are. `page.rs`, `form.rs`: pages, fields.
 //! - [`prepare`] (`sign.rs`): a signature, in a field that waits for it or a new one (`target.rs`), within what earlier
 //!   ones permit (`permission.rs`), seen as a [`SealImage`] (`appearance.rs`, `image.rs`) at a [`Position`]
-//!   (`place.rs`). `update.rs` writes what is appended.
+//!   (`place.rs`) or across the pages ([`Paging`]). `update.rs` writes what is appended, `blank.rs` keeps
+//!   room in it.
+//! - [`add_validation_data`] (`dss.rs`) and [`prepare_time_stamp`] (`stamping.rs`): the levels B-LT and B-LTA.
 //! - [`verify`]: each signature on the revision that it covers (`coverage.rs`), and what came later (`diff.rs`), as a
 //!   [`Report`]. `stamp.rs` reads time-stamp tokens.
 //!
 //! A hostile file is the normal case: `limits.rs` bounds everything that a file could ask for.
 
 mod appearance;
+mod attach;
+mod blank;
 mod coverage;
 mod date;
 mod diff;
 mod document;
+mod dss;
 mod filter;
 mod form;
 mod image;
 mod limits;
 mod object;
 mod page;
+mod paging;
 mod parse;
 mod permission;
 mod place;
 mod report;
 mod sign;
 mod stamp;
+mod stamping;
 mod target;
 mod update;
 mod verify;
 mod write;
 mod xref;
 
+pub use dss::{ValidationData, add_validation_data};
 pub use image::{IMAGE_BYTES_MAX, IMAGE_PIXELS_MAX, ImageError, SealImage};
+pub use paging::Paging;
 pub use permission::Permission;
 pub use place::{Anchor, Origin, Position, Size, Unit};
 pub use report::{Change, ChangeKind, Finding, Report, SignatureReport, TimeStampReport, Verdict};
 pub use sign::{AssembleError, PageNumber, Placement, PrepareError, PreparedPdf, Request, Seal, prepare};
+pub use stamping::{PreparedTimeStamp, prepare_time_stamp};
 pub use verify::verify;
 
 /// Longest name of a new signature field in bytes.

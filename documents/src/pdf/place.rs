@@ -137,7 +137,7 @@ impl<'p> Shown<'p> {
         self.contains(&rectangle).then_some(rectangle)
     }
 
-    fn contains(&self, rectangle: &Rectangle) -> bool {
+    pub(crate) fn contains(&self, rectangle: &Rectangle) -> bool {
         rectangle.width() > 0.0
             && rectangle.height() > 0.0
             && rectangle.left >= -TOLERANCE

@@ -9,17 +9,18 @@ use std::sync::Arc;
 use protocol::algorithm::{Algorithm, Hash};
 use protocol::clock::UnixMillis;
 
-use super::appearance::{Mark, normal};
+use super::appearance::Mark;
+use super::blank::{Blank, fill_in, put_contents};
 use super::document::Document;
 use super::image::SealImage;
 use super::object::{Dictionary, Object, Ref};
 use super::page::{Page, Pages};
+use super::paging::{self, Paging};
 use super::permission::Permission;
 use super::place::{Position, Shown};
-use super::target::{self, Before, PRINT_AND_LOCKED, Target, Waiting};
-use super::update::{Appended, Update};
-use super::write::{push, write_dictionary, write_hexadecimal};
-use super::{ReadError, date};
+use super::target::{self, Before, Target, Waiting};
+use super::update::Update;
+use super::{ReadError, attach, date};
 use crate::cms::{self, Chain, PreparedCms};
 
 /// Why a signature cannot be prepared.
@@ -56,6 +57,9 @@ pub enum PrepareError {
     /// The field is of another kind.
     #[error("the field '{0}' is no signature field")]
     NotASignatureField(String),
+    /// There is no signature in the field.
+    #[error("there is no signature in the field '{0}'")]
+    NotSigned(String),
     /// The field is full.
     #[error("the field '{0}' is signed already")]
     AlreadySigned(String),
@@ -71,6 +75,14 @@ pub enum PrepareError {
     /// No such page.
     #[error("there is no page {0}")]
     NoPage(usize),
+    /// Several places at once are annotations, and those would change what was signed before.
+    #[error(
+        "the document is signed already; a seal in several places would change it for the earlier signatures"
+    )]
+    SeveralPlaces,
+    /// A seal across the edges needs two pages.
+    #[error("a seal across the edges of the pages needs at least two pages")]
+    OnePage,
     /// The seal would not lie on the page.
     #[error("the seal would not lie within page {0}")]
     OffPage(usize),
@@ -108,6 +120,8 @@ pub enum Placement {
     InField,
     /// At a position on a page.
     At(PageNumber, Position),
+    /// Across the edges of the pages (骑缝章), a strip on each.
+    Paging(Paging),
 }
 
 /// A seal to be seen.
@@ -162,11 +176,15 @@ pub fn prepare(
     }
     let target = target::choose(&document, &before, request.field, request.seal.is_some())?;
     let marks = marks(&document, request, &target)?;
+    if marks.len() > 1 && before.has_signatures {
+        return Err(PrepareError::SeveralPlaces);
+    }
     let mut update = Update::new(&document);
     let signature = update.reserve();
-    add_field(&mut update, &document, &target, signature, &marks, request)?;
+    let seen = request.seal.map(|seal| (&marks[..], seal.image));
+    attach::add_field(&mut update, &document, &target, signature, seen)?;
     if request.certify.is_some() {
-        certify(&mut update, &document, signature)?;
+        attach::certify(&mut update, &document, signature)?;
     }
     let blank = signature_dictionary(request, lock_of(&target), contents_bytes, now)?;
     let places = blank.places();
@@ -207,25 +225,6 @@ impl PreparedPdf {
     }
 }
 
-/// Writes the value of /Contents over the zeros that were kept for it.
-pub(crate) fn put_contents(
-    mut update: Vec<u8>,
-    digits: Range<usize>,
-    contents: &[u8],
-) -> Result<Vec<u8>, AssembleError> {
-    let reserved = digits.len() / 2;
-    if contents.len() > reserved {
-        return Err(AssembleError::NoRoom {
-            needed: contents.len(),
-            reserved,
-        });
-    }
-    let mut text = Vec::with_capacity(contents.len() * 2);
-    write_hexadecimal(&mut text, contents);
-    update[digits.start..digits.start + text.len()].copy_from_slice(&text);
-    Ok(update)
-}
-
 fn lock_of(target: &Target) -> Option<&Dictionary> {
     match target {
         Target::Existing(waiting) => waiting.lock.as_ref(),
@@ -256,7 +255,7 @@ fn marks(document: &Document<'_>, request: &Request<'_>, target: &Target) -> Res
     };
     let aspect = seal.image.aspect();
     match (seal.placement, target) {
-        (Placement::At(..), Target::Existing(_)) => Err(PrepareError::HasPlace(
+        (Placement::At(..) | Placement::Paging(_), Target::Existing(_)) => Err(PrepareError::HasPlace(
             request.field.unwrap_or_default().to_owned(),
         )),
         (Placement::At(number, position), Target::New(_)) => {
@@ -265,6 +264,7 @@ fn marks(document: &Document<'_>, request: &Request<'_>, target: &Target) -> Res
             let shown = shown.ok_or(PrepareError::OffPage(at))?;
             Ok(vec![Mark::whole(page, shown)])
         }
+        (Placement::Paging(paging), Target::New(_)) => paging::marks(document, paging, aspect),
         (Placement::InField, Target::Existing(waiting)) => in_field(document, waiting, aspect, request),
         (Placement::InField, Target::New(name)) => Err(PrepareError::NoPlace(name.clone())),
     }
@@ -282,212 +282,6 @@ fn in_field(
     let (page, user) = place.ok_or_else(missing)?;
     let shown = Shown::new(&page).seen_from_user_space(&user);
     Ok(vec![Mark::fitted(page, shown, aspect)])
-}
-
-/// Puts the signature into its field, and the field, if it is new, into the form and onto its page.
-fn add_field(
-    update: &mut Update<'_, '_>,
-    document: &Document<'_>,
-    target: &Target,
-    signature: Ref,
-    marks: &[Mark],
-    request: &Request<'_>,
-) -> Result<(), PrepareError> {
-    let image = request
-        .seal
-        .filter(|_| !marks.is_empty())
-        .map(|seal| seal.image.add_to(update));
-    let first = marks
-        .first()
-        .zip(image)
-        .map(|(mark, image)| (mark, mark.add_appearance(update, image)));
-    match target {
-        Target::Existing(waiting) => fill(update, waiting, signature, first)?,
-        Target::New(name) => {
-            let page = match first {
-                Some((mark, _)) => mark.page.clone(),
-                None => page(document, PageNumber::Nth(1))?.1,
-            };
-            add_new_field(update, document, name, signature, &page, first)?;
-        }
-    }
-    Ok(())
-}
-
-fn fill(
-    update: &mut Update<'_, '_>,
-    waiting: &Waiting,
-    signature: Ref,
-    seen: Option<(&Mark, Ref)>,
-) -> Result<(), ReadError> {
-    update.change(waiting.field, "a signature field", |field| {
-        field.set("V", Object::Reference(signature));
-    })?;
-    let Some((mark, form)) = seen else { return Ok(()) };
-    update.change(waiting.widget, "a widget", |widget| {
-        widget.set("AP", normal(form));
-        widget.set("Rect", mark.rectangle().to_object());
-        widget.set("F", Object::Integer(PRINT_AND_LOCKED));
-    })
-}
-
-fn add_new_field(
-    update: &mut Update<'_, '_>,
-    document: &Document<'_>,
-    name: &str,
-    signature: Ref,
-    page: &Page,
-    seen: Option<(&Mark, Ref)>,
-) -> Result<(), ReadError> {
-    let rectangle = seen.map_or_else(
-        || Object::numbers([0.0; 4]),
-        |(mark, _)| mark.rectangle().to_object(),
-    );
-    let mut field = Dictionary::from([
-        ("Type", Object::name("Annot")),
-        ("Subtype", Object::name("Widget")),
-        ("FT", Object::name("Sig")),
-        ("T", Object::text(name)),
-        ("V", Object::Reference(signature)),
-        ("F", Object::Integer(PRINT_AND_LOCKED)),
-        ("P", Object::Reference(page.reference)),
-        ("Rect", rectangle),
-    ]);
-    if let Some((_, form)) = seen {
-        field.set("AP", normal(form));
-    }
-    let field = update.add(Object::Dictionary(field));
-    add_annotation(update, page, field)?;
-    add_to_form(update, document, field)
-}
-
-/// Appends to the annotations of a page.
-fn add_annotation(update: &mut Update<'_, '_>, page: &Page, annotation: Ref) -> Result<(), ReadError> {
-    update.change_under(page.reference, "Annots", |annotations| {
-        append(annotations, annotation, "/Annots of a page")
-    })
-}
-
-fn append(list: Object, item: Ref, what: &'static str) -> Result<Object, ReadError> {
-    let mut items = match list {
-        Object::Array(items) => items,
-        Object::Null => Vec::new(),
-        _ => return Err(ReadError::Wrong(what)),
-    };
-    items.push(Object::Reference(item));
-    Ok(Object::Array(items))
-}
-
-/// Appends to the fields of the form, which is made if there is none.
-fn add_to_form(update: &mut Update<'_, '_>, document: &Document<'_>, field: Ref) -> Result<(), ReadError> {
-    /// SignaturesExist and AppendOnly (Table 225).
-    const SIGNED_AND_APPEND_ONLY: i64 = 3;
-    let root = document.root()?;
-    let mut list = None;
-    update.change_under(root, "AcroForm", |form| {
-        let mut form = match form {
-            Object::Dictionary(form) => form,
-            Object::Null => Dictionary::default(),
-            _ => return Err(ReadError::Wrong("/AcroForm")),
-        };
-        let flags = form.get("SigFlags").and_then(Object::as_integer).unwrap_or(0);
-        form.set("SigFlags", Object::Integer(flags | SIGNED_AND_APPEND_ONLY));
-        match form.get("Fields").cloned() {
-            // An array that is an object of its own is changed below.
-            Some(Object::Reference(reference)) => list = Some(reference),
-            fields => form.set(
-                "Fields",
-                append(fields.unwrap_or(Object::Null), field, "/Fields of the form")?,
-            ),
-        }
-        Ok(Object::Dictionary(form))
-    })?;
-    if let Some(list) = list {
-        let fields = append(update.load(list)?, field, "/Fields of the form")?;
-        update.put(list, fields);
-    }
-    Ok(())
-}
-
-/// Makes the signature the certification of the document (12.8.6).
-fn certify(update: &mut Update<'_, '_>, document: &Document<'_>, signature: Ref) -> Result<(), ReadError> {
-    update.change_under(document.root()?, "Perms", |permissions| {
-        let mut permissions = match permissions {
-            Object::Dictionary(permissions) => permissions,
-            _ => Dictionary::default(),
-        };
-        permissions.set("DocMDP", Object::Reference(signature));
-        Ok(Object::Dictionary(permissions))
-    })
-}
-
-/// The text of a signature dictionary with blanks in it.
-pub(crate) struct Blank {
-    pub(crate) text: Vec<u8>,
-    byte_range: usize,
-    digits: Range<usize>,
-}
-
-/// Places in the text of a signature dictionary.
-pub(crate) struct Places {
-    byte_range: usize,
-    digits: Range<usize>,
-}
-
-/// `[0 a b c]` with room for numbers of ten digits.
-const BYTE_RANGE_BYTES: usize = 4 + 3 * 11;
-
-impl Blank {
-    /// Appends /ByteRange and /Contents to the entries of a dictionary and closes it.
-    pub(crate) fn new(entries: &Dictionary, contents_bytes: usize) -> Self {
-        let mut text = Vec::with_capacity(contents_bytes * 2 + 512);
-        write_dictionary(&mut text, entries);
-        text.truncate(text.len() - b">>".len());
-        text.extend(b"/ByteRange ");
-        let byte_range = text.len();
-        text.resize(byte_range + BYTE_RANGE_BYTES, b' ');
-        text.extend(b"/Contents <");
-        let start = text.len();
-        text.resize(start + contents_bytes * 2, b'0');
-        let digits = start..text.len();
-        text.extend(b">>>");
-        Self {
-            text,
-            byte_range,
-            digits,
-        }
-    }
-
-    pub(crate) fn places(&self) -> Places {
-        Places {
-            byte_range: self.byte_range,
-            digits: self.digits.clone(),
-        }
-    }
-}
-
-/// Fills /ByteRange in; returns the update and where its /Contents digits are.
-pub(crate) fn fill_in(
-    appended: Appended,
-    signature: Ref,
-    places: &Places,
-    base: usize,
-) -> Result<(Vec<u8>, Range<usize>), ReadError> {
-    let body = appended
-        .body(signature)
-        .ok_or(ReadError::Wrong("the signature"))?;
-    let mut bytes = appended.bytes;
-    let digits = body + places.digits.start..body + places.digits.end;
-    // The brackets around the digits are not covered either.
-    let (before, after) = (base + digits.start - 1, base + digits.end + 1);
-    let mut range = Vec::new();
-    push(
-        &mut range,
-        format_args!("[0 {before} {after} {}]", base + bytes.len() - after),
-    );
-    let at = body + places.byte_range;
-    bytes[at..at + range.len()].copy_from_slice(&range);
-    Ok((bytes, digits))
 }
 
 /// The signature dictionary (Table 255) as ETSI EN 319 142-1 6.3 asks for it.

@@ -63,7 +63,7 @@ pub(crate) fn choose(
     }
     let name = match wanted {
         Some(name) => name.to_owned(),
-        None => free_name(&before.fields),
+        None => free_name(&before.fields, "Signature"),
     };
     if let Some(by) = permission::locked_by(document, &before.fields, &name)? {
         return Err(PrepareError::Locked { field: name, by });
@@ -78,18 +78,16 @@ pub(crate) fn choose(
     Ok(Target::New(name))
 }
 
-fn free_name(fields: &[Field]) -> String {
+/// A name that no field has.
+pub(crate) fn free_name(fields: &[Field], stem: &str) -> String {
     let is_free = |name: &String| {
         fields
             .iter()
             .all(|field| field.name != *name && !is_below(&field.name, name))
     };
-    let names = (1..=fields.len() + 1).map(|at| format!("Signature{at}"));
+    let names = (1..=fields.len() + 1).map(|at| format!("{stem}{at}"));
     // Of one name more than there are fields, one is free.
-    names
-        .into_iter()
-        .find(is_free)
-        .unwrap_or_else(|| "Signature".to_owned())
+    names.into_iter().find(is_free).unwrap_or_else(|| stem.to_owned())
 }
 
 fn is_below(field: &str, name: &str) -> bool {

@@ -1,29 +1,38 @@
-"""Validates every signature of a PDF with pyHanko, on the day of the tests, trusting one root.
+"""Validates every signature of a PDF with pyHanko, trusting the certificates of one file.
 
-usage: pyhanko_judge.py FILE.pdf ROOT.der
+usage: pyhanko_judge.py FILE.pdf ROOTS [DAY]
+ROOTS is PEM, or DER one after the other; DAY is in seconds since 1970, and now where it is left out.
 One line each: field, intact, valid, trusted, bottom line, coverage, changes later, docmdp ok, time stamp ok.
 """
 
 import sys
 from datetime import datetime, timezone
 
-from asn1crypto import x509
+from asn1crypto import pem, x509
 from pyhanko.pdf_utils.reader import PdfFileReader
 from pyhanko.sign.validation import validate_pdf_signature, validate_pdf_timestamp
 from pyhanko_certvalidator import ValidationContext
 
-DAY = datetime(2027, 1, 15, 8, 0, 0, tzinfo=timezone.utc)
+
+def roots(data):
+    if pem.detect(data):
+        data = b"".join(der for _, _, der in pem.unarmor(data, multiple=True))
+    while data:
+        certificate = x509.Certificate.load(data)
+        yield certificate
+        data = data[len(certificate.dump()):]
 
 
 def main():
-    with open(sys.argv[2], "rb") as root:
-        anchor = x509.Certificate.load(root.read())
+    with open(sys.argv[2], "rb") as file:
+        anchors = list(roots(file.read()))
+    day = datetime.fromtimestamp(int(sys.argv[3]), timezone.utc) if len(sys.argv) > 3 else None
     with open(sys.argv[1], "rb") as pdf:
         # pyHanko looks at hybrid files only when it need not be strict.
         is_hybrid = b"/XRefStm" in pdf.read()
         reader = PdfFileReader(pdf, strict=not is_hybrid)
         for signature in reader.embedded_signatures:
-            context = ValidationContext(trust_roots=[anchor], moment=DAY, allow_fetching=False)
+            context = ValidationContext(trust_roots=anchors, moment=day, allow_fetching=False)
             if signature.sig_object_type == "/DocTimeStamp":
                 status = validate_pdf_timestamp(signature, context)
                 docmdp = True
@@ -36,11 +45,11 @@ def main():
                 f"intact={status.intact}",
                 f"valid={status.valid}",
                 f"trusted={status.trusted}",
-                f"bottom_line={status.bottom_line}",
+                f"bottom_line={getattr(status, 'bottom_line', status.valid and status.trusted)}",
                 f"coverage={status.coverage.name}",
                 f"changes={status.modification_level.name if status.modification_level is not None else None}",
                 f"docmdp={docmdp}",
-                f"stamp={None if stamp is None else bool(stamp.valid and stamp.intact)}",
+                f"stamp={None if stamp is None else bool(stamp.valid and stamp.intact and stamp.trusted)}",
                 sep="\t",
             )
 

@@ -13,6 +13,7 @@ mod device;
 mod hostile;
 mod panics;
 mod prepaid;
+mod seal;
 mod signing;
 mod stop;
 mod strangers;

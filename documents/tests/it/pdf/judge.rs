@@ -40,16 +40,28 @@ pub(crate) fn pyhanko(pdf: &[u8], root: &[u8]) -> Vec<String> {
     bench.write("file.pdf", pdf);
     bench.write("root.der", root);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/strangers/pyhanko_judge.py");
-    let (ok, text) = run(
-        &bench,
-        python(),
-        &[script.to_str().unwrap(), "file.pdf", "root.der"],
-    );
+    let day = crate::support::NOW.seconds().to_string();
+    let arguments = [script.to_str().unwrap(), "file.pdf", "root.der", &day];
+    let (ok, text) = run(&bench, python(), &arguments);
     assert!(ok, "{text}");
     text.lines()
         .filter(|line| line.contains('\t'))
         .map(str::to_owned)
         .collect()
+}
+
+/// What pyHanko says of the first signature from nothing but the validation data in the file.
+pub(crate) fn pyhanko_long_term(pdf: &[u8], roots: &[u8]) -> String {
+    let bench = Bench::new();
+    bench.write("file.pdf", pdf);
+    bench.write("roots.der", roots);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/strangers/pyhanko_long_term.py");
+    run(
+        &bench,
+        python(),
+        &[script.to_str().unwrap(), "file.pdf", "roots.der"],
+    )
+    .1
 }
 
 /// What `pdfsig` says, without trusting anybody.

@@ -2,6 +2,7 @@
 
 mod attack;
 mod judge;
+mod level;
 mod place;
 mod sign;
 mod verify;

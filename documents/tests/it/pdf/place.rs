@@ -1,6 +1,6 @@
 //! Where a seal is seen, as poppler draws it.
 
-use documents::pdf::{Anchor, Origin, Position, PrepareError, Request, Seal, Unit};
+use documents::pdf::{Anchor, Origin, Paging, Placement, Position, PrepareError, Request, Seal, Unit};
 
 use super::judge::{Picture, pyhanko, qpdf_accepts};
 use super::{Signer, at, fixture, seal_image, square};
@@ -136,4 +136,46 @@ fn a_seal_that_is_not_on_the_page_is_refused() {
     assert_eq!(refused(1, -1.0), PrepareError::OffPage(1));
     assert_eq!(refused(4, 0.0), PrepareError::NoPage(4));
     assert_eq!(refused(0, 0.0), PrepareError::NoPage(0));
+}
+
+#[test]
+fn a_seal_across_the_edges_is_one_signature_with_a_strip_on_each_page() {
+    let signer = Signer::p256();
+    let image = seal_image();
+    let placement = Placement::Paging(Paging {
+        size: square(90.0),
+        ..Paging::default()
+    });
+    let request = Request {
+        seal: Some(Seal {
+            image: &image,
+            placement: &placement,
+        }),
+        ..Request::default()
+    };
+    let signed = signer.sign(&fixture("reportlab"), &request);
+    qpdf_accepts(&signed);
+    let judged = pyhanko(&signed, &signer.root.certificate);
+    assert_eq!(judged.len(), 1);
+    assert!(judged[0].contains("bottom_line=True"), "{judged:?}");
+    // Strips of 30 points at the right edge of 595; the mark lies in the upper left quarter of the whole.
+    let pages: Vec<_> = (1..=3).map(|page| Picture::of(&signed, page)).collect();
+    for picture in &pages {
+        let [left, top, right, bottom] = picture.red_box().unwrap();
+        assert!(left >= 564 && right <= picture.width && top >= 375 && bottom <= 467);
+    }
+    assert!(pages[0].is_red(566 + 25, 376 + 40), "the mark");
+    assert!(!pages[2].is_red(566 + 5, 376 + 40), "no mark");
+    let image_again = Request {
+        seal: request.seal,
+        ..Request::default()
+    };
+    assert_eq!(
+        signer.prepare(&signed, &image_again).unwrap_err(),
+        PrepareError::SeveralPlaces
+    );
+    assert_eq!(
+        signer.prepare(&fixture("fpdf2"), &request).unwrap_err(),
+        PrepareError::OnePage
+    );
 }
