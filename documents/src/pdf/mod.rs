@@ -8,7 +8,7 @@
 //! - `xref.rs`, `document.rs`: where objects are. `page.rs`, `form.rs`: pages, fields.
 //! - [`prepare`] (`sign.rs`): a signature, in a field that waits for it or a new one (`target.rs`), within what earlier
 //!   ones permit (`permission.rs`), seen as a [`SealImage`] (`appearance.rs`, `image.rs`) at a [`Position`]
-//!   (`place.rs`) or across the pages ([`Paging`]). `update.rs` writes what is appended, `blank.rs` keeps
+//!   (`place.rs`) on a word ([`Keyword`], found by `text.rs` and `font.rs`) or across the pages ([`Paging`]). `update.rs` writes what is appended, `blank.rs` keeps
 //!   room in it.
 //! - [`add_validation_data`] (`dss.rs`) and [`prepare_time_stamp`] (`stamping.rs`): the levels B-LT and B-LTA.
 //! - [`verify`]: each signature on the revision that it covers (`coverage.rs`), and what came later (`diff.rs`), as a
@@ -25,9 +25,12 @@ mod diff;
 mod document;
 mod dss;
 mod filter;
+mod font;
 mod form;
 mod image;
+mod keyword;
 mod limits;
+mod matrix;
 mod object;
 mod page;
 mod paging;
@@ -39,6 +42,7 @@ mod sign;
 mod stamp;
 mod stamping;
 mod target;
+mod text;
 mod update;
 mod verify;
 mod write;
@@ -46,6 +50,7 @@ mod xref;
 
 pub use dss::{ValidationData, add_validation_data};
 pub use image::{IMAGE_BYTES_MAX, IMAGE_PIXELS_MAX, ImageError, SealImage};
+pub use keyword::{Keyword, Which};
 pub use paging::Paging;
 pub use permission::Permission;
 pub use place::{Anchor, Origin, Position, Size, Unit};

@@ -118,9 +118,31 @@ impl<'a> Parser<'a> {
         &rest[..length]
     }
 
-    /// An operator of a content stream (7.8.2), or any other word.
-    pub(crate) fn word(&mut self) -> &'a [u8] {
-        self.regular()
+    /// The next object or, as the error, operator of a content stream or CMap (7.8.2). What is neither is skipped.
+    pub(crate) fn token(&mut self) -> Option<Result<Object, &'a [u8]>> {
+        loop {
+            self.skip_space();
+            let first = self.peek()?;
+            if is_regular(first) && !matches!(first, b'0'..=b'9' | b'+' | b'-' | b'.') {
+                return Some(Err(self.regular()));
+            }
+            let start = self.at;
+            // The bound on nodes is for one object.
+            self.nodes = 0;
+            match self.object() {
+                Ok(object) => return Some(Ok(object)),
+                Err(_) => self.at = start + 1,
+            }
+        }
+    }
+
+    /// Skips the data of an inline image, up to `EI` (8.9.7).
+    pub(crate) fn skip_inline_image(&mut self) {
+        let end = self
+            .rest()
+            .windows(4)
+            .position(|window| is_space(window[0]) && window[1..3] == *b"EI" && is_space(window[3]));
+        self.at += end.map_or(self.rest().len(), |end| end + 3);
     }
 
     /// A whole number that is not negative.

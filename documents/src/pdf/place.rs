@@ -68,7 +68,7 @@ const SEAL_WIDTH_MM: f64 = 42.0;
 const TOLERANCE: f64 = 0.01;
 
 impl Unit {
-    fn points(self, value: f64, whole: f64) -> f64 {
+    pub(crate) fn points(self, value: f64, whole: f64) -> f64 {
         match self {
             Self::Point => value,
             Self::Millimetre => value * POINTS_PER_MM,

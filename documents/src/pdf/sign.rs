@@ -13,6 +13,7 @@ use super::appearance::Mark;
 use super::blank::{Blank, fill_in, put_contents};
 use super::document::Document;
 use super::image::SealImage;
+use super::keyword::{self, Keyword};
 use super::object::{Dictionary, Object, Ref};
 use super::page::{Page, Pages};
 use super::paging::{self, Paging};
@@ -83,6 +84,17 @@ pub enum PrepareError {
     /// A seal across the edges needs two pages.
     #[error("a seal across the edges of the pages needs at least two pages")]
     OnePage,
+    /// The word is nowhere.
+    #[error("the word '{0}' is nowhere in the text of the document")]
+    NoWord(String),
+    /// The word is in fewer places.
+    #[error("the word is in {found} places only; there is no place {nth}")]
+    FewerWords {
+        /// Which place was wanted.
+        nth: usize,
+        /// How many there are.
+        found: usize,
+    },
     /// The seal would not lie on the page.
     #[error("the seal would not lie within page {0}")]
     OffPage(usize),
@@ -120,6 +132,8 @@ pub enum Placement {
     InField,
     /// At a position on a page.
     At(PageNumber, Position),
+    /// Where a word stands.
+    On(Keyword),
     /// Across the edges of the pages (骑缝章), a strip on each.
     Paging(Paging),
 }
@@ -255,15 +269,16 @@ fn marks(document: &Document<'_>, request: &Request<'_>, target: &Target) -> Res
     };
     let aspect = seal.image.aspect();
     match (seal.placement, target) {
-        (Placement::At(..) | Placement::Paging(_), Target::Existing(_)) => Err(PrepareError::HasPlace(
-            request.field.unwrap_or_default().to_owned(),
-        )),
+        (Placement::At(..) | Placement::On(_) | Placement::Paging(_), Target::Existing(_)) => Err(
+            PrepareError::HasPlace(request.field.unwrap_or_default().to_owned()),
+        ),
         (Placement::At(number, position), Target::New(_)) => {
             let (at, page) = page(document, *number)?;
             let shown = Shown::new(&page).rectangle(position, aspect);
             let shown = shown.ok_or(PrepareError::OffPage(at))?;
             Ok(vec![Mark::whole(page, shown)])
         }
+        (Placement::On(keyword), Target::New(_)) => keyword::marks(document, keyword, aspect),
         (Placement::Paging(paging), Target::New(_)) => paging::marks(document, paging, aspect),
         (Placement::InField, Target::Existing(waiting)) => in_field(document, waiting, aspect, request),
         (Placement::InField, Target::New(name)) => Err(PrepareError::NoPlace(name.clone())),

@@ -107,6 +107,8 @@ fn refusal(error: &PrepareError) -> Refusal {
         | PrepareError::AlreadySigned(_)
         | PrepareError::NotASignatureField(_)
         | PrepareError::SeveralPlaces
+        | PrepareError::NoWord(_)
+        | PrepareError::FewerWords { .. }
         | PrepareError::OnePage
         | PrepareError::NotSigned(_)
         | PrepareError::SeveralWidgets(_) => Code::DocumentRefused,

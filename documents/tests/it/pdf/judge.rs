@@ -178,3 +178,17 @@ pub(crate) fn pyhanko_signs(signer: &super::Signer, pdf: &[u8], field: &str) -> 
     assert!(ok, "{text}");
     bench.read("out.pdf")
 }
+
+/// The words of a page and where they are, as `pdftotext -bbox` writes them.
+pub(crate) fn pdftotext(pdf: &[u8], page: usize) -> String {
+    let bench = Bench::new();
+    bench.write("file.pdf", pdf);
+    let page = page.to_string();
+    let (ok, text) = run(
+        &bench,
+        "pdftotext",
+        &["-bbox", "-f", &page, "-l", &page, "file.pdf", "-"],
+    );
+    assert!(ok, "{text}");
+    text
+}

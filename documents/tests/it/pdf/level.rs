@@ -223,7 +223,10 @@ fn strangers_accept_the_long_term_levels_of_certified_documents() {
             let long_term = pyhanko_long_term(&b_lta, &roots.concat());
             assert!(long_term.contains("AdESPassed.OK"), "{long_term}");
             let without = pyhanko_long_term(&archived(&authority, &b_t), &roots.concat());
-            assert!(!without.contains("AdESPassed.OK"), "the revocation list is needed: {without}");
+            assert!(
+                !without.contains("AdESPassed.OK"),
+                "the revocation list is needed: {without}"
+            );
         }
         // What is there is not added twice.
         let (first, second) = (b_lt.len() - b_t.len(), again.len() - b_lta.len());

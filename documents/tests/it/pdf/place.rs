@@ -1,6 +1,8 @@
 //! Where a seal is seen, as poppler draws it.
 
-use documents::pdf::{Anchor, Origin, Paging, Placement, Position, PrepareError, Request, Seal, Unit};
+use documents::pdf::{
+    Anchor, Keyword, Origin, Paging, Placement, Position, PrepareError, Request, Seal, Unit, Which,
+};
 
 use super::judge::{Picture, pyhanko, qpdf_accepts};
 use super::{Signer, at, fixture, seal_image, square};
@@ -178,4 +180,112 @@ fn a_seal_across_the_edges_is_one_signature_with_a_strip_on_each_page() {
         signer.prepare(&fixture("fpdf2"), &request).unwrap_err(),
         PrepareError::OnePage
     );
+}
+
+/// Signs with a small seal on a word.
+fn on_word(signer: &Signer, pdf: &[u8], text: &str, which: Which) -> Result<Vec<u8>, PrepareError> {
+    let image = seal_image();
+    let placement = Placement::On(Keyword {
+        text: text.into(),
+        which,
+        size: square(20.0),
+        ..Keyword::default()
+    });
+    let seal = Some(Seal {
+        image: &image,
+        placement: &placement,
+    });
+    let request = Request {
+        seal,
+        ..Request::default()
+    };
+    signer.prepare(pdf, &request)?;
+    Ok(signer.sign(pdf, &request))
+}
+
+/// The middle of the red box on a page.
+fn middle(pdf: &[u8], page: usize) -> Option<(usize, usize)> {
+    let [left, top, right, bottom] = Picture::of(pdf, page).red_box()?;
+    Some((usize::midpoint(left, right), usize::midpoint(top, bottom)))
+}
+
+#[test]
+fn a_seal_finds_its_word() {
+    let signer = Signer::p256();
+    let pdf = fixture("reportlab");
+    // "Contract, page 1. Party A signs here." at (72, 750), "Party A and Party B" at (72, 500), in 14 points.
+    let last = on_word(&signer, &pdf, "Party B", Which::Last).unwrap();
+    let (x, y) = middle(&last, 3).unwrap();
+    assert!(x.abs_diff(171) <= 2 && y.abs_diff(338) <= 3, "{x} {y}");
+    assert_eq!((middle(&last, 1), middle(&last, 2)), (None, None));
+    let third = on_word(&signer, &pdf, "PartyA", Which::Nth(3)).unwrap();
+    let (x, y) = middle(&third, 2).unwrap();
+    assert!(x.abs_diff(205) <= 2 && y.abs_diff(88) <= 3, "{x} {y}");
+    let all = on_word(&signer, &pdf, "Party B", Which::All).unwrap();
+    qpdf_accepts(&all);
+    assert!((1..=3).all(|page| middle(&all, page).is_some()));
+    assert!(pyhanko(&all, &signer.root.certificate)[0].contains("bottom_line=True"));
+    let refused = |text: &str, which| on_word(&signer, &pdf, text, which).unwrap_err();
+    assert_eq!(
+        refused("Party C", Which::All),
+        PrepareError::NoWord("Party C".into())
+    );
+    assert_eq!(refused(" ", Which::All), PrepareError::NoWord(" ".into()));
+    assert_eq!(
+        refused("Party B", Which::Nth(4)),
+        PrepareError::FewerWords { nth: 4, found: 3 }
+    );
+    assert_eq!(
+        refused("Party B", Which::Nth(0)),
+        PrepareError::FewerWords { nth: 0, found: 3 }
+    );
+}
+
+#[test]
+fn a_word_is_found_in_the_text_of_every_producer() {
+    let signer = Signer::p256();
+    for (name, page) in [
+        ("chromium", 2),
+        ("fpdf2", 1),
+        ("ghostscript", 2),
+        ("latex", 2),
+        ("libreoffice", 1),
+        ("pdf-writer", 1),
+        ("weasyprint", 2),
+    ] {
+        let sealed = on_word(&signer, &fixture(name), "signs here", Which::Last);
+        let sealed = sealed.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let (x, y) = middle(&sealed, page).unwrap_or_else(|| panic!("{name}"));
+        let words = words(&sealed, page);
+        let (left, top, right, bottom) = words.into_iter().rfind(|(word, _)| word == "signs").unwrap().1;
+        // The seal lies on the middle of the two words.
+        assert!(
+            left < x && x < right + 40 && top < y + 6 && y < bottom + 6,
+            "{name}: {x} {y} {left} {top} {right} {bottom}"
+        );
+    }
+}
+
+type Word = (String, (usize, usize, usize, usize));
+
+/// The words of a page as `pdftotext` finds them, with left, top, right and bottom.
+fn words(pdf: &[u8], page: usize) -> Vec<Word> {
+    let text = super::judge::pdftotext(pdf, page);
+    let number = |line: &str, name: &str| {
+        let rest = line.split_once(&format!("{name}=\"")).unwrap().1;
+        rest.split(['.', '"']).next().unwrap().parse().unwrap()
+    };
+    let lines = text.lines().filter(|line| line.contains("<word"));
+    lines
+        .map(|line| {
+            let word = line.split_once('>').unwrap().1.split('<').next().unwrap();
+            let place = (
+                number(line, "xMin"),
+                number(line, "yMin"),
+                number(line, "xMax"),
+                number(line, "yMax"),
+            );
+            (word.to_owned(), place)
+        })
+        .collect()
 }
