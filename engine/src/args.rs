@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use documents::pdf::Which;
 use protocol::algorithm::{Algorithm, Format, KeyKind};
 use protocol::client::Transport;
 use protocol::ids::{AppId, CredentialId, IdempotencyKey, TenantName};
@@ -308,9 +309,21 @@ pub(crate) struct SealArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) image: Option<PathBuf>,
     /// Where it is seen: page=N|last,x=…,y=…[,w=…][,h=…][,unit=pt|mm|fraction][,origin=top-left|bottom-left]
-    /// [,anchor=corner|centre]. Without it, in the place of the field.
-    #[arg(long, value_name = "PLACE", requires = "image")]
+    /// [,anchor=corner|centre]. Without any place, in that of the field.
+    #[arg(long, value_name = "PLACE", requires = "image", conflicts_with_all = ["keyword", "paging"])]
     pub(crate) at: Option<At>,
+    /// A word that the seal is put on.
+    #[arg(long, value_name = "WORD", requires = "image", conflicts_with = "paging")]
+    pub(crate) keyword: Option<String>,
+    /// On which of the word's places: a number from 1 on, last, or all.
+    #[arg(long, value_name = "WHICH", requires = "keyword", default_value = "last", value_parser = which)]
+    pub(crate) which: Which,
+    /// Put the seal across the edges of all pages, a strip on each (骑缝章).
+    #[arg(long, requires = "image")]
+    pub(crate) paging: bool,
+    /// Width of the seal in millimetres with --keyword and --paging [default: 42].
+    #[arg(long, value_name = "MM", value_parser = millimetres)]
+    pub(crate) width: Option<f64>,
     /// The signature field: one that waits for a signature, or the name of a new one [default: a new one].
     #[arg(long, value_name = "NAME")]
     pub(crate) field: Option<String>,
@@ -339,6 +352,22 @@ pub(crate) struct SealArguments {
     /// Where to write the sealed PDF.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
+}
+
+fn which(text: &str) -> Result<Which, String> {
+    match (text, text.parse()) {
+        ("all", _) => Ok(Which::All),
+        ("last", _) => Ok(Which::Last),
+        (_, Ok(number)) if number > 0 => Ok(Which::Nth(number)),
+        _ => Err("a number from 1 on, last or all".to_owned()),
+    }
+}
+
+fn millimetres(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(width) if width.is_finite() && width > 0.0 => Ok(width),
+        _ => Err("a length above 0".to_owned()),
+    }
 }
 
 /// The levels of PAdES (ETSI EN 319 142-1 6.1).

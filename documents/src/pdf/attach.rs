@@ -61,7 +61,7 @@ fn fill(
     })?;
     let Some((_, form)) = seen else { return Ok(()) };
     update.change(waiting.widget, "a widget", |widget| {
-        widget.set("AP", normal(form))
+        widget.set("AP", normal(form));
     })
 }
 

@@ -5,7 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use documents::cms::Chain;
-use documents::pdf::{self, Permission, Placement, PrepareError, PreparedPdf, Request, Seal, SealImage};
+use documents::pdf::{
+    self, Keyword, Paging, Permission, Placement, PrepareError, PreparedPdf, Request, Seal, SealImage, Size,
+    Unit,
+};
 use protocol::algorithm::{Algorithm, Format};
 use protocol::client::{Client, Profile, SignRequest};
 use protocol::clock::{self, UnixMillis};
@@ -72,10 +75,7 @@ fn prepare(
     let now = arguments
         .signing_time
         .map_or_else(clock::wall, |seconds| UnixMillis(seconds.saturating_mul(1000)));
-    let placement = match arguments.at {
-        Some(at) => Placement::At(at.page, at.position),
-        None => Placement::InField,
-    };
+    let placement = placement(arguments);
     let request = Request {
         field: arguments.field.as_deref(),
         seal: image.map(|image| Seal {
@@ -90,6 +90,30 @@ fn prepare(
         time_stamp_bytes: 0,
     };
     pdf::prepare(pdf, &request, algorithm, &Arc::new(chain), now).map_err(|error| refusal(&error))
+}
+
+fn placement(arguments: &SealArguments) -> Placement {
+    let size = Size {
+        width: arguments.width,
+        height: None,
+    };
+    let unit = Unit::Millimetre;
+    match (arguments.at, &arguments.keyword) {
+        (Some(at), _) => Placement::At(at.page, at.position),
+        (None, Some(word)) => Placement::On(Keyword {
+            text: word.clone(),
+            which: arguments.which,
+            size,
+            unit,
+            ..Keyword::default()
+        }),
+        (None, None) if arguments.paging => Placement::Paging(Paging {
+            size,
+            unit,
+            ..Paging::default()
+        }),
+        (None, None) => Placement::InField,
+    }
 }
 
 fn refusal(error: &PrepareError) -> Refusal {

@@ -88,6 +88,27 @@ fn read(engine: &Engine, name: &str) -> Vec<u8> {
 }
 
 #[test]
+fn a_seal_on_a_word_and_one_across_the_pages_are_one_signature_each() {
+    let engine = engine_with("latex.pdf");
+    for place in [
+        "--keyword Party --which all",
+        "--keyword Party --which 2 --width 30",
+        "--paging --width 40",
+    ] {
+        let options = format!("--pdf in.pdf --credential demo-p256 --image seal.png {place} --out out.pdf");
+        seal(&engine, &options).ok();
+        let judged = pyhanko(&engine, "out.pdf");
+        assert!(
+            judged.len() == 1 && judged[0].contains("bottom_line=True"),
+            "{place}: {judged:?}"
+        );
+        verify(&engine, "out.pdf").ok();
+    }
+    let nowhere = "--pdf in.pdf --credential demo-p256 --image seal.png --keyword Nobody --out none.pdf";
+    seal(&engine, nowhere).refused(2, "document_refused");
+}
+
+#[test]
 fn several_seals_and_a_certification_are_told_apart() {
     let engine = engine_with("pyhanko-fields.pdf");
     seal(
