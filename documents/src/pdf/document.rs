@@ -1,9 +1,11 @@
 //! A file, read as far as it is asked for.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::crypt::Cipher;
 use super::limits::{DECODED_TOTAL_BYTES_MAX, FILE_BYTES_MAX};
 use super::object::{Dictionary, Object, Ref, Stream};
 use super::parse::Parser;
@@ -26,6 +28,7 @@ pub(crate) struct Document<'a> {
     /// The last few object streams.
     streams: RefCell<Vec<(u32, Rc<ObjectStream>)>>,
     decoded_bytes: Cell<usize>,
+    cipher: Option<Cipher>,
 }
 
 /// Object streams that are kept decoded.
@@ -34,7 +37,7 @@ const STREAMS_KEPT: usize = 8;
 const REFERENCE_CHAIN_MAX: usize = 8;
 
 impl<'a> Document<'a> {
-    /// Reads the structure of a file. An encrypted one is refused: nothing in it could be told apart.
+    /// Reads the structure of a file. One that asks for a password is refused.
     pub(crate) fn open(bytes: &'a [u8]) -> Result<Self, ReadError> {
         /// Where a header may begin, as readers have always taken it.
         const HEADER_BYTES: usize = 1024;
@@ -46,22 +49,34 @@ impl<'a> Document<'a> {
             return Err(ReadError::Limit("bytes of the file"));
         }
         let sections = xref::sections(bytes)?;
-        let document = Self {
+        let mut document = Self {
             bytes,
             entries: xref::merge(&sections),
             sections,
             streams: RefCell::default(),
             decoded_bytes: Cell::new(0),
+            cipher: None,
         };
-        if document
-            .trailer()
-            .get("Encrypt")
-            .is_some_and(|found| !found.is_null())
-        {
-            return Err(ReadError::Encrypted);
-        }
+        document.cipher = document.open_cipher()?;
         document.catalog()?;
         Ok(document)
+    }
+
+    /// The key of an encrypted file.
+    fn open_cipher(&self) -> Result<Option<Cipher>, ReadError> {
+        let Object::Dictionary(dictionary) = self.get(self.trailer(), "Encrypt")? else {
+            return Ok(None);
+        };
+        let id = self.array(self.trailer(), "ID")?;
+        let id = id
+            .first()
+            .and_then(Object::as_string)
+            .map_or(&[][..], |first| &first.bytes);
+        Cipher::open(&dictionary, id).map(Some)
+    }
+
+    pub(crate) const fn cipher(&self) -> Option<&Cipher> {
+        self.cipher.as_ref()
     }
 
     pub(crate) const fn bytes(&self) -> &'a [u8] {
@@ -129,12 +144,17 @@ impl<'a> Document<'a> {
     }
 
     fn load_at(&self, offset: usize, reference: Ref) -> Result<Object, ReadError> {
-        let (found, object) = xref::indirect_at(self.bytes, offset, &|length| self.length(length))?;
+        let (found, mut object) = xref::indirect_at(self.bytes, offset, &|length| self.length(length))?;
         if found != reference {
             return Err(ReadError::Xref {
                 at: offset,
                 problem: "another object is there than the one that should be",
             });
+        }
+        // What says how the file is encrypted is not encrypted itself.
+        let is_plain = self.trailer().reference("Encrypt") == Some(reference);
+        if let Some(cipher) = self.cipher.as_ref().filter(|_| !is_plain) {
+            cipher.decrypt_strings(reference, &mut object)?;
         }
         Ok(object)
     }
@@ -199,10 +219,7 @@ impl<'a> Document<'a> {
                 .ok_or_else(wrong)
         };
         let (count, first) = (index("N")?, index("First")?);
-        let decoded = self.account(filter::decode(
-            &stream.dictionary,
-            &self.bytes[stream.data.clone()],
-        )?)?;
+        let decoded = self.account(filter::decode(&stream.dictionary, &self.plain_data(&stream)?)?)?;
         if count > decoded.len() {
             return Err(wrong());
         }
@@ -267,6 +284,17 @@ impl<'a> Document<'a> {
         self.bytes.get(stream.data.clone()).unwrap_or_default()
     }
 
+    /// The data of a stream as it is stored, decrypted.
+    fn plain_data(&self, stream: &Stream) -> Result<Cow<'a, [u8]>, ReadError> {
+        let data = self.raw_data(stream);
+        match &self.cipher {
+            Some(cipher) => cipher
+                .decrypt_stream(&stream.dictionary, stream.reference, data)
+                .map(Cow::Owned),
+            None => Ok(Cow::Borrowed(data)),
+        }
+    }
+
     /// The decoded data of a stream.
     pub(crate) fn data(&self, stream: &Stream) -> Result<Vec<u8>, ReadError> {
         let mut dictionary = Dictionary::default();
@@ -282,6 +310,6 @@ impl<'a> Document<'a> {
             };
             dictionary.set(key, value);
         }
-        self.account(filter::decode(&dictionary, self.raw_data(stream))?)
+        self.account(filter::decode(&dictionary, &self.plain_data(stream)?)?)
     }
 }

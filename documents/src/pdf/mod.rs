@@ -5,7 +5,8 @@
 //! place, an object when it is needed.
 //!
 //! - `object.rs`, `parse.rs`, `write.rs`: the objects and their text. `filter.rs`: what streams are packed in.
-//! - `xref.rs`, `document.rs`: where objects are. `page.rs`, `form.rs`: pages, fields.
+//! - `xref.rs`, `document.rs`: where objects are. `crypt.rs`: files that are encrypted but open without
+//!   a password. `page.rs`, `form.rs`: pages, fields.
 //! - [`prepare`] (`sign.rs`): a signature, in a field that waits for it or a new one (`target.rs`), within what earlier
 //!   ones permit (`permission.rs`), seen as a [`SealImage`] (`appearance.rs`, `image.rs`) at a [`Position`]
 //!   (`place.rs`) on a word ([`Keyword`], found by `text.rs` and `font.rs`) or across the pages ([`Paging`]). `update.rs` writes what is appended, `blank.rs` keeps
@@ -20,6 +21,7 @@ mod appearance;
 mod attach;
 mod blank;
 mod coverage;
+mod crypt;
 mod date;
 mod diff;
 mod document;
@@ -96,7 +98,10 @@ pub enum ReadError {
     /// More than is read of any file.
     #[error("the PDF exceeds a limit: {0}")]
     Limit(&'static str),
-    /// Encrypted files.
-    #[error("the PDF is encrypted")]
-    Encrypted,
+    /// Encrypted in a way that is not read.
+    #[error("the PDF is encrypted {0}")]
+    Encryption(&'static str),
+    /// Encrypted under a password.
+    #[error("the PDF is encrypted and asks for a password")]
+    Password,
 }

@@ -46,6 +46,8 @@ impl PartialEq for PdfString {
 /// A stream (7.3.8): its dictionary, and where in the file its encoded data lies.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Stream {
+    /// The object that it is; its key depends on it where a file is encrypted.
+    pub(crate) reference: Ref,
     pub(crate) dictionary: Dictionary,
     pub(crate) data: Range<usize>,
 }

@@ -36,6 +36,9 @@ pub enum PrepareError {
     /// The document is certified against every change.
     #[error("the document is certified and permits no further changes (DocMDP, P = 1)")]
     Certified,
+    /// The encryption of the document forbids it.
+    #[error("the encryption of the document does not permit it to be signed")]
+    Encrypted,
     /// A visible field cannot be added to a certified document; readers take it for a change.
     #[error(
         "the document is certified: it can be sealed only in a signature field that it was prepared with"
@@ -189,6 +192,13 @@ pub fn prepare(
         return Err(PrepareError::NotFirst);
     }
     let target = target::choose(&document, &before, request.field, request.seal.is_some())?;
+    let is_new = matches!(target, Target::New(_));
+    if document
+        .cipher()
+        .is_some_and(|cipher| !cipher.permits_signing(is_new))
+    {
+        return Err(PrepareError::Encrypted);
+    }
     let marks = marks(&document, request, &target)?;
     if marks.len() > 1 && before.has_signatures {
         return Err(PrepareError::SeveralPlaces);
@@ -200,7 +210,8 @@ pub fn prepare(
     if request.certify.is_some() {
         attach::certify(&mut update, &document, signature)?;
     }
-    let blank = signature_dictionary(request, lock_of(&target), contents_bytes, now)?;
+    let entries = signature_dictionary(request, lock_of(&target), now)?;
+    let blank = Blank::new(&update.encrypted(signature, entries), contents_bytes);
     let places = blank.places();
     update.put_text(signature, blank.text);
     let appended = update.finish(&seed(pdf, signature, now));
@@ -303,9 +314,8 @@ fn in_field(
 fn signature_dictionary(
     request: &Request<'_>,
     lock: Option<&Dictionary>,
-    contents_bytes: usize,
     now: UnixMillis,
-) -> Result<Blank, PrepareError> {
+) -> Result<Dictionary, PrepareError> {
     let mut entries = Dictionary::from([
         ("Type", Object::name("Sig")),
         ("Filter", Object::name("Adobe.PPKLite")),
@@ -329,7 +339,7 @@ fn signature_dictionary(
     if !references.is_empty() {
         entries.set("Reference", Object::Array(references));
     }
-    Ok(Blank::new(&entries, contents_bytes))
+    Ok(entries)
 }
 
 /// A signature reference dictionary (Table 256).

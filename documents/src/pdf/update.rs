@@ -90,6 +90,17 @@ impl<'d, 'a> Update<'d, 'a> {
             .insert(reference.number, (reference, Body::Object(object)));
     }
 
+    /// A dictionary with its strings as they have to be written into the object, for text that is put as it is.
+    pub(crate) fn encrypted(&self, reference: Ref, dictionary: Dictionary) -> Dictionary {
+        match self.document.cipher() {
+            Some(cipher) => {
+                let encrypted = cipher.encrypted(reference, Object::Dictionary(dictionary));
+                encrypted.as_dictionary().cloned().unwrap_or_default()
+            }
+            None => dictionary,
+        }
+    }
+
     pub(crate) fn put_text(&mut self, reference: Ref, text: Vec<u8>) {
         self.bodies
             .insert(reference.number, (reference, Body::Text(text)));
@@ -157,7 +168,7 @@ impl<'d, 'a> Update<'d, 'a> {
             offsets.insert(*number, (base + out.len(), reference.generation));
             push(&mut out, format_args!("{number} {} obj\n", reference.generation));
             bodies.insert(*number, out.len());
-            write_body(&mut out, body);
+            write_encrypted(&mut out, self.document, *reference, body);
             out.extend(b"\nendobj\n");
         }
         let start = base + out.len();
@@ -205,6 +216,24 @@ impl<'d, 'a> Update<'d, 'a> {
         });
         trailer.set("ID", Object::Array(id.into()));
         trailer
+    }
+}
+
+/// Encrypts what an encrypted file has encrypted.
+fn write_encrypted(out: &mut Vec<u8>, document: &Document<'_>, reference: Ref, body: &Body) {
+    let Some(cipher) = document.cipher() else {
+        return write_body(out, body);
+    };
+    match body {
+        Body::Object(object) => write_object(out, &cipher.encrypted(reference, object.clone())),
+        Body::Stream(dictionary, data) => {
+            let data = cipher.encrypt_stream(dictionary, reference, data);
+            let dictionary = cipher.encrypted(reference, Object::Dictionary(dictionary.clone()));
+            let dictionary = dictionary.as_dictionary().cloned().unwrap_or_default();
+            write_body(out, &Body::Stream(dictionary, data));
+        }
+        // The text of a signature was written with its strings encrypted.
+        Body::Text(_) => write_body(out, body),
     }
 }
 

@@ -168,7 +168,7 @@ fn stream_section(bytes: &[u8], at: usize) -> Result<Section, ReadError> {
     let Object::Stream(stream) = object else {
         return Err(wrong("there is no section there"));
     };
-    let Stream { dictionary, data } = *stream;
+    let Stream { dictionary, data, .. } = *stream;
     if !dictionary.is_name("Type", "XRef") {
         return Err(wrong("the stream there is no cross-reference stream"));
     }
@@ -275,7 +275,14 @@ pub(crate) fn indirect_at(
     }
     let mut end = Parser::new(bytes, data.end);
     end.expect("endstream")?;
-    Ok((reference, Object::Stream(Box::new(Stream { dictionary, data }))))
+    Ok((
+        reference,
+        Object::Stream(Box::new(Stream {
+            reference,
+            dictionary,
+            data,
+        })),
+    ))
 }
 
 /// Behind the end of line after the keyword `stream` (7.3.8.1).

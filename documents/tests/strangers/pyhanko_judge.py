@@ -31,6 +31,8 @@ def main():
         # pyHanko looks at hybrid files only when it need not be strict.
         is_hybrid = b"/XRefStm" in pdf.read()
         reader = PdfFileReader(pdf, strict=not is_hybrid)
+        if reader.encrypted:
+            reader.decrypt(b"")
         for signature in reader.embedded_signatures:
             context = ValidationContext(trust_roots=anchors, moment=day, allow_fetching=False)
             if signature.sig_object_type == "/DocTimeStamp":

@@ -125,6 +125,7 @@ fn refusal(error: &PrepareError) -> Refusal {
         PrepareError::Signer(Signer::NotValidThen) => Code::CredentialDisabled,
         PrepareError::Signer(_) => Code::Internal,
         PrepareError::Certified
+        | PrepareError::Encrypted
         | PrepareError::NewFieldAfterCertification
         | PrepareError::NotFirst
         | PrepareError::Locked { .. }

@@ -3,7 +3,8 @@
 use documents::pdf::{Permission, Placement, Position, PrepareError, Request, Seal};
 use protocol::algorithm::Algorithm;
 
-use super::judge::{pdfsig, pyhanko, qpdf_accepts};
+use super::judge::{Picture, pdfsig, pyhanko, qpdf_accepts};
+use super::verify::{is_valid, report};
 use super::{PRODUCERS, Signer, at, fixture, seal_image};
 
 /// pyHanko's words for a signature that is good in every way.
@@ -164,7 +165,6 @@ fn what_cannot_be_read_is_refused_with_the_reason() {
     );
     let pdf = fixture("reportlab");
     assert!(refused(&pdf[..pdf.len() / 2]).contains("no startxref"));
-    assert_eq!(refused(&fixture("qpdf-encrypted-256")), "the PDF is encrypted");
     let shifted = [b"%PDF-1.7\n", &pdf[..]].concat();
     assert!(
         refused(&shifted).contains("cross-reference"),
@@ -192,4 +192,56 @@ fn a_signature_larger_than_its_room_is_not_written() {
         matches!(error, documents::pdf::AssembleError::NoRoom { .. }),
         "{error}"
     );
+}
+
+#[test]
+fn files_that_are_encrypted_but_open_are_signed_within_what_they_permit() {
+    let signer = Signer::p256();
+    let image = seal_image();
+    let placement = at(1, Position::default());
+    let seal = Some(Seal {
+        image: &image,
+        placement: &placement,
+    });
+    let request = Request {
+        seal,
+        reason: Some("同意"),
+        ..Request::default()
+    };
+    for name in [
+        "qpdf-encrypted-128",
+        "qpdf-encrypted-256",
+        "qpdf-encrypted-objstm",
+    ] {
+        let pdf = fixture(name);
+        let once = signer.sign(&pdf, &request);
+        let twice = signer.sign(&once, &request);
+        assert!(twice.starts_with(&pdf));
+        qpdf_accepts(&twice);
+        let judged = pyhanko(&twice, &signer.root.certificate);
+        assert_eq!(judged.len(), 2, "{name}: {judged:?}");
+        judged.iter().for_each(|line| is_good(line));
+        assert!(Picture::of(&twice, 1).red_box().is_some(), "{name}");
+        assert!(pdfsig(&twice).contains("Signature is Valid."), "{name}");
+        report(&signer, &twice).signatures.iter().for_each(is_valid);
+        assert!(
+            !twice.windows(10).any(|window| window == b"Signature1"),
+            "{name}: in the clear"
+        );
+    }
+    let refused =
+        |name: &str, request: &Request<'_>| signer.prepare(&fixture(name), request).unwrap_err().to_string();
+    let open = Request::default();
+    assert_eq!(
+        refused("qpdf-password", &open),
+        "the PDF is encrypted and asks for a password"
+    );
+    assert!(refused("qpdf-rc4", &open).contains("RC4"));
+    let field = Request {
+        field: Some("PartyA"),
+        ..Request::default()
+    };
+    for request in [open, field] {
+        assert!(refused("qpdf-no-modify", &request).contains("does not permit"));
+    }
 }
