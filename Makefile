@@ -21,11 +21,11 @@ test: test-deps
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) build --workspace --locked
-	CINNABAR_TEST_PYTHON=$(abspath $(VENV))/bin/python $(CARGO) test --workspace --locked
+	TEST_PYTHON=$(abspath $(VENV))/bin/python $(CARGO) test --workspace --locked
 
 crash: test-deps
 	$(CARGO) build --workspace --locked
-	CINNABAR_CRASH_ROUNDS=$(ROUNDS) $(CARGO) test --locked -p engine --test it -- crash:: --nocapture
+	TEST_CRASH_ROUNDS=$(ROUNDS) $(CARGO) test --locked -p engine --test it -- crash:: --nocapture
 
 bench: deps
 	$(CARGO) bench --locked -p benches

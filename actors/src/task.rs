@@ -151,6 +151,9 @@ fn refusal_of(error: &JobError) -> Refusal {
             Code::DeadlineExceeded,
             "the deadline passed before a lane was free",
         ),
+        JobError::Shed => {
+            Refusal::new(Code::Overloaded, "the queue for this kind of key was too long").retry_after_ms(100)
+        }
         JobError::Unsupported(algorithm) => Refusal::new(
             Code::UnsupportedAlgorithm,
             format!("the credential's key cannot do {algorithm}"),

@@ -157,7 +157,7 @@ impl Default for Spec {
             lanes: 0,
             lanes_max: 0,
             verify: Verify::Sampled,
-            queue_ms_max: 250,
+            queue_ms_max: 40,
             calls_per_core_max: 65_536,
             connections_per_core_max: 10_000,
             connections_per_address_max: 10_000,

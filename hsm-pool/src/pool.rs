@@ -24,6 +24,7 @@ use crate::elastic::Bounds;
 use crate::job::{Finished, Home, JobError, Sink, Work};
 use crate::keys::{KeySource, Keys, WrappedKey};
 use crate::lanes::{LaneCounters, Lanes, Verify};
+use crate::queue::Offered;
 
 /// How big the pool is.
 #[derive(Clone, Debug)]
@@ -516,19 +517,19 @@ impl<T: Work> Inner<T> {
         candidates.sort_by(|a, b| a.load().total_cmp(&b.load()));
         let mut job = job;
         for unit in candidates {
-            if unit.wait_us() > self.wait_us_max {
-                continue;
-            }
-            match unit.push(job) {
-                Ok(()) => {
-                    // Its life may have ended between the look and the push.
-                    if !unit.state.takes_jobs() {
-                        self.reroute(&unit);
-                    }
-                    return Ok(());
+            match unit.push(job, self.wait_us_max) {
+                Offered::Refused(back) => {
+                    job = back;
+                    continue;
                 }
-                Err(back) => job = back,
+                Offered::Instead(displaced) => self.fail([displaced], &JobError::Shed),
+                Offered::Taken => {}
             }
+            // Its life may have ended between the look and the push.
+            if !unit.state.takes_jobs() {
+                self.reroute(&unit);
+            }
+            return Ok(());
         }
         Err((job, SubmitError::Full))
     }

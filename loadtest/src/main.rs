@@ -1,27 +1,45 @@
-//! `cinnabar-load`: load with a constant arrival rate that does not slow down when the server does, latencies from the
-//! moment each request was meant to leave, and a verdict against the SLA. It knows the engine only as any client does.
+//! `cinnabar-load`: load at rates that do not slow down when the server does, latencies from the moment each request was
+//! meant to leave, and a verdict against the SLA. It knows the engine only as any client does.
 //!
-//! - [`schedule`]: when each request is meant to leave. Pure.
-//! - [`run`]: sends them, and never waits for an answer before sending the next.
-//! - [`work`]: what is sent, and the check of what comes back.
-//! - [`report`]: histograms, errors by code, the verdict.
-//! - [`server`]: the server's own CPU time, where its metrics can be read.
+//! What is sent when, all of it pure: [`shape`] (rates over time), [`schedule`] (the time of each request), [`mix`] (what
+//! is asked for), [`replay`] (a recorded log), [`search`] (the highest rate), [`target`] (where load may go).
+//!
+//! How it is sent: [`session`] starts a [`worker`] on each thread, which sends over its [`fleet`] of connections what
+//! [`work`] makes, woken by [`timer`]; [`server`] reads CPU times.
+//!
+//! What came of it: [`tally`] (histograms of each thread), [`collect`] (seconds put together), [`hlog`] (interval logs),
+//! [`report`], [`sla`] (the verdict), [`merge`], [`compare`]; [`live`] shows it while it lasts, [`outputs`] afterwards.
 
 mod args;
+mod collect;
+mod commands;
+mod compare;
+mod files;
+mod fleet;
+mod hlog;
+mod live;
+mod merge;
+mod mix;
+mod outputs;
+mod replay;
 mod report;
-mod run;
 mod schedule;
+mod search;
 mod server;
+mod session;
+mod shape;
+mod sla;
+mod tally;
+mod target;
+mod timer;
 mod work;
+mod worker;
 
 use std::process::ExitCode;
 
+use args::Command;
 use clap::Parser;
 use clap::error::ErrorKind;
-use protocol::error_code::Refusal;
-
-/// The run was done and the SLA was not kept.
-const NOT_KEPT: u8 = 1;
 
 fn main() -> ExitCode {
     let arguments = match args::Arguments::try_parse() {
@@ -33,34 +51,23 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             let text = error.to_string();
-            eprintln!(
-                "cinnabar-load: usage: {}",
-                text.lines().next().unwrap_or("bad arguments")
-            );
+            let first = text.lines().next().unwrap_or("bad arguments");
+            eprintln!("cinnabar-load: usage: {}", first.trim_start_matches("error: "));
             return ExitCode::from(2);
         }
     };
-    let args::Command::Run(plan) = arguments.command;
-    match run_plan(&plan) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(NOT_KEPT),
+    let done = match &arguments.command {
+        Command::Run(run) => commands::run(run),
+        Command::FindMax(find) => commands::find_max(find),
+        Command::Replay(replay) => commands::replay(replay),
+        Command::Merge(merge) => commands::merge(merge),
+        Command::Compare(compare) => commands::compare_reports(compare),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
         Err(refusal) => {
             eprintln!("cinnabar-load: {refusal}");
             ExitCode::from(refusal.code.exit_code())
         }
     }
-}
-
-/// Runs a plan and shows its report. True: the SLA was kept.
-fn run_plan(plan: &args::Plan) -> Result<bool, Refusal> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| report::failed("runtime", error))?;
-    let report = runtime.block_on(run::run(plan))?;
-    print!("{report}");
-    if let Some(path) = &plan.json {
-        let text = serde_json::to_string_pretty(&report).map_err(|error| report::failed("JSON", error))?;
-        std::fs::write(path, text + "\n")
-            .map_err(|error| report::failed(&path.display().to_string(), error))?;
-    }
-    Ok(report.kept)
 }

@@ -15,6 +15,10 @@ mod prepare;
 mod structure;
 mod verify;
 
+pub(crate) use attributes::SignedAttributes;
+pub(crate) use structure::{SignedData, SignerInfo};
+pub(crate) use verify::{enclosed_certificates, find_signer};
+
 pub use chain::{Chain, ChainError};
 pub use prepare::{AssembleError, PrepareError, PreparedCms, prepare, supports};
 pub(crate) use prepare::{bytes_max, check_algorithm, prepare_for_document};

@@ -134,23 +134,13 @@ pub(crate) struct Opened<'a> {
 impl<'a> Opened<'a> {
     /// A detached signature over plain data.
     pub(crate) fn detached(cms: &'a [u8]) -> Result<Self, VerifyError> {
-        Self::read(SignedData::detached(cms)?, ID_DATA)
-    }
-
-    /// A signature that encloses content of this type, and the content.
-    pub(crate) fn enclosing(cms: &'a [u8], kind: ObjectIdentifier) -> Result<(Self, &'a [u8]), VerifyError> {
-        let opened = Self::read(SignedData::over(cms, kind)?, kind)?;
-        let content = opened.signed.content.content.ok_or(VerifyError::ContentType)?;
-        Ok((opened, content.as_bytes()))
-    }
-
-    fn read(signed: SignedData<'a>, kind: ObjectIdentifier) -> Result<Self, VerifyError> {
+        let signed = SignedData::detached(cms)?;
         let info = signed.signer()?;
         let members = info
             .signed_attributes
             .ok_or(VerifyError::Attribute("signedAttrs"))?;
         let attributes = SignedAttributes::parse(members)?;
-        attributes.check_content_type(kind)?;
+        attributes.check_content_type_is(ID_DATA)?;
         let hash = identifier::read_hash(&info.digest_algorithm).ok_or(VerifyError::UnsupportedAlgorithm)?;
         Ok(Self {
             signed,
@@ -213,7 +203,9 @@ impl<'a> Opened<'a> {
 
 /// The X.509 certificates among the CertificateChoices (RFC 5652 10.2.2): the SEQUENCEs, the others are
 /// tagged.
-fn enclosed_certificates<'a>(signed: &SignedData<'a>) -> Result<Vec<Certificate<'a>>, VerifyError> {
+pub(crate) fn enclosed_certificates<'a>(
+    signed: &SignedData<'a>,
+) -> Result<Vec<Certificate<'a>>, VerifyError> {
     const SEQUENCE: u8 = 0x30;
     let elements = signed
         .certificates
@@ -228,7 +220,7 @@ fn enclosed_certificates<'a>(signed: &SignedData<'a>) -> Result<Vec<Certificate<
 }
 
 /// The certificate named by the SignerIdentifier (RFC 5652 5.3).
-fn find_signer<'p, 'a>(
+pub(crate) fn find_signer<'p, 'a>(
     certificates: &'p [Certificate<'a>],
     signer: AnyRef<'_>,
 ) -> Result<&'p Certificate<'a>, VerifyError> {

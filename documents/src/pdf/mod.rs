@@ -13,7 +13,7 @@
 //!   room in it.
 //! - [`add_validation_data`] (`dss.rs`) and [`prepare_time_stamp`] (`stamping.rs`): the levels B-LT and B-LTA.
 //! - [`verify`]: each signature on the revision that it covers (`coverage.rs`), and what came later (`diff.rs`), as a
-//!   [`Report`]. `stamp.rs` reads time-stamp tokens.
+//!   [`Report`].
 //!
 //! A hostile file is the normal case: `limits.rs` bounds everything that a file could ask for.
 
@@ -41,7 +41,6 @@ mod permission;
 mod place;
 mod report;
 mod sign;
-mod stamp;
 mod stamping;
 mod target;
 mod text;

@@ -70,15 +70,13 @@ pub struct Change {
     pub permitted: bool,
 }
 
-/// A time stamp.
+/// A time stamp that holds: its imprint, its signature and its authority's path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TimeStampReport {
     /// When, in milliseconds since 1970.
     pub time_ms: u64,
     /// By whom, as RFC 4514 writes names.
     pub authority: String,
-    /// Whether it is proof: its imprint, its signature and the authority's path hold.
-    pub verdict: Verdict,
 }
 
 /// One signature or document time stamp.
@@ -98,7 +96,7 @@ pub struct SignatureReport {
     pub algorithm: Option<String>,
     /// When the document says it was signed, in milliseconds since 1970. Nobody proves it.
     pub claimed_time_ms: Option<u64>,
-    /// When it existed at the latest, as a time stamp says.
+    /// When it existed at the latest, as a time stamp proves.
     pub time_stamp: Option<TimeStampReport>,
     /// Whether the covered bytes are those that were signed.
     pub digest_ok: Option<bool>,

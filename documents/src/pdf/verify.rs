@@ -1,5 +1,6 @@
 //! Verification of a file: each signature for itself, on the revision that it covers, and then what came later.
 
+use protocol::algorithm::Hash;
 use protocol::clock::UnixMillis;
 
 use super::coverage::{Coverage, ends_revision};
@@ -8,9 +9,10 @@ use super::document::Document;
 use super::form::{self, Field};
 use super::object::{Dictionary, Object};
 use super::permission::{self, Permission};
-use super::report::{ChangeKind, Finding, Report, SignatureReport, Verdict};
-use super::{ReadError, date, stamp};
-use crate::cms::{DOCUMENT_SIGNING, Opened, VerifyError, check_key_usage, check_path};
+use super::report::{ChangeKind, Finding, Report, SignatureReport, TimeStampReport, Verdict};
+use super::{ReadError, date};
+use crate::cms::{DOCUMENT_SIGNING, DigestBytes, Opened, VerifyError, check_key_usage, check_path};
+use crate::tsp;
 use crate::x509::{Certificate, Name, PathError};
 
 /// Most signatures in a file that are verified.
@@ -197,7 +199,7 @@ impl<'d, 'a> Check<'d, 'a> {
 
     fn check_value(&mut self, coverage: &Coverage, trust_anchors: &[impl AsRef<[u8]>], now: UnixMillis) {
         let bytes = self.document.bytes();
-        let digest = |hash: protocol::algorithm::Hash| {
+        let digest = |hash: Hash| {
             hash.digest_of(&[
                 &bytes[..coverage.gap.start],
                 &bytes[coverage.gap.end..coverage.end],
@@ -210,10 +212,7 @@ impl<'d, 'a> Check<'d, 'a> {
                     self.find_cms_error(&error);
                 }
             }
-            "ETSI.RFC3161" => match stamp::verify(value, &digest, trust_anchors) {
-                Ok(stamp) => self.take_document_time_stamp(stamp),
-                Err(error) => self.find_cms_error(&error),
-            },
+            "ETSI.RFC3161" => self.check_document_time_stamp(value, &digest, trust_anchors),
             other => {
                 let text = format!("signatures of the kind '{other}' are not verified");
                 self.find(Verdict::Indeterminate, "sub-filter", text);
@@ -221,21 +220,48 @@ impl<'d, 'a> Check<'d, 'a> {
         }
     }
 
-    fn take_document_time_stamp(&mut self, stamp: super::report::TimeStampReport) {
-        (self.report.digest_ok, self.report.signature_ok) = (Some(true), Some(true));
-        self.report.chain_ok = Some(stamp.verdict == Verdict::Valid);
-        self.report.signer = Some(stamp.authority.clone());
-        if stamp.verdict != Verdict::Valid {
-            let text = "the time-stamping authority does not lead to a trust anchor";
-            self.find(Verdict::Indeterminate, "time-stamp-authority", text);
+    fn check_document_time_stamp(
+        &mut self,
+        token: &[u8],
+        digest: &dyn Fn(Hash) -> DigestBytes,
+        trust_anchors: &[impl AsRef<[u8]>],
+    ) {
+        self.check_time_stamp(token, digest, trust_anchors);
+        self.report.signer = self
+            .report
+            .time_stamp
+            .as_ref()
+            .map(|stamp| stamp.authority.clone());
+        if self.report.time_stamp.is_some() {
+            (self.report.digest_ok, self.report.signature_ok) = (Some(true), Some(true));
+            self.report.chain_ok = Some(true);
         }
-        self.report.time_stamp = Some(stamp);
+    }
+
+    fn check_time_stamp(
+        &mut self,
+        token: &[u8],
+        digest: &dyn Fn(Hash) -> DigestBytes,
+        trust_anchors: &[impl AsRef<[u8]>],
+    ) {
+        match tsp::verify_token(token, digest, None, trust_anchors) {
+            Ok(stamp) => {
+                self.report.time_stamp = Some(TimeStampReport {
+                    time_ms: stamp.time.0,
+                    authority: stamp.authority,
+                });
+            }
+            Err(error @ tsp::VerifyError::Path(_)) => {
+                self.find(Verdict::Indeterminate, "time-stamp-authority", error);
+            }
+            Err(error) => self.find(Verdict::Invalid, "time-stamp", format!("the time stamp: {error}")),
+        }
     }
 
     fn check_cms(
         &mut self,
         value: &[u8],
-        digest: &dyn Fn(protocol::algorithm::Hash) -> crate::cms::DigestBytes,
+        digest: &dyn Fn(Hash) -> DigestBytes,
         trust_anchors: &[impl AsRef<[u8]>],
         now: UnixMillis,
     ) -> Result<(), VerifyError> {
@@ -289,26 +315,17 @@ impl<'d, 'a> Check<'d, 'a> {
         opened: &Opened<'_>,
         trust_anchors: &[impl AsRef<[u8]>],
     ) -> Result<(), VerifyError> {
-        let Some(token) = opened.time_stamps()?.first().copied() else {
-            return Ok(());
-        };
-        let stamped = |hash: protocol::algorithm::Hash| hash.digest(opened.signature());
-        match stamp::verify(token, &stamped, trust_anchors) {
-            Ok(stamp) => {
-                if stamp.verdict != Verdict::Valid {
-                    let text = "the authority of the time stamp does not lead to a trust anchor";
-                    self.find(Verdict::Indeterminate, "time-stamp-authority", text);
-                }
-                self.report.time_stamp = Some(stamp);
-            }
-            Err(error) => self.find(Verdict::Invalid, "time-stamp", format!("the time stamp: {error}")),
+        if let Some(token) = opened.time_stamps()?.first() {
+            self.check_time_stamp(token, &|hash| hash.digest(opened.signature()), trust_anchors);
         }
         Ok(())
     }
 
     fn proved_time(&self) -> Option<UnixMillis> {
-        let stamp = self.report.time_stamp.as_ref()?;
-        (stamp.verdict == Verdict::Valid).then_some(UnixMillis(stamp.time_ms))
+        self.report
+            .time_stamp
+            .as_ref()
+            .map(|stamp| UnixMillis(stamp.time_ms))
     }
 
     fn find_cms_error(&mut self, error: &VerifyError) {

@@ -17,86 +17,60 @@ fn ask(config: &Config, order: KeyOrder) -> Result<Value, Refusal> {
     send(config, Order::Key(order))
 }
 
-/// Says `text` once the order is carried out.
-fn done(config: &Config, text: &str, order: KeyOrder) -> Result<(), Refusal> {
-    ask(config, order)?;
-    print_line(text)
-}
-
 pub(super) fn run(config: &Config, command: KeyCommand) -> Result<(), Refusal> {
-    match command {
+    let (text, order) = match command {
+        KeyCommand::Import { tenant, file, sample } => return import_keys(config, &tenant, &file, !sample),
+        KeyCommand::Destroy { tenant, id, confirm } => return destroy_key(config, tenant, id, &confirm),
+        KeyCommand::List { tenant } => return print_json(&ask(config, KeyOrder::List { tenant })?),
         KeyCommand::Create {
             tenant,
             id,
             kind,
             device: devices,
             wrapped,
-        } => {
-            let text = format!("made credential {tenant}/{id} with a {kind} key");
-            done(
-                config,
-                &text,
-                KeyOrder::Create {
-                    tenant,
-                    id,
-                    kind,
-                    devices,
-                    wrapped,
-                },
-            )
-        }
+        } => (
+            format!("made credential {tenant}/{id} with a {kind} key"),
+            KeyOrder::Create {
+                tenant,
+                id,
+                kind,
+                devices,
+                wrapped,
+            },
+        ),
         KeyCommand::Attach {
             tenant,
             id,
             kind,
             device,
             name,
-        } => {
-            let text = format!("made credential {tenant}/{id} for '{name}' in {device}");
-            done(
-                config,
-                &text,
-                KeyOrder::Attach {
-                    tenant,
-                    id,
-                    kind,
-                    device,
-                    name,
-                },
-            )
-        }
-        KeyCommand::Import { tenant, file, sample } => import_keys(config, &tenant, &file, !sample),
-        KeyCommand::Replicate { tenant, id, device } => {
-            let text = format!("{tenant}/{id} is in {device}, too");
-            done(config, &text, KeyOrder::Replicate { tenant, id, device })
-        }
-        KeyCommand::Destroy { tenant, id, confirm } => destroy_key(config, tenant, id, &confirm),
-        KeyCommand::Disable { tenant, id } => {
-            let text = format!("disabled credential {tenant}/{id}");
-            done(
-                config,
-                &text,
-                KeyOrder::Set {
-                    tenant,
-                    id,
-                    active: false,
-                },
-            )
-        }
-        KeyCommand::Enable { tenant, id } => {
-            let text = format!("enabled credential {tenant}/{id}");
-            done(
-                config,
-                &text,
-                KeyOrder::Set {
-                    tenant,
-                    id,
-                    active: true,
-                },
-            )
-        }
-        KeyCommand::List { tenant } => print_json(&ask(config, KeyOrder::List { tenant })?),
-    }
+        } => (
+            format!("made credential {tenant}/{id} for '{name}' in {device}"),
+            KeyOrder::Attach {
+                tenant,
+                id,
+                kind,
+                device,
+                name,
+            },
+        ),
+        KeyCommand::Replicate { tenant, id, device } => (
+            format!("{tenant}/{id} is in {device}, too"),
+            KeyOrder::Replicate { tenant, id, device },
+        ),
+        KeyCommand::Disable { tenant, id } => set(tenant, id, false),
+        KeyCommand::Enable { tenant, id } => set(tenant, id, true),
+    };
+    ask(config, order)?;
+    print_line(&text)
+}
+
+fn set(tenant: TenantName, id: CredentialId, active: bool) -> (String, KeyOrder) {
+    let word = if active { "enabled" } else { "disabled" };
+    (
+        format!("{word} credential {tenant}/{id}"),
+        KeyOrder::Set { tenant, id, active },
+    )
 }
 
 /// Wrapped keys from a file, so many in one commit.

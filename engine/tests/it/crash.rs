@@ -19,7 +19,7 @@ const DEPTH: usize = 8;
 const PREPAID_A_ROUND: usize = 20;
 
 fn rounds() -> usize {
-    std::env::var("CINNABAR_CRASH_ROUNDS").map_or(25, |text| text.parse().unwrap())
+    std::env::var("TEST_CRASH_ROUNDS").map_or(25, |text| text.parse().unwrap())
 }
 
 fn below(limit: usize) -> usize {

@@ -15,7 +15,7 @@ pub(crate) fn workspace() -> PathBuf {
 }
 
 pub(crate) fn python() -> PathBuf {
-    let given = std::env::var_os("CINNABAR_TEST_PYTHON").map(PathBuf::from);
+    let given = std::env::var_os("TEST_PYTHON").map(PathBuf::from);
     let path = given.unwrap_or_else(|| workspace().join("target/venv/bin/python"));
     assert!(
         path.exists(),

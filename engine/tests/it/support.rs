@@ -262,7 +262,7 @@ pub(crate) struct Ran {
     pub(crate) stderr: String,
 }
 
-/// The binary, without the settings and the test variables (CINNABAR_TEST_PYTHON …) that are in our own environment:
+/// The binary, without the settings and the test variables (TEST_PYTHON …) that are in our own environment:
 /// it refuses to start with a variable that is no setting.
 fn binary() -> Command {
     clean(Command::new(BINARY))

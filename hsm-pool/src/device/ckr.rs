@@ -38,99 +38,35 @@ pub fn classify(error: &Error) -> Class {
 
 /// The class of a return code: the whole table of PKCS#11 3.1, 5.1.6, so that a new code of the library does not
 /// compile until somebody has thought about it.
+#[rustfmt::skip] // a table, as wide as the page
 pub const fn classify_code(code: &RvError) -> Class {
     use RvError as R;
     match code {
-        R::ArgumentsBad
-        | R::NoEvent
-        | R::AttributeReadOnly
-        | R::AttributeSensitive
-        | R::AttributeTypeInvalid
-        | R::AttributeValueInvalid
-        | R::ActionProhibited
-        | R::DataInvalid
-        | R::DataLenRange
-        | R::EncryptedDataInvalid
-        | R::EncryptedDataLenRange
-        | R::FunctionNotSupported
-        | R::CurveNotSupported
-        | R::KeySizeRange
-        | R::KeyTypeInconsistent
-        | R::KeyNotNeeded
-        | R::KeyNeeded
-        | R::KeyIndigestible
-        | R::KeyFunctionNotPermitted
-        | R::KeyNotWrappable
-        | R::KeyUnextractable
-        | R::MechanismInvalid
-        | R::MechanismParamInvalid
-        | R::SignatureInvalid
-        | R::SignatureLenRange
-        | R::TemplateIncomplete
-        | R::TemplateInconsistent
-        | R::UnwrappingKeySizeRange
-        | R::UnwrappingKeyTypeInconsistent
-        | R::WrappedKeyInvalid
-        | R::WrappedKeyLenRange
-        | R::WrappingKeySizeRange
-        | R::WrappingKeyTypeInconsistent
-        | R::RandomSeedNotSupported
-        | R::DomainParamsInvalid
-        | R::BufferTooSmall
-        | R::SavedStateInvalid
-        | R::InformationSensitive
-        | R::NewPinMode
-        | R::NextOtp
-        | R::ExceededMaxIterations
-        | R::PublicKeyInvalid
-        | R::FunctionRejected => Class::Request,
-        R::SessionClosed
-        | R::SessionHandleInvalid
-        | R::SessionParallelNotSupported
-        | R::SessionReadOnly
-        | R::SessionExists
-        | R::SessionReadOnlyExists
-        | R::SessionReadWriteSoExists
-        | R::UserNotLoggedIn
-        | R::UserAlreadyLoggedIn
-        | R::KeyHandleInvalid
-        | R::ObjectHandleInvalid
-        | R::UnwrappingKeyHandleInvalid
-        | R::WrappingKeyHandleInvalid
-        | R::KeyChanged
-        | R::OperationActive
-        | R::OperationNotInitialized => Class::Session,
-        R::GeneralError
-        | R::FunctionFailed
-        | R::DeviceError
-        | R::CryptokiNotInitialized
-        | R::CryptokiAlreadyInitialized
-        | R::MutexBad
-        | R::MutexNotLocked
-        | R::NeedToCreateThreads
-        | R::CantLock
-        | R::FipsSelfTestFailed
-        | R::LibraryLoadFailed
-        | R::RandomNoRng
-        | R::FunctionNotParallel
-        | R::StateUnsaveable
-        | R::VendorDefined(_)
-        | R::UnknownErrorCode(_) => Class::Device,
-        R::TokenNotPresent
-        | R::TokenNotRecognized
-        | R::TokenWriteProtected
-        | R::DeviceRemoved
-        | R::SlotIdInvalid => Class::Token,
-        R::PinIncorrect
-        | R::PinInvalid
-        | R::PinLenRange
-        | R::PinExpired
-        | R::PinLocked
-        | R::PinTooWeak
-        | R::UserPinNotInitialized
-        | R::UserTypeInvalid
-        | R::UserAnotherAlreadyLoggedIn
-        | R::UserTooManyTypes => Class::Auth,
+        R::ArgumentsBad | R::NoEvent | R::AttributeReadOnly | R::AttributeSensitive |
+            R::AttributeTypeInvalid | R::AttributeValueInvalid | R::ActionProhibited | R::DataInvalid |
+            R::DataLenRange | R::EncryptedDataInvalid | R::EncryptedDataLenRange | R::FunctionNotSupported |
+            R::CurveNotSupported | R::KeySizeRange | R::KeyTypeInconsistent | R::KeyNotNeeded | R::KeyNeeded |
+            R::KeyIndigestible | R::KeyFunctionNotPermitted | R::KeyNotWrappable | R::KeyUnextractable |
+            R::MechanismInvalid | R::MechanismParamInvalid | R::SignatureInvalid | R::SignatureLenRange |
+            R::TemplateIncomplete | R::TemplateInconsistent | R::UnwrappingKeySizeRange |
+            R::UnwrappingKeyTypeInconsistent | R::WrappedKeyInvalid | R::WrappedKeyLenRange |
+            R::WrappingKeySizeRange | R::WrappingKeyTypeInconsistent | R::RandomSeedNotSupported |
+            R::DomainParamsInvalid | R::BufferTooSmall | R::SavedStateInvalid | R::InformationSensitive |
+            R::NewPinMode | R::NextOtp | R::ExceededMaxIterations | R::PublicKeyInvalid | R::FunctionRejected => Class::Request,
+        R::SessionClosed | R::SessionHandleInvalid | R::SessionParallelNotSupported | R::SessionReadOnly |
+            R::SessionExists | R::SessionReadOnlyExists | R::SessionReadWriteSoExists | R::UserNotLoggedIn |
+            R::UserAlreadyLoggedIn | R::KeyHandleInvalid | R::ObjectHandleInvalid |
+            R::UnwrappingKeyHandleInvalid | R::WrappingKeyHandleInvalid | R::KeyChanged | R::OperationActive |
+            R::OperationNotInitialized => Class::Session,
+        R::GeneralError | R::FunctionFailed | R::DeviceError | R::CryptokiNotInitialized |
+            R::CryptokiAlreadyInitialized | R::MutexBad | R::MutexNotLocked | R::NeedToCreateThreads |
+            R::CantLock | R::FipsSelfTestFailed | R::LibraryLoadFailed | R::RandomNoRng |
+            R::FunctionNotParallel | R::StateUnsaveable | R::VendorDefined(_) | R::UnknownErrorCode(_) => Class::Device,
+        R::TokenNotPresent | R::TokenNotRecognized | R::TokenWriteProtected | R::DeviceRemoved |
+            R::SlotIdInvalid => Class::Token,
+        R::PinIncorrect | R::PinInvalid | R::PinLenRange | R::PinExpired | R::PinLocked | R::PinTooWeak |
+            R::UserPinNotInitialized | R::UserTypeInvalid | R::UserAnotherAlreadyLoggedIn |
+            R::UserTooManyTypes => Class::Auth,
         R::SessionCount | R::DeviceMemory | R::HostMemory | R::FunctionCanceled | R::Cancel => Class::Busy,
     }
 }

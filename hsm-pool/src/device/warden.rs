@@ -118,13 +118,24 @@ impl<T: Work> Warden<T> {
 
     /// A probe in the spare process; what it returns is the spare again.
     fn try_probe(&self) -> Result<Process, ProcessEnd> {
-        let mut process = match self.unit.take_spare() {
-            Some(process) => process,
-            None => self.unit.start_process()?,
-        };
+        let mut process = self.spare_or_new()?;
+        let known = self.unit.probe_key().is_some();
         let key = self.probe_key(&mut process)?;
+        if !known {
+            // It may just have made the key, and a process of SoftHSM2 that has written to a token overlooks what others
+            // write at about that time. Only processes that have written nothing serve.
+            drop(process);
+            process = self.unit.start_process()?;
+        }
         sign_once(&mut process, &key)?;
         Ok(process)
+    }
+
+    fn spare_or_new(&self) -> Result<Process, ProcessEnd> {
+        match self.unit.take_spare() {
+            Some(process) => Ok(process),
+            None => self.unit.start_process(),
+        }
     }
 
     fn probe_key(&self, process: &mut Process) -> Result<ProbeKey, ProcessEnd> {

@@ -134,10 +134,7 @@ fn a_time_stamp_proves_the_time_of_a_signature() {
         let report = verify(&pdf, &roots, NOW).unwrap();
         is_valid(&report.signatures[0]);
         let stamp = report.signatures[0].time_stamp.as_ref().unwrap();
-        assert_eq!(
-            (stamp.authority.as_str(), stamp.verdict),
-            ("CN=TSA", Verdict::Valid)
-        );
+        assert_eq!(stamp.authority, "CN=TSA");
         // Long after the certificate expired, the time stamp still says when it was valid.
         let later = protocol::clock::UnixMillis(crate::support::NOT_AFTER.0 + 1000);
         is_valid(&verify(&pdf, &roots, later).unwrap().signatures[0]);
