@@ -18,6 +18,8 @@ if [[ $1 == test ]]; then
     need /usr/lib/softhsm/libsofthsm2.so softhsm2
     need openssl openssl
     need pkcs11-tool opensc
+    need qpdf qpdf
+    need pdfsig poppler-utils
     need python3 python3
     python3 -c 'import ensurepip, venv' 2>/dev/null || want+=(python3-venv)
     # Kryoptic, the second token: it links the system's OpenSSL and SQLite and generates its bindings by libclang.

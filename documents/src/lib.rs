@@ -16,6 +16,7 @@
 //! - [`crl`] and [`ocsp`]: which certificates are no longer good (RFC 5280 5; RFC 6960).
 //! - [`tsp`]: time stamps (RFC 3161).
 //! - [`cms`]: detached signatures (RFC 5652) with the attributes of CAdES-BES.
+//! - [`pdf`]: signatures in PDF files (PAdES), with a visible seal or without, added, and verified.
 //!
 //! Reading has one rule: what was signed is verified over the bytes that came in, never over a second
 //! encoding of them (`element.rs`).
@@ -25,6 +26,7 @@ pub mod crl;
 pub mod csr;
 pub mod lint;
 pub mod ocsp;
+pub mod pdf;
 pub mod tsp;
 pub mod x509;
 

@@ -16,6 +16,9 @@ use crate::element::{Element, Members, in_set_order};
 use crate::x509::{Certificate, IssuerAndSerial};
 use crate::{identifier, time};
 
+/// id-aa-timeStampToken (RFC 3161 Appendix A).
+const ID_AA_TIME_STAMP_TOKEN: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.14");
+
 /// Most signed attributes that are looked at.
 const ATTRIBUTES_MAX: usize = 32;
 
@@ -77,21 +80,39 @@ pub(super) fn signing_certificate(leaf: &Certificate<'_>) -> der::Result<Vec<u8>
     attribute(ID_AA_SIGNING_CERTIFICATE_V_2, &value)
 }
 
-/// The members of the SET of signed attributes, in DER order.
+/// The members of the SET of signed attributes, in DER order. Without a signing time where the document says it.
 pub(super) fn write(
     content_digest: &[u8],
-    signing_time: UnixMillis,
+    signing_time: Option<UnixMillis>,
     signing_certificate: &[u8],
 ) -> der::Result<Vec<u8>> {
     let content_type = attribute(ID_CONTENT_TYPE, &ID_DATA)?;
     let digest = attribute(ID_MESSAGE_DIGEST, &OctetStringRef::new(content_digest)?)?;
-    let time = attribute(ID_SIGNING_TIME, &time::to_asn1(signing_time)?)?;
-    Ok(in_set_order(&mut [
-        &content_type[..],
-        &digest,
-        &time,
-        signing_certificate,
-    ]))
+    let time = signing_time
+        .map(|at| attribute(ID_SIGNING_TIME, &time::to_asn1(at)?))
+        .transpose()?;
+    let mut attributes = vec![&content_type[..], &digest, signing_certificate];
+    attributes.extend(time.as_deref());
+    Ok(in_set_order(&mut attributes))
+}
+
+/// The unsigned attribute that carries a time-stamp token over the signature (RFC 3161 Appendix A).
+pub(super) fn time_stamp(token: &[u8]) -> der::Result<Vec<u8>> {
+    attribute(ID_AA_TIME_STAMP_TOKEN, &Element(token))
+}
+
+/// The time-stamp tokens among unsigned attributes, each a ContentInfo in DER.
+pub(super) fn time_stamps<'a>(unsigned: Members<'a>) -> der::Result<Vec<&'a [u8]>> {
+    let SignedAttributes(attributes) = SignedAttributes::parse(unsigned)?;
+    let mut tokens = Vec::new();
+    for attribute in attributes
+        .iter()
+        .filter(|attribute| attribute.kind == ID_AA_TIME_STAMP_TOKEN)
+    {
+        let values = attribute.values.elements(ATTRIBUTES_MAX)?;
+        tokens.extend(values.into_iter().map(|value| value.0));
+    }
+    Ok(tokens)
 }
 
 fn attribute(kind: ObjectIdentifier, value: &impl Encode) -> der::Result<Vec<u8>> {
@@ -117,11 +138,6 @@ impl<'a> SignedAttributes<'a> {
     }
 
     /// contentType, which must be there and agree with the content signed (RFC 5652 11.1).
-    pub(crate) fn check_content_type(&self) -> Result<(), VerifyError> {
-        self.check_content_type_is(ID_DATA)
-    }
-
-    /// The same for content that is no plain data.
     pub(crate) fn check_content_type_is(&self, expected: ObjectIdentifier) -> Result<(), VerifyError> {
         if self.value::<ObjectIdentifier>(ID_CONTENT_TYPE, "contentType")? == expected {
             return Ok(());
@@ -133,6 +149,11 @@ impl<'a> SignedAttributes<'a> {
     pub(crate) fn message_digest(&self) -> Result<&'a [u8], VerifyError> {
         let digest: &OctetStringRef = self.value(ID_MESSAGE_DIGEST, "messageDigest")?;
         Ok(digest.as_bytes())
+    }
+
+    /// Whether it says a signing time.
+    pub(super) fn has_signing_time(&self) -> bool {
+        self.0.iter().any(|attribute| attribute.kind == ID_SIGNING_TIME)
     }
 
     /// signingTime (RFC 5652 11.3): what the signer says, and nobody else.

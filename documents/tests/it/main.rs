@@ -8,6 +8,7 @@ mod csr;
 mod hostile;
 mod ocsp;
 mod path;
+mod pdf;
 mod pkits;
 mod profiles;
 mod support;

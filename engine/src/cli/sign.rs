@@ -41,7 +41,12 @@ async fn sign(client: &Client, arguments: &SignArguments) -> Result<Vec<u8>, Ref
         user_id: None,
         deadline_ms: None,
     };
-    match client.sign(&request).await?.pop() {
+    sign_one(client, &request).await
+}
+
+/// The signature of a request with one item.
+pub(super) async fn sign_one(client: &Client, request: &SignRequest) -> Result<Vec<u8>, Refusal> {
+    match client.sign(request).await?.pop() {
         Some(ItemOutcome::Done { signature, .. }) => Ok(signature),
         Some(ItemOutcome::Pending) => {
             let text = format!(
@@ -55,7 +60,7 @@ async fn sign(client: &Client, arguments: &SignArguments) -> Result<Vec<u8>, Ref
     }
 }
 
-fn fresh_key() -> Result<IdempotencyKey, Refusal> {
+pub(super) fn fresh_key() -> Result<IdempotencyKey, Refusal> {
     let mut bytes = [0; 16];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Refusal::new(Code::Internal, "no randomness"))?;
     IdempotencyKey::new(&format!("cli-{}", URL_SAFE_NO_PAD.encode(bytes)))

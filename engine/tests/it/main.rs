@@ -16,6 +16,7 @@ mod hostile;
 mod panics;
 mod pool;
 mod prepaid;
+mod seal;
 mod signing;
 mod stop;
 mod strangers;
