@@ -136,7 +136,8 @@ pub(crate) fn world(devices: Vec<DeviceConfig>) -> World {
     let config = PoolConfig {
         lanes: Bounds { min: 2, max: 2 },
         queue: 1024,
-        queue_ms_max: 1000,
+        // The deadlines of jobs are ten seconds; a busy machine is no reason to refuse them.
+        queue_ms_max: 10_000,
         verify: Verify::All,
         key_cache: 100,
         devices,
