@@ -32,7 +32,7 @@ crash: test-deps
 
 chaos: test-deps
 	$(CARGO) build --workspace --locked
-	CINNABAR_CHAOS_SECONDS=$(SECONDS) $(CARGO) test --locked -p engine --test it -- chaos:: --nocapture
+	TEST_CHAOS_SECONDS=$(SECONDS) $(CARGO) test --locked -p engine --test it -- chaos:: --nocapture
 
 bench: deps
 	$(CARGO) bench --locked -p benches

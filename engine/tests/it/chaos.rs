@@ -29,7 +29,7 @@ const PROMISE: Duration = Duration::from_millis(PROMISE_MS_MAX);
 const RECOVERY: Duration = Duration::from_secs(40);
 
 fn seconds() -> u64 {
-    std::env::var("CINNABAR_CHAOS_SECONDS").map_or(20, |text| text.parse().unwrap())
+    std::env::var("TEST_CHAOS_SECONDS").map_or(20, |text| text.parse().unwrap())
 }
 
 /// What can happen to a device. `CODE` is one of [`CODES`].
