@@ -122,7 +122,7 @@ const BY_POLICY: [(&str, &str, Ask, bool); 54] = [
 
 /// The folder of the suite, in the Python environment that `make test` makes.
 fn folder() -> PathBuf {
-    let given = std::env::var_os("CINNABAR_TEST_PYTHON").map(PathBuf::from);
+    let given = std::env::var_os("TEST_PYTHON").map(PathBuf::from);
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let python = given.unwrap_or_else(|| workspace.join("target/venv/bin/python"));
     assert!(
