@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use protocol::client::{Client, Profile, SignRequest};
 use protocol::error_code::{Code, Refusal};
-use protocol::ids::IdempotencyKey;
+use protocol::ids::{CredentialId, IdempotencyKey};
 use protocol::message::{CredentialInfo, ItemOutcome};
 use protocol::verify::PublicKey;
 
@@ -68,14 +68,14 @@ pub(super) fn fresh_key() -> Result<IdempotencyKey, Refusal> {
 }
 
 pub(super) async fn find(client: &Client, id: &str) -> Result<CredentialInfo, Refusal> {
-    let list = client.credentials().await?;
-    let found = list.into_iter().find(|info| info.id == id);
-    found.ok_or_else(|| {
+    let unknown = || {
         Refusal::new(
             Code::UnknownCredential,
             format!("no credential '{id}' for this app"),
         )
-    })
+    };
+    let id = CredentialId::new(id).map_err(|_| unknown())?;
+    client.credential(&id).await?.ok_or_else(unknown)
 }
 
 pub(super) fn public_key(info: &CredentialInfo) -> Result<PublicKey, Refusal> {
