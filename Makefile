@@ -1,14 +1,17 @@
 # make run     install what is missing, build, start the engine with a development CA on loopback
 # make test    install what is missing, then format, lints and all tests
 # make bench   criterion benches of the parts         make load    end-to-end load on this machine
-# make crash   the kill test with many rounds         make clean   remove what was built
+# make crash   the kill test with many rounds         make chaos   sick devices under load, for SECONDS
+# make bench-devices   devices through the pool and around it, wrapped keys     make clean   remove what was built
 
 CARGO ?= cargo
 VENV := target/venv
 HOME_FOLDER ?= var
 ROUNDS ?= 200
+SECONDS ?= 600
+KEYS ?= 1000000
 
-.PHONY: run build test check crash bench load deps test-deps clean
+.PHONY: run build test check crash chaos bench bench-devices load deps test-deps clean
 
 run: deps
 	$(CARGO) build --release --locked -p engine
@@ -27,8 +30,19 @@ crash: test-deps
 	$(CARGO) build --workspace --locked
 	TEST_CRASH_ROUNDS=$(ROUNDS) $(CARGO) test --locked -p engine --test it -- crash:: --nocapture
 
+chaos: test-deps
+	$(CARGO) build --workspace --locked
+	TEST_CHAOS_SECONDS=$(SECONDS) $(CARGO) test --locked -p engine --test it -- chaos:: --nocapture
+
 bench: deps
 	$(CARGO) bench --locked -p benches
+
+# SoftHSM2 through the pool, directly, and through p11-kit server; then a million wrapped keys.
+bench-devices: deps
+	scripts/install.sh bench
+	$(CARGO) bench --locked -p hsm-pool --bench devices
+	$(CARGO) build --release --locked -p hsm-pool
+	BENCH_KEYS=$(KEYS) $(CARGO) bench --locked -p benches --bench wrapped_keys
 
 load: build
 	scripts/load.sh

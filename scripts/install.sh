@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing on a Debian machine, and does nothing where nothing is.
 #   install.sh build          what building and running need
+#   install.sh bench          what the device benches need besides
 #   install.sh test FOLDER    what testing needs besides; Python packages go into a virtual environment in FOLDER
 set -euo pipefail
 
@@ -19,6 +20,8 @@ if [[ $1 == test ]]; then
     need pkcs11-tool opensc
     need rsvg-convert librsvg2-bin
     need /usr/share/fonts/truetype/arphic-gbsn00lp/gbsn00lp.ttf fonts-arphic-gbsn00lp
+    need qpdf qpdf
+    need pdfsig poppler-utils
     need python3 python3
     python3 -c 'import ensurepip, venv' 2>/dev/null || want+=(python3-venv)
     # Kryoptic, the second token: it links the system's OpenSSL and SQLite and generates its bindings by libclang.
@@ -26,6 +29,12 @@ if [[ $1 == test ]]; then
     need /usr/include/openssl/evp.h libssl-dev
     need /usr/include/sqlite3.h libsqlite3-dev
     compgen -G '/usr/lib/llvm-*/lib/libclang.so' >/dev/null || want+=(libclang-dev)
+fi
+
+if [[ $1 == bench ]]; then
+    need /usr/lib/softhsm/libsofthsm2.so softhsm2
+    need p11-kit p11-kit
+    need /usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so p11-kit-modules
 fi
 
 if ((${#want[@]})); then

@@ -77,6 +77,15 @@ pub struct SignCall {
     pub(crate) proof: Proof,
 }
 
+/// Which credentials.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Those after this id.
+    pub after: Option<Box<str>>,
+    /// Only this one.
+    pub only: Option<Box<str>>,
+}
+
 /// What a call asks for.
 pub enum Ask {
     /// Signatures.
@@ -84,7 +93,7 @@ pub enum Ask {
     /// What became of an earlier call.
     Lookup(Arc<App>, IdempotencyKey),
     /// The app's credentials.
-    Credentials(Arc<App>),
+    Credentials(Arc<App>, Page),
     /// The app's usage.
     Usage(Arc<App>),
 }

@@ -6,10 +6,11 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use documents::cms::Chain;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AppRow, CredentialRow, IdempotencyKey, Sequence};
+use protocol::limits::FRAME_BYTES_MAX;
 use protocol::message::{Answer, CredentialInfo, ItemOutcome, UsageInfo};
-use store::{Known, Outcome, Reader, Record, RequestHash, Settled, State, StoreError, Tenant};
+use store::{Credential, Known, Outcome, Reader, Record, RequestHash, Settled, State, StoreError, Tenant};
 
-use crate::call::Ticket;
+use crate::call::{Page, Ticket};
 use crate::core::{CoreRemote, Event};
 use crate::services::Chains;
 use crate::shard::reused;
@@ -27,11 +28,15 @@ pub(crate) enum Read {
     /// A credential's certificates, into the cache.
     Chain(CredentialRow),
     /// A tenant's credentials.
-    Credentials(Arc<Tenant>),
+    Credentials(Arc<Tenant>, Page),
     /// An app's usage.
     Usage(AppRow),
 }
 
+/// Credentials in one answer.
+const CREDENTIALS_MAX: usize = 256;
+/// What a credential takes in an answer beside its key and certificates: ids, names, lengths, and room.
+const CREDENTIAL_BYTES: usize = 256;
 /// Questions that may wait.
 const QUEUE: usize = 4096;
 
@@ -102,9 +107,10 @@ impl ReaderThread {
                 }
                 Err(error) => Event::Answer(ticket, Err(failed(&error))),
             },
-            Read::Credentials(tenant) => {
-                Event::Answer(ticket, self.credentials(&tenant).map_err(|error| failed(&error)))
-            }
+            Read::Credentials(tenant, page) => Event::Answer(
+                ticket,
+                self.credentials(&tenant, &page).map_err(|error| failed(&error)),
+            ),
             Read::Usage(app) => Event::Answer(ticket, self.usage(app).map_err(|error| failed(&error))),
         }
     }
@@ -206,22 +212,38 @@ impl ReaderThread {
         Ok(Some(Arc::new(Chain::new(&certificates).map_err(corrupt)?)))
     }
 
-    fn credentials(&self, tenant: &Tenant) -> Result<Answer, StoreError> {
+    /// As many credentials as fit into one answer, at least one if there is one.
+    fn credentials(&self, tenant: &Tenant, page: &Page) -> Result<Answer, StoreError> {
+        let asked = match &page.only {
+            Some(id) => tenant.credential(id).into_iter().collect(),
+            None => tenant.credentials_after(page.after.as_deref(), CREDENTIALS_MAX),
+        };
         let mut list = Vec::new();
-        for credential in tenant.credentials() {
-            let missing = StoreError::Corrupt {
-                sequence: 0,
-                what: "a credential without its key",
-            };
-            list.push(CredentialInfo {
-                id: credential.id.to_string(),
-                kind: credential.kind,
-                active: credential.fence.pass().is_some(),
-                public_key: self.reader.key(credential.key)?.ok_or(missing)?.public_key,
-                chain: self.reader.chain(credential.row)?,
-            });
+        let mut bytes = 0;
+        for credential in asked {
+            let info = self.credential(&credential)?;
+            bytes +=
+                info.public_key.len() + info.chain.iter().map(Vec::len).sum::<usize>() + CREDENTIAL_BYTES;
+            if bytes > FRAME_BYTES_MAX && !list.is_empty() {
+                break;
+            }
+            list.push(info);
         }
         Ok(Answer::Credentials(list))
+    }
+
+    fn credential(&self, credential: &Credential) -> Result<CredentialInfo, StoreError> {
+        let missing = StoreError::Corrupt {
+            sequence: 0,
+            what: "a credential without its key",
+        };
+        Ok(CredentialInfo {
+            id: credential.id.to_string(),
+            kind: credential.kind,
+            active: credential.fence.pass().is_some(),
+            public_key: self.reader.key(credential.key)?.ok_or(missing)?.public_key,
+            chain: self.reader.chain(credential.row)?,
+        })
     }
 
     fn usage(&self, app: AppRow) -> Result<Answer, StoreError> {

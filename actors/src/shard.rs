@@ -217,7 +217,9 @@ fn begin(core: &Core, ticket: Ticket) {
             let known = known_items(core, &app, key.as_str());
             ask_reader(core, ticket, Read::Lookup(known));
         }
-        Some(Ask::Credentials(app)) => ask_reader(core, ticket, Read::Credentials(Arc::clone(&app.tenant))),
+        Some(Ask::Credentials(app, page)) => {
+            ask_reader(core, ticket, Read::Credentials(Arc::clone(&app.tenant), page));
+        }
         Some(Ask::Usage(app)) => ask_reader(core, ticket, Read::Usage(app.row)),
         None => {}
     }
@@ -370,11 +372,21 @@ fn launch(core: &Core, ticket: Ticket) {
     let Some(deadline) = core.table.borrow_mut().get(ticket).map(|call| call.deadline) else {
         return;
     };
-    for attempt in attempts {
-        let sent = task(core, &sign, attempt, deadline).and_then(|task| submit(core, task));
-        if let Err((attempt, refusal)) = sent {
-            // This tells our own call as well, and brings back the unit that was held.
-            release(core, &attempt, &refusal);
+    let mut attempts = attempts.into_iter();
+    let mut follows = false;
+    while let Some(attempt) = attempts.next() {
+        let made = task(core, &sign, attempt, deadline).map(|task| Task { follows, ..task });
+        let Err((attempt, refusal)) = made.and_then(|task| submit(core, task)) else {
+            follows = true;
+            continue;
+        };
+        // This tells our own call as well, and brings back the unit that was held.
+        release(core, &attempt, &refusal);
+        if !follows {
+            // A call is admitted as a whole.
+            attempts
+                .by_ref()
+                .for_each(|other| release(core, &other, &refusal));
         }
     }
 }
@@ -417,6 +429,7 @@ fn task(
             user_id,
             deadline,
             cms: None,
+            follows: false,
         });
     }
     let refuse = |text: String| (Arc::clone(&attempt), Refusal::new(Code::UnsupportedFormat, text));
@@ -436,6 +449,7 @@ fn task(
         user_id,
         deadline,
         cms: Some(Box::new(prepared)),
+        follows: false,
     })
 }
 

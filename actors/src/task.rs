@@ -20,6 +20,8 @@ use crate::services::route;
 #[derive(Debug)]
 pub struct Task {
     pub(crate) attempt: Arc<Attempt>,
+    /// Whether another item of the same call has just been taken.
+    pub(crate) follows: bool,
     /// Where the key was when the task was made.
     pub(crate) place: Place,
     /// What is signed: for CMS the digest of the signed attributes, not of the content.
@@ -67,6 +69,10 @@ impl Work for Task {
 
     fn tenant(&self) -> TenantRow {
         self.attempt.item.tenant
+    }
+
+    fn follows(&self) -> bool {
+        self.follows
     }
 
     fn deadline(&self) -> Instant {
@@ -151,6 +157,9 @@ fn refusal_of(error: &JobError) -> Refusal {
             Code::DeadlineExceeded,
             "the deadline passed before a lane was free",
         ),
+        JobError::Shed => {
+            Refusal::new(Code::Overloaded, "the queue for this kind of key was too long").retry_after_ms(100)
+        }
         JobError::Unsupported(algorithm) => Refusal::new(
             Code::UnsupportedAlgorithm,
             format!("the credential's key cannot do {algorithm}"),

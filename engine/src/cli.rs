@@ -1,11 +1,13 @@
 //! The command line: each command a file of its own, every error one line with a stable code.
 
 mod ask;
+pub(crate) mod at;
 mod content;
 mod device;
 mod journal;
 mod key;
 mod operate;
+mod seal;
 mod sign;
 mod verify;
 
@@ -30,6 +32,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Refusal> {
             command: ConfigCommand::Print,
         } => print(&config::print(&layers)?),
         Command::Sign(arguments) => block_on(sign::run(arguments)),
+        Command::Seal(arguments) => block_on(seal::run(arguments)),
         Command::Verify(arguments) => block_on(verify::run(arguments)),
         Command::Credentials(arguments) => block_on(ask::credentials(arguments)),
         Command::Usage(arguments) => block_on(ask::usage(arguments)),

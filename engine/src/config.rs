@@ -110,7 +110,7 @@ pub(crate) struct Spec {
     lanes_max: usize,
     /// `sampled` or `all`: which signatures of software lanes are verified before release.
     verify: Verify,
-    /// How long a job may have to wait for a software lane, in milliseconds.
+    /// How long a job may have to wait for a software lane or a device, in milliseconds.
     queue_ms_max: u64,
     /// Calls in flight on one core.
     calls_per_core_max: usize,
@@ -157,7 +157,7 @@ impl Default for Spec {
             lanes: 0,
             lanes_max: 0,
             verify: Verify::Sampled,
-            queue_ms_max: 250,
+            queue_ms_max: 40,
             calls_per_core_max: 65_536,
             connections_per_core_max: 10_000,
             connections_per_address_max: 10_000,

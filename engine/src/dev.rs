@@ -105,6 +105,7 @@ fn spec(
         not_after: UnixMillis(now + days * DAY_MS),
         subject_public_key: public_key.to_vec(),
         profile,
+        terms: x509::Terms::default(),
     })
 }
 

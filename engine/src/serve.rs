@@ -12,7 +12,6 @@ use actors::keeper::{Keeper, SpawnCore};
 use actors::services::{Limits, Services, router};
 use actors::task::{Task, ToJournal};
 use actors::vault::{StoredKeys, Vault};
-use hsm_pool::calibration::Calibration;
 use hsm_pool::device::DeviceConfig;
 use hsm_pool::job::Sink;
 use hsm_pool::pool::{Pool, PoolConfig};
@@ -21,7 +20,7 @@ use protocol::error_code::{Code, Refusal};
 use store::{Options, Store, StoreHandle};
 use tokio::sync::watch;
 
-use crate::admin::devices::DeviceSource;
+use crate::admin::devices::{DeviceSource, stored_knee};
 use crate::admin::http::Shown;
 use crate::admin::metrics::Metrics;
 use crate::admin::operator::{Operator, Rehearsals};
@@ -291,10 +290,8 @@ fn start_pool(
 /// What calibration has found before counts from the start.
 fn set_knees(pool: &Pool<Task>, reader: &store::Reader) {
     for device in pool.devices() {
-        let found = reader.calibration(&device.name).ok().flatten();
-        let found = found.and_then(|text| serde_json::from_str::<Calibration>(&text).ok());
-        if let Some(found) = found
-            && let Err(error) = pool.set_knee(&device.name, found.knee)
+        if let Some(knee) = stored_knee(reader, &device.name)
+            && let Err(error) = pool.set_knee(&device.name, knee)
         {
             tracing::warn!(device = &*device.name, %error, "its calibration is not used");
         }

@@ -9,7 +9,7 @@
 //!   first frame over an inherited socket: never in an argument, the environment or a file of ours.
 //! - [`worker`]: what the process runs.
 //! - [`warden`]: a thread a device that probes it, keeps a warm spare process, and moves its limits.
-//! - [`life`], [`limiter`], [`ckr`]: the rules, without devices or clocks.
+//! - [`life`], [`limiter`], [`rest`], [`ckr`]: the rules, without devices or clocks.
 //! - [`state`]: how a device is doing, for whoever asks. [`calibrate`]: what it can do.
 
 pub mod calibrate;
@@ -17,6 +17,7 @@ pub mod ckr;
 pub mod life;
 pub(crate) mod limiter;
 pub(crate) mod process;
+pub(crate) mod rest;
 pub(crate) mod seat;
 pub mod state;
 pub(crate) mod unit;

@@ -9,6 +9,7 @@ use protocol::ids::{KeyRow, TenantRow};
 use protocol::verify::SignatureBytes;
 
 use crate::device::ckr::Class;
+use crate::queue::Priority;
 
 /// Where a job's key is.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +46,14 @@ pub trait Work: Send + 'static {
     fn home(&self) -> Home<'_>;
     /// Whose it is: a tenant's share of the cache of unwrapped keys is bounded.
     fn tenant(&self) -> TenantRow;
+    /// Whether somebody waits for the answer now.
+    fn priority(&self) -> Priority {
+        Priority::Interactive
+    }
+    /// Whether it belongs to a call whose first job has been taken.
+    fn follows(&self) -> bool {
+        false
+    }
     /// After this nobody waits for it, and it is not started any more.
     fn deadline(&self) -> Instant;
 }
@@ -69,6 +78,9 @@ pub enum JobError {
     /// Its deadline passed before it was started.
     #[error("its deadline passed before it was started")]
     Expired,
+    /// It had waited too long, or had to make room for a tenant that was below its share.
+    #[error("it would have been answered too late")]
+    Shed,
     /// The key does not exist, or cannot be read or unwrapped.
     #[error("the key cannot be used: {0}")]
     Key(String),

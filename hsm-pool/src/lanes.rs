@@ -6,16 +6,18 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, bounded, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
-use protocol::algorithm::Algorithm;
+use protocol::algorithm::{Algorithm, KeyKind};
 use protocol::clock;
 use protocol::verify::SignatureBytes;
 
 use crate::elastic::{Load, Sizer};
+use crate::inbox::Inbox;
 use crate::job::{Finished, JobError, Sink, Work, cost_us};
 use crate::keys::Keys;
 use crate::pool::{PoolConfig, SubmitError};
+use crate::queue::{Offer, Offered, Priority};
 use crate::soft::{SoftKey, SoftKeyError};
 
 /// Which signatures of software lanes are verified before they leave (SEMANTICS 3.1).
@@ -50,13 +52,44 @@ pub struct LaneCounters {
 
 /// Lanes there can be at most, by configuration or command.
 const LANES_MAX: usize = 1024;
+/// Jobs that have waited this part of what they may have to wait are begun; the estimate may be off by half.
+const PATIENCE_PERCENT: u64 = 150;
 /// How often load may change their number.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// A job and when it began to wait.
+struct Waiting<T> {
+    work: T,
+    since: Instant,
+}
+
+/// What a signature of each kind takes on a lane now, in nanoseconds: it moves with the machine and its load.
+struct Costs([AtomicU64; KeyKind::ALL.len()]);
+
+impl Costs {
+    fn new() -> Self {
+        Self(KeyKind::ALL.map(|kind| AtomicU64::new(cost_us(kind) * 1_000)))
+    }
+
+    fn of(&self, kind: KeyKind) -> &AtomicU64 {
+        &self.0[kind as usize]
+    }
+
+    fn us(&self, kind: KeyKind) -> u64 {
+        (self.of(kind).load(Ordering::Relaxed) / 1_000).max(1)
+    }
+
+    /// Lanes that learn at the same moment lose a sample, which is no matter.
+    fn learn(&self, kind: KeyKind, ns: u64) {
+        let known = self.of(kind).load(Ordering::Relaxed);
+        self.of(kind).store(known - known / 8 + ns / 8, Ordering::Relaxed);
+    }
+}
 
 /// The lanes together: their queue, and how many there are.
 pub(crate) struct Lanes<T> {
     crew: Arc<Crew<T>>,
-    jobs: Option<Sender<T>>,
+    len_max: usize,
     wait_us_max: u64,
     /// Dropped to end the thread that moves their number.
     sizer: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
@@ -65,7 +98,6 @@ pub(crate) struct Lanes<T> {
 /// What starts lanes and ends them.
 struct Crew<T> {
     lane: Lane<T>,
-    retire: Sender<()>,
     size: AtomicUsize,
     started: AtomicUsize,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -77,20 +109,18 @@ impl<T: Work> Lanes<T> {
         keys: &Arc<Keys>,
         sink: &Arc<dyn Sink<T>>,
     ) -> std::io::Result<Self> {
-        let (sender, jobs) = bounded(config.queue);
-        let (retire, retired) = bounded(LANES_MAX);
+        let wait_us_max = config.queue_ms_max * 1000;
         let lane = Lane {
-            jobs,
-            retired,
+            inbox: Arc::default(),
             keys: Arc::clone(keys),
             sink: Arc::clone(sink),
             verify: config.verify,
             counters: Arc::default(),
-            waiting_us: Arc::default(),
+            costs: Arc::new(Costs::new()),
+            patience: Duration::from_micros(wait_us_max * PATIENCE_PERCENT / 100),
         };
         let crew = Arc::new(Crew {
             lane,
-            retire,
             size: AtomicUsize::new(0),
             started: AtomicUsize::new(0),
             threads: Mutex::default(),
@@ -101,10 +131,9 @@ impl<T: Work> Lanes<T> {
         } else {
             None
         };
-        let wait_us_max = config.queue_ms_max * 1000;
         Ok(Self {
             crew,
-            jobs: Some(sender),
+            len_max: config.queue,
             wait_us_max,
             sizer: Mutex::new(sizer),
         })
@@ -112,25 +141,35 @@ impl<T: Work> Lanes<T> {
 
     /// Hands over a job, or gives it back when the wait would be too long.
     pub(crate) fn submit(&self, work: T) -> Result<(), (T, SubmitError)> {
-        let Some(jobs) = &self.jobs else {
-            return Err((work, SubmitError::Unavailable));
+        let lane = &self.crew.lane;
+        let offer = Offer {
+            tenant: work.tenant(),
+            priority: work.priority(),
+            cost_us: lane.costs.us(work.kind()),
+            follows: work.follows(),
+            job: Waiting {
+                work,
+                since: clock::monotonic(),
+            },
         };
-        let waiting_us = &self.crew.lane.waiting_us;
-        let cost = cost_us(work.kind());
-        let before = waiting_us.fetch_add(cost, Ordering::Relaxed);
-        let result = if before > self.wait_us_max * self.size() as u64 {
-            Err(work)
-        } else {
-            jobs.try_send(work).map_err(TrySendError::into_inner)
-        };
-        result.map_err(|work| {
-            waiting_us.fetch_sub(cost, Ordering::Relaxed);
-            (work, SubmitError::Full)
-        })
+        let bound = self.wait_us_max * self.size() as u64;
+        match lane.inbox.offer(offer, bound, self.len_max) {
+            Offered::Taken => Ok(()),
+            Offered::Refused(job) => Err((job.work, SubmitError::Full)),
+            Offered::Instead(job) => {
+                lane.counters.failed.fetch_add(1, Ordering::Relaxed);
+                let result = Err(JobError::Shed);
+                lane.sink.finished(vec![Finished {
+                    work: job.work,
+                    result,
+                }]);
+                Ok(())
+            }
+        }
     }
 
     pub(crate) fn waiting(&self) -> usize {
-        self.crew.lane.jobs.len()
+        self.crew.lane.inbox.len()
     }
 
     pub(crate) fn counters(&self) -> &LaneCounters {
@@ -152,7 +191,7 @@ impl<T: Work> Lanes<T> {
             drop(bell);
             join(thread);
         }
-        self.jobs = None;
+        self.crew.lane.inbox.close();
         std::mem::take(&mut *self.crew.threads.lock())
             .into_iter()
             .for_each(join);
@@ -172,13 +211,12 @@ impl<T: Work> Crew<T> {
         let mut threads = self.threads.lock();
         threads.retain(|thread| !thread.is_finished());
         while self.size.load(Ordering::Relaxed) > size {
-            // There is a place for every lane there can be.
-            let _ = self.retire.try_send(());
+            self.lane.inbox.retire_one();
             self.size.fetch_sub(1, Ordering::Relaxed);
         }
         while self.size.load(Ordering::Relaxed) < size {
             // One that was told to end and has not noticed yet stays.
-            if self.lane.retired.try_recv().is_err() {
+            if !self.lane.inbox.keep_one() {
                 let lane = self.lane.clone();
                 let name = format!("lane-{}", self.started.fetch_add(1, Ordering::Relaxed));
                 threads.push(std::thread::Builder::new().name(name).spawn(move || lane.run())?);
@@ -208,9 +246,7 @@ impl<T: Work> Crew<T> {
             let load = Load {
                 size,
                 busy: (busy - busy_us) as f64 / time_us.max(1.0),
-                wait: Duration::from_micros(
-                    self.lane.waiting_us.load(Ordering::Relaxed) / size.max(1) as u64,
-                ),
+                wait: Duration::from_micros(self.lane.inbox.waiting_us() / size.max(1) as u64),
             };
             (busy_us, looked) = (busy, now);
             if let Some(wanted) = sizer.decide(now, load) {
@@ -223,27 +259,27 @@ impl<T: Work> Crew<T> {
     }
 }
 
-pub(crate) struct Lane<T> {
-    jobs: Receiver<T>,
-    retired: Receiver<()>,
+struct Lane<T> {
+    inbox: Arc<Inbox<Waiting<T>>>,
     keys: Arc<Keys>,
     sink: Arc<dyn Sink<T>>,
     verify: Verify,
     counters: Arc<LaneCounters>,
-    /// What waits in the queue, in microseconds of one core.
-    waiting_us: Arc<AtomicU64>,
+    costs: Arc<Costs>,
+    /// A job that has waited longer is not begun any more: the answer would break the promise.
+    patience: Duration,
 }
 
 impl<T> Clone for Lane<T> {
     fn clone(&self) -> Self {
         Self {
-            jobs: self.jobs.clone(),
-            retired: self.retired.clone(),
+            inbox: Arc::clone(&self.inbox),
             keys: Arc::clone(&self.keys),
             sink: Arc::clone(&self.sink),
             verify: self.verify,
             counters: Arc::clone(&self.counters),
-            waiting_us: Arc::clone(&self.waiting_us),
+            costs: Arc::clone(&self.costs),
+            patience: self.patience,
         }
     }
 }
@@ -252,43 +288,35 @@ impl<T: Work> Lane<T> {
     /// Runs until the pool lets go of the queue, or has too many lanes.
     fn run(self) {
         let mut made = 0;
-        while let Some(first) = self.next() {
-            let batch = self.collect(first);
+        while let Some(batch) = self.inbox.take(BATCH_US_MAX) {
             let now = clock::monotonic();
-            let finished = batch
-                .into_iter()
-                .map(|work| self.finish(work, now, &mut made))
-                .collect();
-            let busy = u64::try_from(now.elapsed().as_micros()).unwrap_or(0);
-            self.counters.busy_us.fetch_add(busy, Ordering::Relaxed);
+            let kind = one_kind(&batch);
+            let count = batch.len() as u64;
+            let finish = |job: Waiting<T>| self.finish_waiting(job, now, &mut made);
+            let finished: Vec<_> = batch.into_iter().map(finish).collect();
+            let ns = u64::try_from(now.elapsed().as_nanos()).unwrap_or(0);
+            if let Some(kind) = kind
+                && finished.iter().all(|job| job.result.is_ok())
+            {
+                self.costs.learn(kind, ns / count);
+            }
+            self.counters.busy_us.fetch_add(ns / 1_000, Ordering::Relaxed);
             self.sink.finished(finished);
         }
     }
 
-    fn next(&self) -> Option<T> {
-        if self.retired.try_recv().is_ok() {
-            return None;
+    fn finish_waiting(&self, job: Waiting<T>, now: Instant, made: &mut u64) -> Finished<T> {
+        let waited = now.saturating_duration_since(job.since);
+        let may_wait = job.work.follows() || job.work.priority() == Priority::Batch;
+        if waited > self.patience && !may_wait {
+            self.counters.failed.fetch_add(1, Ordering::Relaxed);
+            let result = Err(JobError::Shed);
+            return Finished {
+                work: job.work,
+                result,
+            };
         }
-        match self.jobs.try_recv() {
-            Ok(job) => Some(job),
-            Err(TryRecvError::Disconnected) => None,
-            Err(TryRecvError::Empty) => select! {
-                recv(self.jobs) -> job => job.ok(),
-                recv(self.retired) -> _ => None,
-            },
-        }
-    }
-
-    fn collect(&self, first: T) -> Vec<T> {
-        let mut cost = cost_us(first.kind());
-        let mut batch = vec![first];
-        while cost < BATCH_US_MAX {
-            let Ok(next) = self.jobs.try_recv() else { break };
-            cost += cost_us(next.kind());
-            batch.push(next);
-        }
-        self.waiting_us.fetch_sub(cost, Ordering::Relaxed);
-        batch
+        self.finish(job.work, now, made)
     }
 
     fn finish(&self, work: T, now: Instant, made: &mut u64) -> Finished<T> {
@@ -323,6 +351,12 @@ impl<T: Work> Lane<T> {
         }
         Ok(signature)
     }
+}
+
+/// The kind of all jobs of a batch, if there is one.
+fn one_kind<T: Work>(batch: &[Waiting<T>]) -> Option<KeyKind> {
+    let kind = batch.first()?.work.kind();
+    batch.iter().all(|job| job.work.kind() == kind).then_some(kind)
 }
 
 fn sign_with<T: Work>(key: &SoftKey, work: &T) -> Result<SignatureBytes, JobError> {

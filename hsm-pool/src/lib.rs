@@ -5,6 +5,7 @@
 //! - [`pool`]: the handle that routes a job to the lanes or to the least loaded device that holds its key, tries
 //!   another one after a fault ([`budget`]), and never waits.
 //! - [`soft`] and [`keys`]: software keys, wrapped keys, and the cache of those in use.
+//! - [`queue`]: what waits: fair between tenants by lane time, and never longer than the promise allows.
 //! - [`lanes`]: OS threads that sign with software keys.
 //! - [`device`]: PKCS#11 and SDF devices behind worker processes. [`device::worker::main`] is what such a process runs.
 //! - [`calibration`] and [`elastic`]: what a device can do, and how many lanes and processes there should be.
@@ -15,8 +16,10 @@ mod budget;
 pub mod calibration;
 pub mod device;
 pub mod elastic;
+mod inbox;
 pub mod job;
 pub mod keys;
 pub mod lanes;
 pub mod pool;
+pub mod queue;
 pub mod soft;

@@ -15,6 +15,7 @@ use protocol::verify::PublicKey;
 use crate::budget::RetryBudget;
 use crate::calibration::Calibration;
 use crate::device::life::Life;
+use crate::device::rest::Appetite;
 use crate::device::seat::{Bell, Seat};
 use crate::device::unit::{Queued, Unit};
 use crate::device::warden::{Warden, probe_algorithm};
@@ -24,6 +25,7 @@ use crate::elastic::Bounds;
 use crate::job::{Finished, Home, JobError, Sink, Work};
 use crate::keys::{KeySource, Keys, WrappedKey};
 use crate::lanes::{LaneCounters, Lanes, Verify};
+use crate::queue::Offered;
 
 /// How big the pool is.
 #[derive(Clone, Debug)]
@@ -45,7 +47,7 @@ pub struct PoolConfig {
 /// Why a job was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    /// The queue is full, or the wait would be too long.
+    /// The queue is full, the wait would be too long, or every device that holds the key is busy.
     #[error("the queue is full")]
     Full,
     /// No device that holds the key works.
@@ -516,19 +518,22 @@ impl<T: Work> Inner<T> {
         candidates.sort_by(|a, b| a.load().total_cmp(&b.load()));
         let mut job = job;
         for unit in candidates {
-            if unit.wait_us() > self.wait_us_max {
+            if matches!(unit.appetite(), Appetite::None(_)) {
                 continue;
             }
-            match unit.push(job) {
-                Ok(()) => {
-                    // Its life may have ended between the look and the push.
-                    if !unit.state.takes_jobs() {
-                        self.reroute(&unit);
-                    }
-                    return Ok(());
+            match unit.push(job, self.wait_us_max) {
+                Offered::Refused(back) => {
+                    job = back;
+                    continue;
                 }
-                Err(back) => job = back,
+                Offered::Instead(displaced) => self.fail([displaced], &JobError::Shed),
+                Offered::Taken => {}
             }
+            // Its life may have ended between the look and the push.
+            if !unit.state.takes_jobs() {
+                self.reroute(&unit);
+            }
+            return Ok(());
         }
         Err((job, SubmitError::Full))
     }

@@ -52,7 +52,11 @@ struct Class<T> {
 
 impl<T> Default for Class<T> {
     fn default() -> Self {
-        Self { flows: HashMap::new(), ring: VecDeque::new(), waiting_us: 0 }
+        Self {
+            flows: HashMap::new(),
+            ring: VecDeque::new(),
+            waiting_us: 0,
+        }
     }
 }
 
@@ -65,7 +69,12 @@ pub(crate) struct FairQueue<T> {
 
 impl<T> Default for FairQueue<T> {
     fn default() -> Self {
-        Self { interactive: Class::default(), batch: Class::default(), turns: 0, len: 0 }
+        Self {
+            interactive: Class::default(),
+            batch: Class::default(),
+            turns: 0,
+            len: 0,
+        }
     }
 }
 
@@ -75,6 +84,8 @@ pub(crate) struct Offer<T> {
     pub(crate) priority: Priority,
     /// What it costs, in microseconds of lane time.
     pub(crate) cost_us: u64,
+    /// Whether it belongs to a call whose first job has just been taken: a call is admitted as a whole.
+    pub(crate) follows: bool,
     pub(crate) job: T,
 }
 
@@ -83,7 +94,7 @@ impl<T> FairQueue<T> {
     /// always kept free: a queue that is empty takes anything.
     pub(crate) fn offer(&mut self, offer: Offer<T>, bound_us: u64, len_max: usize) -> Offered<T> {
         let waiting = self.waiting_us();
-        if waiting < bound_us && self.len < len_max {
+        if (waiting < bound_us || offer.follows) && self.len < len_max {
             self.insert(offer);
             return Offered::Taken;
         }
@@ -105,7 +116,8 @@ impl<T> FairQueue<T> {
 
     fn insert(&mut self, offer: Offer<T>) {
         self.len += 1;
-        self.class(offer.priority).push(offer.tenant, offer.cost_us, offer.job);
+        self.class(offer.priority)
+            .push(offer.tenant, offer.cost_us, offer.job);
     }
 
     /// Makes room for a tenant that is below its part of the queue, at the cost of the one that has most in it.
@@ -164,7 +176,11 @@ impl<T> Class<T> {
         self.waiting_us += cost_us;
         let flow = self.flows.entry(tenant).or_insert_with(|| {
             self.ring.push_back(tenant);
-            Flow { jobs: VecDeque::new(), waiting_us: 0, deficit_us: 0 }
+            Flow {
+                jobs: VecDeque::new(),
+                waiting_us: 0,
+                deficit_us: 0,
+            }
         });
         flow.waiting_us += cost_us;
         flow.jobs.push_back((cost_us, job));
@@ -207,7 +223,9 @@ impl<T> Class<T> {
             other_than.is_none_or(|(other, part)| tenant != other && flow.waiting_us > part)
         };
         let flows = self.flows.iter().filter(|(tenant, flow)| fits(**tenant, flow));
-        let longest = flows.max_by_key(|(_, flow)| flow.waiting_us).map(|(tenant, _)| *tenant)?;
+        let longest = flows
+            .max_by_key(|(_, flow)| flow.waiting_us)
+            .map(|(tenant, _)| *tenant)?;
         let flow = self.flows.get_mut(&longest)?;
         let (cost, job) = flow.jobs.pop_back()?;
         flow.waiting_us -= cost;
@@ -225,12 +243,22 @@ mod tests {
 
     fn offer(tenant: u32, cost_us: u64, job: u32) -> Offer<(u32, u32)> {
         let tenant_row = TenantRow(tenant);
-        Offer { tenant: tenant_row, priority: Priority::Interactive, cost_us, job: (tenant, job) }
+        Offer {
+            tenant: tenant_row,
+            priority: Priority::Interactive,
+            cost_us,
+            follows: false,
+            job: (tenant, job),
+        }
     }
 
     fn fill(queue: &mut FairQueue<(u32, u32)>, tenant: u32, cost_us: u64, count: u32) -> usize {
-        let taken = |number| !matches!(queue.offer(offer(tenant, cost_us, number), BOUND_US, 100_000), Offered::Refused(_));
-        (0..count).filter(|number| taken(*number)).count()
+        let mut taken = 0;
+        for number in 0..count {
+            let offered = queue.offer(offer(tenant, cost_us, number), BOUND_US, 100_000);
+            taken += usize::from(!matches!(offered, Offered::Refused(_)));
+        }
+        taken
     }
 
     #[test]
@@ -240,7 +268,28 @@ mod tests {
         let order: Vec<u32> = std::iter::from_fn(|| queue.pop()).map(|(_, job)| job).collect();
         assert_eq!(order, (0..400).collect::<Vec<_>>());
         assert_eq!((queue.len(), queue.waiting_us()), (0, 0));
-        assert_eq!(fill(&mut queue, 1, 1_000_000, 2), 1, "an empty queue takes anything, and one is enough");
+        assert_eq!(
+            fill(&mut queue, 1, 1_000_000, 2),
+            1,
+            "an empty queue takes anything, and one is enough"
+        );
+    }
+
+    #[test]
+    fn a_call_is_admitted_as_a_whole() {
+        let mut queue = FairQueue::default();
+        assert_eq!(queue.offer(offer(1, 1_600, 0), BOUND_US, 100), Offered::Taken);
+        for job in 1..64 {
+            let next = Offer {
+                follows: true,
+                ..offer(1, 1_600, job)
+            };
+            assert_eq!(queue.offer(next, BOUND_US, 100), Offered::Taken);
+        }
+        assert!(matches!(
+            queue.offer(offer(1, 1_600, 64), BOUND_US, 100),
+            Offered::Refused(_)
+        ));
     }
 
     #[test]
@@ -254,7 +303,10 @@ mod tests {
             *time.entry(tenant).or_insert(0) += if tenant == 1 { 100 } else { 1_000 };
         }
         let (cheap, dear) = (time[&1], time[&2]);
-        assert!((9_000..=11_000).contains(&cheap) && (9_000..=11_000).contains(&dear), "{cheap} {dear}");
+        assert!(
+            (9_000..=11_000).contains(&cheap) && (9_000..=11_000).contains(&dear),
+            "{cheap} {dear}"
+        );
     }
 
     #[test]
@@ -266,18 +318,26 @@ mod tests {
             assert_eq!(fill(&mut queue, tenant, 100, 20), 20, "tenant {tenant}");
         }
         assert_eq!(fill(&mut queue, 1, 100, 10), 0, "the greedy one is refused");
-        let served: Vec<u32> = std::iter::from_fn(|| queue.pop()).map(|(tenant, _)| tenant).collect();
+        let served: Vec<u32> = std::iter::from_fn(|| queue.pop())
+            .map(|(tenant, _)| tenant)
+            .collect();
         for tenant in 2..=10 {
             assert_eq!(served.iter().filter(|other| **other == tenant).count(), 20);
         }
-        assert!(served[..100].iter().filter(|tenant| **tenant == 1).count() <= 12, "it waits its turn");
+        assert!(
+            served[..100].iter().filter(|tenant| **tenant == 1).count() <= 12,
+            "it waits its turn"
+        );
     }
 
     #[test]
     fn batch_waits_for_interactive_jobs_and_is_not_starved() {
         let mut queue = FairQueue::default();
         for job in 0..100 {
-            let batch = Offer { priority: Priority::Batch, ..offer(1, 100, 1_000 + job) };
+            let batch = Offer {
+                priority: Priority::Batch,
+                ..offer(1, 100, 1_000 + job)
+            };
             assert_eq!(queue.offer(batch, BOUND_US, 1_000), Offered::Taken);
         }
         fill(&mut queue, 1, 100, 100);
@@ -289,11 +349,24 @@ mod tests {
     fn interactive_jobs_push_batch_out_of_a_full_queue() {
         let mut queue = FairQueue::default();
         for job in 0..400 {
-            queue.offer(Offer { priority: Priority::Batch, ..offer(1, 100, job) }, BOUND_US, 1_000);
+            queue.offer(
+                Offer {
+                    priority: Priority::Batch,
+                    ..offer(1, 100, job)
+                },
+                BOUND_US,
+                1_000,
+            );
         }
-        let batch = Offer { priority: Priority::Batch, ..offer(1, 100, 999) };
+        let batch = Offer {
+            priority: Priority::Batch,
+            ..offer(1, 100, 999)
+        };
         assert!(matches!(queue.offer(batch, BOUND_US, 1_000), Offered::Refused(_)));
-        assert_eq!(queue.offer(offer(1, 100, 1_000), BOUND_US, 1_000), Offered::Instead((1, 399)));
+        assert_eq!(
+            queue.offer(offer(1, 100, 1_000), BOUND_US, 1_000),
+            Offered::Instead((1, 399))
+        );
         assert_eq!(queue.drain().len(), 400);
     }
 }

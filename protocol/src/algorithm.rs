@@ -136,6 +136,11 @@ impl Hash {
 
     /// The digest of `data`.
     pub fn digest(self, data: &[u8]) -> smallvec::SmallVec<[u8; 64]> {
+        self.digest_of(&[data])
+    }
+
+    /// The digest of several pieces as if they were one.
+    pub fn digest_of(self, pieces: &[&[u8]]) -> smallvec::SmallVec<[u8; 64]> {
         use aws_lc_rs::digest as d;
         let algorithm = match self {
             Self::Sha256 => &d::SHA256,
@@ -143,10 +148,14 @@ impl Hash {
             Self::Sha512 => &d::SHA512,
             Self::Sm3 => {
                 use sm3::Digest as _;
-                return smallvec::SmallVec::from_slice(&sm3::Sm3::digest(data));
+                let mut context = sm3::Sm3::new();
+                pieces.iter().for_each(|piece| context.update(piece));
+                return smallvec::SmallVec::from_slice(&context.finalize());
             }
         };
-        smallvec::SmallVec::from_slice(d::digest(algorithm, data).as_ref())
+        let mut context = d::Context::new(algorithm);
+        pieces.iter().for_each(|piece| context.update(piece));
+        smallvec::SmallVec::from_slice(context.finish().as_ref())
     }
 }
 

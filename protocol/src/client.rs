@@ -8,7 +8,7 @@ mod tls;
 
 use crate::algorithm::{Algorithm, Format};
 use crate::error_code::{Code, Refusal};
-use crate::ids::IdempotencyKey;
+use crate::ids::{CredentialId, IdempotencyKey};
 use crate::message::{CredentialInfo, ItemOutcome, UsageInfo};
 
 pub use https::HttpsClient;
@@ -84,9 +84,37 @@ impl Client {
 
     /// The app's credentials.
     pub async fn credentials(&self) -> Result<Vec<CredentialInfo>, Refusal> {
+        let mut all: Vec<CredentialInfo> = Vec::new();
+        loop {
+            let after = all.last().map(|info| info.id.clone());
+            let page = Page {
+                after: after.as_deref(),
+                only: None,
+            };
+            let more = self.credentials_page(page).await?;
+            // A server that does not go on would have us ask for ever.
+            let goes_on = more.first().is_some_and(|info| Some(&info.id) > after.as_ref());
+            if !goes_on {
+                return Ok(all);
+            }
+            all.extend(more);
+        }
+    }
+
+    /// One of the app's credentials.
+    pub async fn credential(&self, id: &CredentialId) -> Result<Option<CredentialInfo>, Refusal> {
+        let page = Page {
+            after: None,
+            only: Some(id.as_str()),
+        };
+        let found = self.credentials_page(page).await?;
+        Ok(found.into_iter().find(|info| info.id == id.as_str()))
+    }
+
+    async fn credentials_page(&self, page: Page<'_>) -> Result<Vec<CredentialInfo>, Refusal> {
         match self {
-            Self::Quic(client) => client.credentials().await,
-            Self::Https(client) => client.credentials().await,
+            Self::Quic(client) => client.credentials_page(page).await,
+            Self::Https(client) => client.credentials_page(page).await,
         }
     }
 
@@ -104,6 +132,15 @@ impl Client {
             client.close().await;
         }
     }
+}
+
+/// Which of the app's credentials.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Page<'a> {
+    /// Those after this id.
+    pub after: Option<&'a str>,
+    /// Only this one.
+    pub only: Option<&'a str>,
 }
 
 fn connection_error(what: &str, error: impl std::fmt::Display) -> Refusal {

@@ -115,6 +115,12 @@ codes! {
     SignatureInvalid = 132, "signature_invalid", 422, Caller, retry false;
     /// An operator's request names something that exists already.
     AlreadyExists = 133, "already_exists", 409, Caller, retry false;
+    /// A document that cannot be read, or is too large.
+    DocumentUnreadable = 140, "document_unreadable", 422, Caller, retry false;
+    /// A document that an earlier signature, its encryption or its form keep from being sealed in this way.
+    DocumentRefused = 141, "document_refused", 422, Caller, retry false;
+    /// A picture that cannot be a seal.
+    ImageUnusable = 142, "image_unusable", 422, Caller, retry false;
 
     /// We cannot keep the promise for this request now.
     Overloaded = 200, "overloaded", 503, Overload, retry true;

@@ -255,7 +255,7 @@ pub struct Lookup<'b> {
     pub key: &'b str,
 }
 
-/// Asks for the app's credentials, or for its usage.
+/// Asks for the app's usage.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Ask<'b> {
@@ -267,6 +267,24 @@ pub struct Ask<'b> {
     pub app: &'b str,
 }
 
+/// Asks for the app's credentials, by id, as many as fit into one answer.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct AskCredentials<'b> {
+    /// The request id.
+    #[n(0)]
+    pub request: u64,
+    /// The app; must be the session's.
+    #[b(1)]
+    pub app: &'b str,
+    /// Those after this id; from the first on if absent.
+    #[b(2)]
+    pub after: Option<&'b str>,
+    /// Only this one.
+    #[b(3)]
+    pub only: Option<&'b str>,
+}
+
 /// What is inside a sealed frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request<'b> {
@@ -275,7 +293,7 @@ pub enum Request<'b> {
     /// What became of a call?
     Lookup(Lookup<'b>),
     /// Which credentials may this app use?
-    Credentials(Ask<'b>),
+    Credentials(AskCredentials<'b>),
     /// What has this app used?
     Usage(Ask<'b>),
 }
@@ -307,7 +325,8 @@ impl<'b> Request<'b> {
         match self {
             Self::Sign(sign) => (sign.request, sign.app),
             Self::Lookup(lookup) => (lookup.request, lookup.app),
-            Self::Credentials(ask) | Self::Usage(ask) => (ask.request, ask.app),
+            Self::Credentials(ask) => (ask.request, ask.app),
+            Self::Usage(ask) => (ask.request, ask.app),
         }
     }
 

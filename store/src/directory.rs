@@ -2,7 +2,8 @@
 //! change's own commit, read by every core. A request finds its credential through its app's tenant, so another
 //! tenant's credential cannot even be named.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -68,6 +69,8 @@ pub struct Tenant {
     /// What it may still use.
     pub account: Account,
     credentials: RwLock<HashMap<CredentialId, Arc<Credential>>>,
+    /// The same by id, for lists that are read page by page.
+    by_id: RwLock<BTreeMap<CredentialId, Arc<Credential>>>,
 }
 
 impl Tenant {
@@ -77,6 +80,7 @@ impl Tenant {
             name,
             account,
             credentials: RwLock::default(),
+            by_id: RwLock::default(),
         }
     }
 
@@ -87,9 +91,18 @@ impl Tenant {
 
     /// All of its credentials, by id.
     pub fn credentials(&self) -> Vec<Arc<Credential>> {
-        let mut all: Vec<_> = self.credentials.read().values().cloned().collect();
-        all.sort_by(|a, b| a.id.cmp(&b.id));
-        all
+        self.by_id.read().values().cloned().collect()
+    }
+
+    /// At most so many of its credentials, by id, after this id or from the first on.
+    pub fn credentials_after(&self, after: Option<&str>, count: usize) -> Vec<Arc<Credential>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let by_id = self.by_id.read();
+        by_id
+            .range::<str, _>((from, Bound::Unbounded))
+            .take(count)
+            .map(|(_, credential)| Arc::clone(credential))
+            .collect()
     }
 }
 
@@ -235,9 +248,8 @@ impl Directory {
     }
 
     pub(crate) fn add_credential(&self, tenant: &Tenant, credential: Arc<Credential>) {
-        tenant
-            .credentials
-            .write()
-            .insert(credential.id.clone(), credential);
+        let id = credential.id.clone();
+        tenant.by_id.write().insert(id.clone(), Arc::clone(&credential));
+        tenant.credentials.write().insert(id, credential);
     }
 }

@@ -1,7 +1,8 @@
 //! The signed attributes (RFC 5652 5.3 and 11, RFC 5035).
 
 use const_oid::db::rfc5911::{
-    ID_AA_SIGNING_CERTIFICATE_V_2, ID_CONTENT_TYPE, ID_DATA, ID_MESSAGE_DIGEST, ID_SIGNING_TIME,
+    ID_AA_SIGNING_CERTIFICATE, ID_AA_SIGNING_CERTIFICATE_V_2, ID_CONTENT_TYPE, ID_DATA, ID_MESSAGE_DIGEST,
+    ID_SIGNING_TIME,
 };
 use der::asn1::{AnyRef, OctetStringRef};
 use der::{Decode, Encode, Sequence};
@@ -14,6 +15,9 @@ use super::VerifyError;
 use crate::element::{Element, Members, in_set_order};
 use crate::x509::{Certificate, IssuerAndSerial};
 use crate::{identifier, time};
+
+/// id-aa-timeStampToken (RFC 3161 Appendix A).
+const ID_AA_TIME_STAMP_TOKEN: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.14");
 
 /// Most signed attributes that are looked at.
 const ATTRIBUTES_MAX: usize = 32;
@@ -76,21 +80,39 @@ pub(super) fn signing_certificate(leaf: &Certificate<'_>) -> der::Result<Vec<u8>
     attribute(ID_AA_SIGNING_CERTIFICATE_V_2, &value)
 }
 
-/// The members of the SET of signed attributes, in DER order.
+/// The members of the SET of signed attributes, in DER order. Without a signing time where the document says it.
 pub(super) fn write(
     content_digest: &[u8],
-    signing_time: UnixMillis,
+    signing_time: Option<UnixMillis>,
     signing_certificate: &[u8],
 ) -> der::Result<Vec<u8>> {
     let content_type = attribute(ID_CONTENT_TYPE, &ID_DATA)?;
     let digest = attribute(ID_MESSAGE_DIGEST, &OctetStringRef::new(content_digest)?)?;
-    let time = attribute(ID_SIGNING_TIME, &time::to_asn1(signing_time)?)?;
-    Ok(in_set_order(&mut [
-        &content_type[..],
-        &digest,
-        &time,
-        signing_certificate,
-    ]))
+    let time = signing_time
+        .map(|at| attribute(ID_SIGNING_TIME, &time::to_asn1(at)?))
+        .transpose()?;
+    let mut attributes = vec![&content_type[..], &digest, signing_certificate];
+    attributes.extend(time.as_deref());
+    Ok(in_set_order(&mut attributes))
+}
+
+/// The unsigned attribute that carries a time-stamp token over the signature (RFC 3161 Appendix A).
+pub(super) fn time_stamp(token: &[u8]) -> der::Result<Vec<u8>> {
+    attribute(ID_AA_TIME_STAMP_TOKEN, &Element(token))
+}
+
+/// The time-stamp tokens among unsigned attributes, each a ContentInfo in DER.
+pub(super) fn time_stamps<'a>(unsigned: Members<'a>) -> der::Result<Vec<&'a [u8]>> {
+    let SignedAttributes(attributes) = SignedAttributes::parse(unsigned)?;
+    let mut tokens = Vec::new();
+    for attribute in attributes
+        .iter()
+        .filter(|attribute| attribute.kind == ID_AA_TIME_STAMP_TOKEN)
+    {
+        let values = attribute.values.elements(ATTRIBUTES_MAX)?;
+        tokens.extend(values.into_iter().map(|value| value.0));
+    }
+    Ok(tokens)
 }
 
 fn attribute(kind: ObjectIdentifier, value: &impl Encode) -> der::Result<Vec<u8>> {
@@ -103,10 +125,10 @@ fn attribute(kind: ObjectIdentifier, value: &impl Encode) -> der::Result<Vec<u8>
 }
 
 /// The signed attributes of a signature, looked up by kind.
-pub(super) struct SignedAttributes<'a>(Vec<Attribute<'a>>);
+pub(crate) struct SignedAttributes<'a>(Vec<Attribute<'a>>);
 
 impl<'a> SignedAttributes<'a> {
-    pub(super) fn parse(members: Members<'a>) -> der::Result<Self> {
+    pub(crate) fn parse(members: Members<'a>) -> der::Result<Self> {
         let elements = members.elements(ATTRIBUTES_MAX)?;
         elements
             .into_iter()
@@ -116,28 +138,33 @@ impl<'a> SignedAttributes<'a> {
     }
 
     /// contentType, which must be there and agree with the content signed (RFC 5652 11.1).
-    pub(super) fn check_content_type(&self) -> Result<(), VerifyError> {
-        match self.value::<ObjectIdentifier>(ID_CONTENT_TYPE, "contentType")? {
-            ID_DATA => Ok(()),
-            _ => Err(VerifyError::ContentType),
+    pub(crate) fn check_content_type_is(&self, expected: ObjectIdentifier) -> Result<(), VerifyError> {
+        if self.value::<ObjectIdentifier>(ID_CONTENT_TYPE, "contentType")? == expected {
+            return Ok(());
         }
+        Err(VerifyError::ContentType)
     }
 
     /// messageDigest (RFC 5652 11.2).
-    pub(super) fn message_digest(&self) -> Result<&'a [u8], VerifyError> {
+    pub(crate) fn message_digest(&self) -> Result<&'a [u8], VerifyError> {
         let digest: &OctetStringRef = self.value(ID_MESSAGE_DIGEST, "messageDigest")?;
         Ok(digest.as_bytes())
     }
 
+    /// Whether it says a signing time.
+    pub(super) fn has_signing_time(&self) -> bool {
+        self.0.iter().any(|attribute| attribute.kind == ID_SIGNING_TIME)
+    }
+
     /// signingTime (RFC 5652 11.3): what the signer says, and nobody else.
-    pub(super) fn signing_time(&self) -> Result<UnixMillis, VerifyError> {
+    pub(crate) fn signing_time(&self) -> Result<UnixMillis, VerifyError> {
         self.value::<Time>(ID_SIGNING_TIME, "signingTime")
             .map(time::from_asn1)
     }
 
     /// signingCertificateV2 (RFC 5035 3): the first entry must be the certificate the signature is verified
     /// with.
-    pub(super) fn check_signing_certificate(&self, leaf: &Certificate<'_>) -> Result<(), VerifyError> {
+    pub(crate) fn check_signing_certificate(&self, leaf: &Certificate<'_>) -> Result<(), VerifyError> {
         let value: SigningCertificateV2<'_> =
             self.value(ID_AA_SIGNING_CERTIFICATE_V_2, "signingCertificateV2")?;
         let id = value.certificates.first().ok_or(VerifyError::OtherCertificate)?;
@@ -149,6 +176,25 @@ impl<'a> SignedAttributes<'a> {
             return Err(VerifyError::OtherCertificate);
         }
         Ok(())
+    }
+
+    /// signingCertificateV2, or the older signingCertificate with its SHA-1 (RFC 2634 5.4), which time-stamping
+    /// authorities still write (RFC 3161 2.4.2 knows no other): it binds a certificate that has to hold by
+    /// itself, and a second one with the same SHA-1 is out of everybody's reach.
+    pub(crate) fn check_either_signing_certificate(&self, leaf: &Certificate<'_>) -> Result<(), VerifyError> {
+        if self
+            .0
+            .iter()
+            .any(|attribute| attribute.kind == ID_AA_SIGNING_CERTIFICATE_V_2)
+        {
+            return self.check_signing_certificate(leaf);
+        }
+        let value: SigningCertificateV2<'_> = self.value(ID_AA_SIGNING_CERTIFICATE, "signingCertificate")?;
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, leaf.der());
+        match value.certificates.first() {
+            Some(id) if id.hash.is_none() && id.digest.as_bytes() == digest.as_ref() => Ok(()),
+            _ => Err(VerifyError::OtherCertificate),
+        }
     }
 
     /// The one value of the one attribute of this kind.

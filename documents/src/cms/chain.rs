@@ -95,7 +95,7 @@ impl Chain {
     }
 
     /// The attribute that names the signer's certificate.
-    pub(super) fn signing_certificate(&self) -> &[u8] {
+    pub(crate) fn signing_certificate(&self) -> &[u8] {
         &self.signing_certificate
     }
 }

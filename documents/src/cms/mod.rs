@@ -15,8 +15,14 @@ mod prepare;
 mod structure;
 mod verify;
 
+pub(crate) use attributes::SignedAttributes;
+pub(crate) use structure::{SignedData, SignerInfo};
+pub(crate) use verify::{enclosed_certificates, find_signer};
+
 pub use chain::{Chain, ChainError};
 pub use prepare::{AssembleError, PrepareError, PreparedCms, prepare, supports};
+pub(crate) use prepare::{bytes_max, check_algorithm, prepare_for_document};
+pub(crate) use verify::{DOCUMENT_SIGNING, Opened, check_key_usage, check_path};
 pub use verify::{VerifiedCms, VerifyError, verify_detached};
 
 /// A digest, of any of our hashes.

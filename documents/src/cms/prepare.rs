@@ -78,14 +78,46 @@ pub fn prepare(
     chain: &Arc<Chain>,
     signing_time: UnixMillis,
 ) -> Result<PreparedCms, PrepareError> {
+    check_validity(chain, signing_time)?;
+    prepare_with(content_digest, algorithm, chain, Some(signing_time))
+}
+
+/// The same for a signature in a document that says the signing time itself, where the attribute must not be (ETSI
+/// EN 319 142-1 5.3, Table 1).
+pub(crate) fn prepare_for_document(
+    content_digest: &[u8],
+    algorithm: Algorithm,
+    chain: &Arc<Chain>,
+    signing_time: UnixMillis,
+) -> Result<PreparedCms, PrepareError> {
+    check_validity(chain, signing_time)?;
+    prepare_with(content_digest, algorithm, chain, None)
+}
+
+/// The hash that content and attributes are digested with, once it is clear that the key can sign.
+pub(crate) fn check_algorithm(algorithm: Algorithm, chain: &Chain) -> Result<Hash, PrepareError> {
     let hash = hash_of(algorithm).ok_or(PrepareError::UnsupportedAlgorithm(algorithm))?;
     if !chain.public_key().kind().algorithms().contains(&algorithm) {
         return Err(PrepareError::Key(algorithm));
     }
-    algorithm.check_input(content_digest)?;
-    if !time::is_within(chain.validity(), signing_time) {
-        return Err(PrepareError::NotValidThen);
+    Ok(hash)
+}
+
+fn check_validity(chain: &Chain, signing_time: UnixMillis) -> Result<(), PrepareError> {
+    if time::is_within(chain.validity(), signing_time) {
+        return Ok(());
     }
+    Err(PrepareError::NotValidThen)
+}
+
+fn prepare_with(
+    content_digest: &[u8],
+    algorithm: Algorithm,
+    chain: &Arc<Chain>,
+    signing_time: Option<UnixMillis>,
+) -> Result<PreparedCms, PrepareError> {
+    let hash = check_algorithm(algorithm, chain)?;
+    algorithm.check_input(content_digest)?;
     let signed_attributes = attributes::write(content_digest, signing_time, chain.signing_certificate())?;
     // The signature covers the encoding as a SET, not the tagged form that is stored (RFC 5652 5.4).
     let to_sign = hash.digest(&Members(&signed_attributes).to_der()?);
@@ -98,6 +130,19 @@ pub fn prepare(
     })
 }
 
+/// The most bytes that a signature in a document will have under this chain, without a time stamp.
+pub(crate) fn bytes_max(algorithm: Algorithm, chain: &Arc<Chain>) -> Result<usize, PrepareError> {
+    let hash = check_algorithm(algorithm, chain)?;
+    let digest = vec![0; hash.bytes()];
+    let prepared = prepare_with(&digest, algorithm, chain, None)?;
+    // ECDSA in DER: two integers of a half and a sign byte each, with their heads and that of the sequence.
+    let longest = match chain.public_key().kind().rsa_bits() {
+        Some(bits) => bits as usize / 8,
+        None => 2 * (algorithm.pair_half_bytes() + 3) + 3,
+    };
+    Ok(prepared.around_signature(&vec![0; longest], None)?.len())
+}
+
 impl PreparedCms {
     /// What to give to a signer of the algorithm: the digest of the signed attributes.
     pub fn to_sign(&self) -> &[u8] {
@@ -107,9 +152,31 @@ impl PreparedCms {
     /// The ContentInfo, in DER. `signature` is in the algorithm's usual encoding: DER for ECDSA, plain bytes
     /// for RSA. Its form is checked; that it verifies is for the pool to see to.
     pub fn assemble(self, signature: &[u8]) -> Result<Vec<u8>, AssembleError> {
-        if !self.is_well_formed(signature) {
-            return Err(AssembleError::Signature(self.algorithm));
+        self.check(signature)?;
+        Ok(self.around_signature(signature, None)?)
+    }
+
+    /// The same with a time-stamp token over the signature as an unsigned attribute (CAdES-T, PAdES B-T). The token, a
+    /// ContentInfo in DER, is over [`Self::hash`] of the signature's bytes.
+    pub fn assemble_time_stamped(self, signature: &[u8], token: &[u8]) -> Result<Vec<u8>, AssembleError> {
+        self.check(signature)?;
+        let attribute = attributes::time_stamp(token)?;
+        Ok(self.around_signature(signature, Some(&attribute))?)
+    }
+
+    /// The hash that everything here is digested with.
+    pub const fn hash(&self) -> Hash {
+        self.hash
+    }
+
+    fn check(&self, signature: &[u8]) -> Result<(), AssembleError> {
+        if self.is_well_formed(signature) {
+            return Ok(());
         }
+        Err(AssembleError::Signature(self.algorithm))
+    }
+
+    fn around_signature(&self, signature: &[u8], unsigned: Option<&[u8]>) -> der::Result<Vec<u8>> {
         let digest_algorithm = identifier::hash_identifier(self.hash);
         let signature_algorithm = identifier::signature_identifier(self.algorithm)?;
         let signer = SignerInfo {
@@ -119,9 +186,9 @@ impl PreparedCms {
             signed_attributes: Some(Members(&self.signed_attributes)),
             signature_algorithm: AlgorithmIdentifierRef::from_der(&signature_algorithm)?,
             signature: OctetStringRef::new(signature)?,
-            unsigned_attributes: None,
+            unsigned_attributes: unsigned.map(Members),
         };
-        Ok(self.around(&signer.to_der()?, &digest_algorithm.to_der()?)?)
+        self.around(&signer.to_der()?, &digest_algorithm.to_der()?)
     }
 
     fn around(&self, signer: &[u8], digest_algorithm: &[u8]) -> der::Result<Vec<u8>> {

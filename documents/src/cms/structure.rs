@@ -13,50 +13,56 @@ pub(super) const V1: u8 = 1;
 
 /// ContentInfo (3) around SignedData.
 #[derive(Sequence)]
-pub(super) struct ContentInfo<'a> {
-    pub(super) content_type: ObjectIdentifier,
+pub(crate) struct ContentInfo<'a> {
+    pub(crate) content_type: ObjectIdentifier,
     #[asn1(context_specific = "0", tag_mode = "EXPLICIT")]
-    pub(super) content: SignedData<'a>,
+    pub(crate) content: SignedData<'a>,
 }
 
 /// SignedData (5.1).
 #[derive(Sequence)]
-pub(super) struct SignedData<'a> {
-    pub(super) version: u8,
-    pub(super) digest_algorithms: Members<'a>,
-    pub(super) content: EncapsulatedContentInfo<'a>,
+pub(crate) struct SignedData<'a> {
+    pub(crate) version: u8,
+    pub(crate) digest_algorithms: Members<'a>,
+    pub(crate) content: EncapsulatedContentInfo<'a>,
     #[asn1(context_specific = "0", tag_mode = "IMPLICIT", optional = "true")]
-    pub(super) certificates: Option<Members<'a>>,
+    pub(crate) certificates: Option<Members<'a>>,
     #[asn1(context_specific = "1", tag_mode = "IMPLICIT", optional = "true")]
-    pub(super) crls: Option<Members<'a>>,
-    pub(super) signers: Members<'a>,
+    pub(crate) crls: Option<Members<'a>>,
+    pub(crate) signers: Members<'a>,
 }
 
 /// EncapsulatedContentInfo (5.2); without content the signature is detached.
 #[derive(Sequence)]
-pub(super) struct EncapsulatedContentInfo<'a> {
-    pub(super) content_type: ObjectIdentifier,
+pub(crate) struct EncapsulatedContentInfo<'a> {
+    pub(crate) content_type: ObjectIdentifier,
     #[asn1(context_specific = "0", tag_mode = "EXPLICIT", optional = "true")]
-    pub(super) content: Option<&'a OctetStringRef>,
+    pub(crate) content: Option<&'a OctetStringRef>,
 }
 
 /// SignerInfo (5.3). The signer is either an IssuerAndSerialNumber or, tagged `[0]`, a key identifier.
 #[derive(Sequence)]
-pub(super) struct SignerInfo<'a> {
-    pub(super) version: u8,
-    pub(super) signer: AnyRef<'a>,
-    pub(super) digest_algorithm: AlgorithmIdentifierRef<'a>,
+pub(crate) struct SignerInfo<'a> {
+    pub(crate) version: u8,
+    pub(crate) signer: AnyRef<'a>,
+    pub(crate) digest_algorithm: AlgorithmIdentifierRef<'a>,
     #[asn1(context_specific = "0", tag_mode = "IMPLICIT", optional = "true")]
-    pub(super) signed_attributes: Option<Members<'a>>,
-    pub(super) signature_algorithm: AlgorithmIdentifierRef<'a>,
-    pub(super) signature: &'a OctetStringRef,
+    pub(crate) signed_attributes: Option<Members<'a>>,
+    pub(crate) signature_algorithm: AlgorithmIdentifierRef<'a>,
+    pub(crate) signature: &'a OctetStringRef,
     #[asn1(context_specific = "1", tag_mode = "IMPLICIT", optional = "true")]
-    pub(super) unsigned_attributes: Option<Members<'a>>,
+    pub(crate) unsigned_attributes: Option<Members<'a>>,
 }
 
 impl<'a> SignedData<'a> {
+    /// Reads SignedData over any content; `None` if the content is no SignedData.
+    pub(crate) fn any(cms: &'a [u8]) -> der::Result<Option<Self>> {
+        let info = ContentInfo::from_der(cms)?;
+        Ok((info.content_type == ID_SIGNED_DATA).then_some(info.content))
+    }
+
     /// Reads a detached signature over content of type id-data.
-    pub(super) fn detached(cms: &'a [u8]) -> Result<Self, VerifyError> {
+    pub(crate) fn detached(cms: &'a [u8]) -> Result<Self, VerifyError> {
         let ContentInfo {
             content_type,
             content: signed,
@@ -71,7 +77,7 @@ impl<'a> SignedData<'a> {
     }
 
     /// The one signer.
-    pub(super) fn signer(&self) -> Result<SignerInfo<'a>, VerifyError> {
+    pub(crate) fn signer(&self) -> Result<SignerInfo<'a>, VerifyError> {
         match self.signers.elements(1).as_deref() {
             Ok([signer]) => Ok(SignerInfo::from_der(signer.0)?),
             _ => Err(VerifyError::NotOneSigner),

@@ -1,6 +1,7 @@
 //! Somebody's signature file: does it hold, and whose is it?
 
 use const_oid::db::rfc5280::ID_KP_EMAIL_PROTECTION;
+use const_oid::db::rfc5911::ID_DATA;
 use der::asn1::AnyRef;
 use der::{Encode, Tag, TagNumber, Tagged};
 use protocol::algorithm::{Algorithm, Hash, InputKind};
@@ -9,7 +10,7 @@ use protocol::verify::PublicKey;
 use spki::ObjectIdentifier;
 use x509_cert::ext::pkix::{KeyUsage, SubjectKeyIdentifier};
 
-use super::attributes::SignedAttributes;
+use super::attributes::{self, SignedAttributes};
 use super::structure::{SignedData, SignerInfo};
 use super::{CERTIFICATES_MAX, DigestBytes, supports};
 use crate::element::Members;
@@ -18,7 +19,7 @@ use crate::x509::{Certificate, IssuerAndSerial, Name, PathError, ReadError, veri
 
 /// Extended key usages that allow to sign documents, where a certificate names any: mail, as everybody uses
 /// it, and id-kp-documentSigning (RFC 9336 3.1).
-const DOCUMENT_SIGNING: [ObjectIdentifier; 2] = [
+pub(crate) const DOCUMENT_SIGNING: [ObjectIdentifier; 2] = [
     ID_KP_EMAIL_PROTECTION,
     ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.36"),
 ];
@@ -95,24 +96,23 @@ pub fn verify_detached(
     content_digest: &dyn Fn(Hash) -> DigestBytes,
     trust_anchors: &[impl AsRef<[u8]>],
 ) -> Result<VerifiedCms, VerifyError> {
-    let signed = SignedData::detached(cms)?;
-    let signer = signed.signer()?;
-    let members = signer
-        .signed_attributes
-        .ok_or(VerifyError::Attribute("signedAttrs"))?;
-    let attributes = SignedAttributes::parse(members)?;
-    attributes.check_content_type()?;
-    let hash = identifier::read_hash(&signer.digest_algorithm).ok_or(VerifyError::UnsupportedAlgorithm)?;
-    if *attributes.message_digest()? != *content_digest(hash) {
+    let signature = Opened::detached(cms)?;
+    if *signature.message_digest()? != *content_digest(signature.hash()) {
         return Err(VerifyError::ContentDigest);
     }
-    let certificates = enclosed_certificates(&signed)?;
-    let leaf = find_signer(&certificates, signer.signer)?;
-    attributes.check_signing_certificate(leaf)?;
+    let certificates = signature.certificates()?;
+    let leaf = signature.signer(&certificates)?;
+    signature.check_signing_certificate(leaf)?;
     check_key_usage(leaf)?;
-    let algorithm = check_signature(&signer, members, hash, leaf.public_key())?;
-    let signing_time = attributes.signing_time()?;
-    check_path(leaf, &certificates, trust_anchors, signing_time)?;
+    let algorithm = signature.check_signature(leaf)?;
+    let signing_time = signature.attributes.signing_time()?;
+    check_path(
+        leaf,
+        &certificates,
+        trust_anchors,
+        signing_time,
+        &DOCUMENT_SIGNING,
+    )?;
     let name = Name::from_der(leaf.subject().0)?;
     Ok(VerifiedCms {
         signer: name.to_string(),
@@ -122,9 +122,90 @@ pub fn verify_detached(
     })
 }
 
+/// A signature that has been read, for callers who want to know of each check how it went.
+pub(crate) struct Opened<'a> {
+    signed: SignedData<'a>,
+    info: SignerInfo<'a>,
+    members: Members<'a>,
+    attributes: SignedAttributes<'a>,
+    hash: Hash,
+}
+
+impl<'a> Opened<'a> {
+    /// A detached signature over plain data.
+    pub(crate) fn detached(cms: &'a [u8]) -> Result<Self, VerifyError> {
+        let signed = SignedData::detached(cms)?;
+        let info = signed.signer()?;
+        let members = info
+            .signed_attributes
+            .ok_or(VerifyError::Attribute("signedAttrs"))?;
+        let attributes = SignedAttributes::parse(members)?;
+        attributes.check_content_type_is(ID_DATA)?;
+        let hash = identifier::read_hash(&info.digest_algorithm).ok_or(VerifyError::UnsupportedAlgorithm)?;
+        Ok(Self {
+            signed,
+            info,
+            members,
+            attributes,
+            hash,
+        })
+    }
+
+    /// What content and attributes are digested with.
+    pub(crate) const fn hash(&self) -> Hash {
+        self.hash
+    }
+
+    /// What the content's digest has to be.
+    pub(crate) fn message_digest(&self) -> Result<&'a [u8], VerifyError> {
+        self.attributes.message_digest()
+    }
+
+    /// Whether an attribute says a signing time.
+    pub(crate) fn has_signing_time(&self) -> bool {
+        self.attributes.has_signing_time()
+    }
+
+    pub(crate) fn certificates(&self) -> Result<Vec<Certificate<'a>>, VerifyError> {
+        enclosed_certificates(&self.signed)
+    }
+
+    pub(crate) fn signer<'p>(
+        &self,
+        certificates: &'p [Certificate<'a>],
+    ) -> Result<&'p Certificate<'a>, VerifyError> {
+        find_signer(certificates, self.info.signer)
+    }
+
+    /// That the signed attributes name this certificate.
+    pub(crate) fn check_signing_certificate(&self, leaf: &Certificate<'_>) -> Result<(), VerifyError> {
+        self.attributes.check_signing_certificate(leaf)
+    }
+
+    /// The signature over the signed attributes, with the key of this certificate.
+    pub(crate) fn check_signature(&self, leaf: &Certificate<'_>) -> Result<Algorithm, VerifyError> {
+        check_signature(&self.info, self.members, self.hash, leaf.public_key())
+    }
+
+    /// The bytes of the signature, which a time stamp is over.
+    pub(crate) fn signature(&self) -> &'a [u8] {
+        self.info.signature.as_bytes()
+    }
+
+    /// Time-stamp tokens among the unsigned attributes.
+    pub(crate) fn time_stamps(&self) -> Result<Vec<&'a [u8]>, VerifyError> {
+        match self.info.unsigned_attributes {
+            Some(unsigned) => Ok(attributes::time_stamps(unsigned)?),
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
 /// The X.509 certificates among the CertificateChoices (RFC 5652 10.2.2): the SEQUENCEs, the others are
 /// tagged.
-fn enclosed_certificates<'a>(signed: &SignedData<'a>) -> Result<Vec<Certificate<'a>>, VerifyError> {
+pub(crate) fn enclosed_certificates<'a>(
+    signed: &SignedData<'a>,
+) -> Result<Vec<Certificate<'a>>, VerifyError> {
     const SEQUENCE: u8 = 0x30;
     let elements = signed
         .certificates
@@ -139,7 +220,7 @@ fn enclosed_certificates<'a>(signed: &SignedData<'a>) -> Result<Vec<Certificate<
 }
 
 /// The certificate named by the SignerIdentifier (RFC 5652 5.3).
-fn find_signer<'p, 'a>(
+pub(crate) fn find_signer<'p, 'a>(
     certificates: &'p [Certificate<'a>],
     signer: AnyRef<'_>,
 ) -> Result<&'p Certificate<'a>, VerifyError> {
@@ -165,7 +246,7 @@ fn has_key_identifier(certificate: &Certificate<'_>, wanted: &[u8]) -> bool {
     matches!(identifier, Ok(Some(SubjectKeyIdentifier(found))) if found.as_bytes() == wanted)
 }
 
-fn check_key_usage(leaf: &Certificate<'_>) -> Result<(), VerifyError> {
+pub(crate) fn check_key_usage(leaf: &Certificate<'_>) -> Result<(), VerifyError> {
     match leaf.extension::<KeyUsage>()? {
         Some(usage) if !usage.digital_signature() && !usage.non_repudiation() => Err(VerifyError::KeyUsage),
         _ => Ok(()),
@@ -192,11 +273,13 @@ fn check_signature(
     Ok(algorithm)
 }
 
-fn check_path(
+/// That a certificate leads, by way of the enclosed ones, to a trust anchor.
+pub(crate) fn check_path(
     leaf: &Certificate<'_>,
     enclosed: &[Certificate<'_>],
     trust_anchors: &[impl AsRef<[u8]>],
     at: UnixMillis,
+    purposes: &[ObjectIdentifier],
 ) -> Result<(), VerifyError> {
     let anchors: Vec<_> = trust_anchors
         .iter()
@@ -206,5 +289,5 @@ fn check_path(
         .iter()
         .filter(|other| other.der() != leaf.der())
         .collect();
-    Ok(verify_path(leaf, others, &anchors, at, &DOCUMENT_SIGNING)?)
+    Ok(verify_path(leaf, others, &anchors, at, purposes)?)
 }

@@ -10,6 +10,7 @@ use x509_cert::ext::Extension;
 use x509_cert::time::Validity;
 
 use super::ReadError;
+use super::name::names_match;
 use crate::element::Element;
 use crate::{identifier, time};
 
@@ -126,6 +127,24 @@ impl<'a> Certificate<'a> {
 
     pub(crate) fn extensions(&self) -> &[Extension] {
         &self.extensions
+    }
+
+    /// Whether subject and issuer are one (RFC 5280 6.1).
+    pub(crate) fn is_self_issued(&self) -> bool {
+        names_match(self.tbs.subject.0, self.tbs.issuer.0)
+    }
+
+    /// Whether there is a critical extension of type `T`.
+    pub(crate) fn is_critical<T: AssociatedOid>(&self) -> bool {
+        self.extensions
+            .iter()
+            .any(|extension| extension.extn_id == T::OID && extension.critical)
+    }
+
+    /// The serial number as the INTEGER has it.
+    pub(crate) fn serial(&self) -> &'a [u8] {
+        // Longer serial numbers than 127 bytes are nobody's.
+        self.tbs.serial.0.get(2..).unwrap_or_default()
     }
 
     /// The extension of type `T`, if there is one. Two of a kind are an error (RFC 5280 4.2).

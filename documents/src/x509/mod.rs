@@ -4,21 +4,37 @@
 //! - [`Spec`], [`Issuer`] and [`Profile`]: what to certify; [`prepare`] turns it into a
 //!   [`PreparedCertificate`], which says what to sign and, given the signature, becomes a certificate.
 //! - [`subject_public_key`] and its neighbours read one certificate.
-//! - [`verify_issued_by`] checks one certificate against its issuer. Whole paths up to a trust anchor are
-//!   followed by [`crate::cms::verify_detached`].
+//! - [`verify_issued_by`] checks one certificate against its issuer, [`validate_path`] a whole path up to a
+//!   trust anchor with policies, name constraints and revocation.
 
 mod certificate;
+mod constraints;
+mod key;
 mod name;
 mod path;
+mod policy;
 mod prepare;
+mod profile;
 mod read;
+mod revocation;
+mod script;
 mod spec;
 
-pub(crate) use certificate::{Certificate, IssuerAndSerial};
+pub(crate) use certificate::{Certificate, Envelope, IssuerAndSerial, Tbs, V3};
+pub(crate) use name::{check_dns_name, check_name, names_match};
 pub(crate) use path::verify_path;
+pub(crate) use profile::ID_KP_DOCUMENT_SIGNING;
+pub(crate) use spec::{distribution_point, key_identifier, location};
+
+pub use crate::signed::{AssembleError, SignatureError};
+pub use key::{KeyError, check_public_key};
+pub use spki::ObjectIdentifier;
 
 pub use name::{Name, NameError, NameParts};
-pub use path::{PathError, verify_issued_by};
-pub use prepare::{AssembleError, PreparedCertificate, prepare};
-pub use read::{ReadError, issuer_and_serial, subject, subject_public_key, to_pem, validity};
-pub use spec::{Issuer, Profile, Spec, SpecError};
+pub use path::{PathError, PathRules, ValidPath, validate_path, verify_issued_by};
+pub use policy::PolicyRules;
+pub use prepare::{PreparedCertificate, prepare};
+pub use profile::{Profile, Rules};
+pub use read::{ReadError, issuer_and_serial, serial_number, subject, subject_public_key, to_pem, validity};
+pub use revocation::Revocation;
+pub use spec::{Issuer, Spec, SpecError, Terms};

@@ -4,15 +4,34 @@ use std::fmt;
 use std::str::FromStr;
 
 use const_oid::db::rfc4519;
-use der::asn1::{PrintableStringRef, SetOfVec, Utf8StringRef};
+use der::asn1::{Ia5String, PrintableStringRef, SetOfVec, Utf8StringRef};
 use der::{Any, Decode, Encode, Tag, Tagged};
 use spki::ObjectIdentifier;
 use x509_cert::attr::AttributeTypeAndValue;
+use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::name::{RdnSequence, RelativeDistinguishedName};
 
-/// Longest common name and organization, in characters (RFC 5280 A.1, ub-common-name and
-/// ub-organization-name).
+use super::script;
+
+/// Longest text of an attribute, in characters, where the table below says nothing else (RFC 5280 A.1:
+/// ub-common-name, ub-organization-name, ub-organizational-unit-name, ub-title, ub-serial-number).
 const TEXT_CHARACTERS_MAX: usize = 64;
+/// Most attributes in a name that we certify.
+const ATTRIBUTES_MAX: usize = 16;
+
+/// The other upper bounds of RFC 5280 A.1.
+const BOUNDS: [(ObjectIdentifier, usize); 7] = [
+    (rfc4519::L, 128),
+    (rfc4519::ST, 128),
+    (rfc4519::STREET, 128),
+    (rfc4519::NAME, 128),
+    (rfc4519::SN, 128),
+    (rfc4519::GIVEN_NAME, 128),
+    (EMAIL_ADDRESS, 255),
+];
+
+/// emailAddress (PKCS #9, RFC 2985 5.2.1).
+pub(crate) const EMAIL_ADDRESS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.1");
 
 /// Why a name cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,10 +43,21 @@ pub enum NameError {
     #[error("'{0}' is not a country code of two capital letters")]
     Country(String),
     /// A text that is empty, too long, or not of the characters its kind of string allows.
-    #[error(
-        "'{0}' is empty, longer than {TEXT_CHARACTERS_MAX} characters, or not text its attribute can hold"
-    )]
+    #[error("'{0}' is empty, longer than its attribute may be, or not text its attribute can hold")]
     Text(String),
+    /// Characters that are not seen, turn the text around, or come from scripts that are not written
+    /// together.
+    #[error("'{}' holds characters that are invisible, or of scripts that are not written together", .0.escape_default())]
+    Deceptive(String),
+    /// More attributes than a name needs.
+    #[error("a name of more than {ATTRIBUTES_MAX} attributes")]
+    TooManyAttributes,
+    /// Not a name in DER.
+    #[error("not a distinguished name in DER")]
+    Malformed,
+    /// Not a DNS name (RFC 1034 3.5, RFC 5890).
+    #[error("'{0}' is not a DNS name; names in other scripts are written as xn--...")]
+    Dns(String),
 }
 
 /// A distinguished name. A name taken from a certificate keeps the bytes it has there, because names are
@@ -120,18 +150,102 @@ impl FromStr for Name {
 
 /// What neither the string form nor the DER types see to: that each value is what its attribute allows.
 fn check(names: &RdnSequence) -> Result<(), NameError> {
-    let mut attributes = names.iter().flat_map(RelativeDistinguishedName::iter);
-    attributes.try_for_each(|attribute| {
-        let shown = || String::from_utf8_lossy(attribute.value.value()).into_owned();
-        let text = text_of(&attribute.value).ok_or_else(|| NameError::Text(shown()))?;
-        if attribute.oid == rfc4519::C && !(text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase())) {
-            return Err(NameError::Country(shown()));
+    let attributes = || names.iter().flat_map(RelativeDistinguishedName::iter);
+    if attributes().count() > ATTRIBUTES_MAX {
+        return Err(NameError::TooManyAttributes);
+    }
+    attributes().try_for_each(check_attribute)
+}
+
+fn check_attribute(attribute: &AttributeTypeAndValue) -> Result<(), NameError> {
+    let shown = || String::from_utf8_lossy(attribute.value.value()).into_owned();
+    let text = text_of(&attribute.value).ok_or_else(|| NameError::Text(shown()))?;
+    if attribute.oid == rfc4519::C && !(text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase())) {
+        return Err(NameError::Country(shown()));
+    }
+    let bound = BOUNDS.iter().find(|(oid, _)| *oid == attribute.oid);
+    let most = bound.map_or(TEXT_CHARACTERS_MAX, |(_, most)| *most);
+    if text.trim().is_empty() || text.chars().count() > most {
+        return Err(NameError::Text(shown()));
+    }
+    if script::is_deceptive(text) {
+        return Err(NameError::Deceptive(text.to_owned()));
+    }
+    Ok(())
+}
+
+/// Checks a name, in DER, as our own are checked.
+pub(crate) fn check_name(der: &[u8]) -> Result<(), NameError> {
+    check(&RdnSequence::from_der(der).map_err(|_| NameError::Malformed)?)
+}
+
+/// Letters, digits and hyphens, with an asterisk for the first label at most; labels in other scripts must be
+/// what IDNA (UTS #46) makes of their text, and that text must not deceive.
+pub(crate) fn check_dns_name(name: &str) -> Result<(), NameError> {
+    let error = || NameError::Dns(name.to_owned());
+    let base = name.strip_prefix("*.").unwrap_or(name);
+    let is_label = |label: &str| {
+        let inner = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        (1..=63).contains(&label.len()) && inner && !label.starts_with('-') && !label.ends_with('-')
+    };
+    if name.len() > 253 || !base.split('.').all(is_label) {
+        return Err(error());
+    }
+    let number = base
+        .rsplit('.')
+        .next()
+        .is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+    if number || (base.len() < name.len() && !base.contains('.')) {
+        return Err(error());
+    }
+    let (text, sound) = idna::domain_to_unicode(base);
+    sound.map_err(|_| error())?;
+    if text.split('.').any(script::is_deceptive) {
+        return Err(NameError::Deceptive(text));
+    }
+    Ok(())
+}
+
+/// Whether two names, in DER, are the same by RFC 5280 7.1: letter case, runs of spaces and the kind of string
+/// do not matter. Names of the same bytes are the same without being read.
+pub(crate) fn names_match(a: &[u8], b: &[u8]) -> bool {
+    a == b || matches!((canonical(a), canonical(b)), (Some(a), Some(b)) if a == b)
+}
+
+/// The mail addresses among the attributes of a name, in DER.
+pub(crate) fn email_addresses(name: &[u8]) -> der::Result<Vec<GeneralName>> {
+    let names = RdnSequence::from_der(name)?;
+    let attributes = names.iter().flat_map(RelativeDistinguishedName::iter);
+    let addresses = attributes.filter(|attribute| attribute.oid == EMAIL_ADDRESS);
+    let text = |attribute: &AttributeTypeAndValue| {
+        let text = text_of(&attribute.value).unwrap_or_default();
+        Ia5String::new(text).map(GeneralName::Rfc822Name)
+    };
+    addresses.map(text).collect()
+}
+
+/// Each RDN as the sorted list of its attributes.
+type Canonical = Vec<Vec<(ObjectIdentifier, Vec<u8>)>>;
+
+pub(crate) fn canonical(der: &[u8]) -> Option<Canonical> {
+    let names = RdnSequence::from_der(der).ok()?;
+    let attribute = |attribute: &AttributeTypeAndValue| (attribute.oid, folded(&attribute.value));
+    let rdn = |rdn: &RelativeDistinguishedName| {
+        let mut attributes: Vec<_> = rdn.iter().map(attribute).collect();
+        attributes.sort();
+        attributes
+    };
+    Some(names.iter().map(rdn).collect())
+}
+
+fn folded(value: &Any) -> Vec<u8> {
+    match text_of(value) {
+        Some(text) => {
+            let words: Vec<_> = text.split_whitespace().collect();
+            words.join(" ").to_lowercase().into_bytes()
         }
-        if text.is_empty() || text.chars().count() > TEXT_CHARACTERS_MAX {
-            return Err(NameError::Text(shown()));
-        }
-        Ok(())
-    })
+        None => value.to_der().unwrap_or_default(),
+    }
 }
 
 fn text_of(value: &Any) -> Option<&str> {

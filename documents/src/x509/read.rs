@@ -23,6 +23,14 @@ pub fn subject_public_key(certificate: &[u8]) -> Result<Vec<u8>, ReadError> {
     Ok(Certificate::parse(certificate)?.public_key().to_vec())
 }
 
+/// The serial number, unsigned and big-endian, without leading zeros; it is what lists and requests name a
+/// certificate by. A negative one, which we never issue, is given as it stands.
+pub fn serial_number(certificate: &[u8]) -> Result<Vec<u8>, ReadError> {
+    let serial = Certificate::parse(certificate)?.serial();
+    let zeros = usize::from(serial.len() > 1 && serial[0] == 0);
+    Ok(serial[zeros..].to_vec())
+}
+
 /// notBefore and notAfter; the second that begins with notAfter still counts (RFC 5280 4.1.2.5).
 pub fn validity(certificate: &[u8]) -> Result<(UnixMillis, UnixMillis), ReadError> {
     Ok(Certificate::parse(certificate)?.validity())

@@ -3,40 +3,41 @@
 use std::net::IpAddr;
 
 use const_oid::AssociatedOid;
-use const_oid::db::rfc5280::ID_KP_SERVER_AUTH;
-use der::asn1::{Ia5String, OctetString};
-use der::flagset::FlagSet;
+use const_oid::db::rfc5280::{ID_AD_CA_ISSUERS, ID_AD_OCSP};
+use const_oid::db::rfc6960::ID_PKIX_OCSP_NOCHECK;
+use der::asn1::{AnyRef, Ia5String, OctetString};
 use der::{Decode, Encode};
 use protocol::algorithm::{Algorithm, Hash};
 use protocol::clock::UnixMillis;
 use protocol::verify::PublicKeyError;
 use spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
 use x509_cert::ext::Extension;
-use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::certpolicy::PolicyInformation;
+use x509_cert::ext::pkix::crl::dp::DistributionPoint;
+use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
 use x509_cert::ext::pkix::{
-    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName,
+    AccessDescription, AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints,
+    CertificatePolicies, CrlDistributionPoints, ExtendedKeyUsage, FreshestCrl, KeyUsage, SubjectAltName,
     SubjectKeyIdentifier,
 };
 
-use super::{Certificate, Name, ReadError};
+use super::{Certificate, Name, Profile, ReadError};
+use crate::lint::Findings;
 
-/// What a certificate is for; this decides its extensions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Profile {
-    /// An authority that issues signers' certificates, and may have other authorities below it.
-    Root,
-    /// A signer of documents and digests: digitalSignature and nonRepudiation, and no extended key usage, so
-    /// that plain `openssl cms -verify` accepts its signatures (SEMANTICS 6.3).
-    Signer,
-    /// An authority that issues the certificates of TLS servers and nothing below them.
-    TlsRoot,
-    /// A TLS server, by the names and addresses it is reached at.
-    TlsServer {
-        /// DNS names.
-        dns: Vec<String>,
-        /// Addresses.
-        ips: Vec<IpAddr>,
-    },
+/// What an issuer says in the certificates it makes of itself: where it publishes, and under which policies it
+/// certifies. The locations are http URLs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Certificate policies (RFC 5280 4.2.1.4).
+    pub policies: Vec<ObjectIdentifier>,
+    /// Where its revocation list is (RFC 5280 4.2.1.13).
+    pub crl: Vec<String>,
+    /// Where its delta list is (RFC 5280 4.2.1.15).
+    pub delta_crl: Vec<String>,
+    /// Where its OCSP responder is (RFC 5280 4.2.2.1).
+    pub ocsp: Vec<String>,
+    /// Where its own certificate is (RFC 5280 4.2.2.1).
+    pub issuer_certificate: Vec<String>,
 }
 
 /// Who certifies. The name, the key and its identifier all come from one certificate, so they cannot
@@ -67,6 +68,8 @@ pub struct Spec {
     pub subject_public_key: Vec<u8>,
     /// What it is for.
     pub profile: Profile,
+    /// What the issuer says of itself.
+    pub terms: Terms,
 }
 
 /// Why something cannot be certified.
@@ -78,6 +81,15 @@ pub enum SpecError {
     /// A certificate that would end before it begins.
     #[error("a validity that ends before it begins")]
     Validity,
+    /// A certificate that would be valid when its issuer's is not.
+    #[error("a validity that reaches beyond the issuer's")]
+    BeyondIssuer,
+    /// The finished certificate would break a rule, and is not signed.
+    #[error("the certificate would not be sound: {0}")]
+    Lint(#[from] Findings),
+    /// A location that is not ASCII.
+    #[error("'{0}' is not a URL; other characters are written as %XX")]
+    Location(String),
     /// A TLS server without a name or address.
     #[error("a TLS server needs at least one DNS name or address")]
     NoServerName,
@@ -106,20 +118,29 @@ pub(super) struct IssuerParts {
     pub(super) name: Vec<u8>,
     pub(super) public_key: Vec<u8>,
     key_identifier: Vec<u8>,
+    /// `None` where the subject certifies itself.
+    pub(super) validity: Option<(UnixMillis, UnixMillis)>,
 }
 
 impl Spec {
     pub(super) fn issuer_parts(&self) -> Result<IssuerParts, SpecError> {
-        let (name, public_key, named) = match &self.issuer {
+        let (name, public_key, named, validity) = match &self.issuer {
             Issuer::Itself => (
                 self.subject.as_der().to_vec(),
                 self.subject_public_key.clone(),
+                None,
                 None,
             ),
             Issuer::Holder(certificate) => {
                 let issuer = Certificate::parse(certificate)?;
                 let named = issuer.extension::<SubjectKeyIdentifier>()?;
-                (issuer.subject().0.to_vec(), issuer.public_key().to_vec(), named)
+                let validity = Some(issuer.validity());
+                (
+                    issuer.subject().0.to_vec(),
+                    issuer.public_key().to_vec(),
+                    named,
+                    validity,
+                )
             }
         };
         // An authority that we did not make may name its key in another way, and both must match (RFC 5280
@@ -132,18 +153,27 @@ impl Spec {
             name,
             public_key,
             key_identifier,
+            validity,
         })
     }
 }
 
 /// The extensions of the certificate, in the order in which they are usually shown (RFC 5280 4.2.1).
 pub(super) fn extensions(spec: &Spec, issuer: &IssuerParts) -> Result<Vec<Extension>, SpecError> {
+    let rules = spec.profile.rules();
+    let constraints = BasicConstraints {
+        ca: rules.authority,
+        path_len_constraint: rules.authorities_below,
+    };
     let mut list = vec![
-        extension(true, &spec.profile.basic_constraints())?,
-        extension(true, &KeyUsage(spec.profile.key_usage()))?,
+        extension(true, &constraints)?,
+        extension(true, &KeyUsage(rules.key_usage))?,
     ];
+    if !rules.purposes.is_empty() {
+        let purposes = ExtendedKeyUsage(rules.purposes.to_vec());
+        list.push(extension(rules.purposes_critical, &purposes)?);
+    }
     if let Profile::TlsServer { dns, ips } = &spec.profile {
-        list.push(extension(false, &ExtendedKeyUsage(vec![ID_KP_SERVER_AUTH]))?);
         // Without a subject the alternative name is all there is to go by (RFC 5280 4.2.1.6).
         list.push(extension(spec.subject.is_empty(), &alternative_names(dns, ips)?)?);
     }
@@ -155,6 +185,10 @@ pub(super) fn extensions(spec: &Spec, issuer: &IssuerParts) -> Result<Vec<Extens
         ..Default::default()
     };
     list.push(extension(false, &authority)?);
+    terms(&spec.terms, &mut list)?;
+    if rules.no_check {
+        list.push(no_check()?);
+    }
     Ok(list)
 }
 
@@ -167,26 +201,68 @@ fn extension<T: AssociatedOid + Encode>(critical: bool, value: &T) -> der::Resul
     })
 }
 
-impl Profile {
-    const fn basic_constraints(&self) -> BasicConstraints {
-        let (ca, path_len_constraint) = match self {
-            Self::Root => (true, None),
-            Self::TlsRoot => (true, Some(0)),
-            Self::Signer | Self::TlsServer { .. } => (false, None),
-        };
-        BasicConstraints {
-            ca,
-            path_len_constraint,
-        }
-    }
+fn no_check() -> der::Result<Extension> {
+    Ok(Extension {
+        extn_id: ID_PKIX_OCSP_NOCHECK,
+        critical: false,
+        extn_value: OctetString::new(AnyRef::NULL.to_der()?)?,
+    })
+}
 
-    fn key_usage(&self) -> FlagSet<KeyUsages> {
-        match self {
-            Self::Root | Self::TlsRoot => KeyUsages::KeyCertSign | KeyUsages::CRLSign,
-            Self::Signer => KeyUsages::DigitalSignature | KeyUsages::NonRepudiation,
-            Self::TlsServer { .. } => KeyUsages::DigitalSignature.into(),
-        }
+fn terms(terms: &Terms, list: &mut Vec<Extension>) -> Result<(), SpecError> {
+    if !terms.policies.is_empty() {
+        let policy = |oid: &ObjectIdentifier| PolicyInformation {
+            policy_identifier: *oid,
+            policy_qualifiers: None,
+        };
+        let policies = terms.policies.iter().map(policy).collect();
+        list.push(extension(false, &CertificatePolicies(policies))?);
     }
+    if !terms.crl.is_empty() {
+        list.push(extension(
+            false,
+            &CrlDistributionPoints(distribution_point(&terms.crl)?),
+        )?);
+    }
+    if !terms.delta_crl.is_empty() {
+        list.push(extension(
+            false,
+            &FreshestCrl(distribution_point(&terms.delta_crl)?),
+        )?);
+    }
+    let described = |method| move |url: &String| access(method, url);
+    let access: Vec<_> = terms
+        .ocsp
+        .iter()
+        .map(described(ID_AD_OCSP))
+        .chain(terms.issuer_certificate.iter().map(described(ID_AD_CA_ISSUERS)))
+        .collect::<Result<_, _>>()?;
+    if !access.is_empty() {
+        list.push(extension(false, &AuthorityInfoAccessSyntax(access))?);
+    }
+    Ok(())
+}
+
+fn access(method: ObjectIdentifier, url: &str) -> Result<AccessDescription, SpecError> {
+    Ok(AccessDescription {
+        access_method: method,
+        access_location: location(url)?,
+    })
+}
+
+pub(crate) fn location(url: &str) -> Result<GeneralName, SpecError> {
+    let text = Ia5String::new(url).map_err(|_| SpecError::Location(url.to_owned()))?;
+    Ok(GeneralName::UniformResourceIdentifier(text))
+}
+
+/// One distribution point: the same list under all these locations.
+pub(crate) fn distribution_point(urls: &[String]) -> Result<Vec<DistributionPoint>, SpecError> {
+    let names = urls.iter().map(|url| location(url)).collect::<Result<_, _>>()?;
+    Ok(vec![DistributionPoint {
+        distribution_point: Some(DistributionPointName::FullName(names)),
+        reasons: None,
+        crl_issuer: None,
+    }])
 }
 
 fn alternative_names(dns: &[String], ips: &[IpAddr]) -> Result<SubjectAltName, SpecError> {
@@ -203,7 +279,7 @@ fn alternative_names(dns: &[String], ips: &[IpAddr]) -> Result<SubjectAltName, S
 }
 
 /// The first 160 bits of SHA-256 over the bits of the key (RFC 7093 2, method 1).
-fn key_identifier(public_key: &[u8]) -> der::Result<Vec<u8>> {
+pub(crate) fn key_identifier(public_key: &[u8]) -> der::Result<Vec<u8>> {
     let info = SubjectPublicKeyInfoRef::from_der(public_key)?;
     Ok(Hash::Sha256.digest(info.subject_public_key.raw_bytes())[..20].to_vec())
 }

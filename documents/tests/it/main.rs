@@ -3,10 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod cms;
+mod crl;
+mod csr;
 mod hostile;
+mod ocsp;
 mod ofd;
 mod path;
+mod pdf;
+mod pkits;
+mod profiles;
 mod seal_image;
 mod seals;
 mod support;
+mod tsp;
 mod x509;

@@ -10,7 +10,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature as sig;
 use documents::cms::Chain;
-use documents::x509::{self, Issuer, Name, NameParts, Profile, Spec};
+use documents::x509::{self, Issuer, Name, NameParts, Profile, Spec, Terms};
 use protocol::algorithm::{Algorithm, KeyKind};
 use protocol::clock::UnixMillis;
 use protocol::verify::{import_digest, pair_to_der};
@@ -189,16 +189,39 @@ impl Holder {
 
     /// What to certify for `key` under this one.
     pub(crate) fn spec(&self, common_name: &str, key: &Key, profile: Profile) -> Spec {
-        spec(
-            common_name,
-            Issuer::Holder(self.certificate.clone()),
-            key,
-            profile,
-        )
+        let issuer = Issuer::Holder(self.certificate.clone());
+        let (earliest, latest) = x509::validity(&self.certificate).unwrap();
+        Spec {
+            not_before: NOT_BEFORE.max(earliest),
+            not_after: NOT_AFTER.min(latest),
+            ..spec(common_name, issuer, key, profile)
+        }
     }
 
     pub(crate) fn certify(&self, spec: &Spec) -> Vec<u8> {
         certify(spec, self.algorithm, &self.key)
+    }
+
+    /// The same key under another certificate. For certificates that nobody may issue and somebody did: an
+    /// honest holder issues what is below it, and is then given a worse certificate.
+    pub(crate) fn recertified(
+        self,
+        issuer: &Self,
+        common_name: &str,
+        profile: Profile,
+        change: impl FnOnce(&mut Spec),
+    ) -> Self {
+        let mut spec = issuer.spec(common_name, &self.key, profile);
+        change(&mut spec);
+        let certificate = issuer.certify(&spec);
+        Self { certificate, ..self }
+    }
+
+    /// The same for a root.
+    pub(crate) fn recertified_by_itself(self, profile: Profile) -> Self {
+        let spec = spec("Root", Issuer::Itself, &self.key, profile);
+        let certificate = certify(&spec, self.algorithm, &self.key);
+        Self { certificate, ..self }
     }
 
     pub(crate) fn chain(&self, others: &[&Self]) -> Arc<Chain> {
@@ -212,15 +235,22 @@ impl Holder {
 }
 
 /// The serial number is made of the name, so that two certificates of one issuer differ in it.
+pub(crate) fn serial(common_name: &str) -> Vec<u8> {
+    let mut serial = vec![0x40; 10];
+    serial.extend(common_name.bytes().take(10));
+    serial
+}
+
 fn spec(common_name: &str, issuer: Issuer, key: &Key, profile: Profile) -> Spec {
     Spec {
-        serial: [0x80].into_iter().chain(common_name.bytes()).collect(),
+        serial: serial(common_name),
         issuer,
         subject: name(common_name),
         not_before: NOT_BEFORE,
         not_after: NOT_AFTER,
         subject_public_key: key.public(),
         profile,
+        terms: Terms::default(),
     }
 }
 
@@ -258,6 +288,10 @@ impl Bench {
         Self(tempfile::tempdir().unwrap())
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        self.0.path()
+    }
+
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.0.path().join(name);
         std::fs::write(&path, bytes).unwrap();
@@ -274,14 +308,19 @@ impl Bench {
 
     /// Runs `openssl` in the folder; the words of `arguments` are separated by spaces.
     pub(crate) fn openssl(&self, arguments: &str) -> Judgement {
+        self.openssl_words(&arguments.split_whitespace().collect::<Vec<_>>())
+    }
+
+    /// The same with words that may hold spaces.
+    pub(crate) fn openssl_words(&self, arguments: &[&str]) -> Judgement {
         run(self.0.path(), arguments)
     }
 }
 
-fn run(folder: &Path, arguments: &str) -> Judgement {
+fn run(folder: &Path, arguments: &[&str]) -> Judgement {
     let output = Command::new("openssl")
         .current_dir(folder)
-        .args(arguments.split_whitespace())
+        .args(arguments)
         .output()
         .unwrap();
     let text = [output.stdout, output.stderr].concat();

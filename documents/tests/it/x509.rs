@@ -7,7 +7,7 @@ use documents::x509::{
 use protocol::algorithm::{Algorithm, Hash, InputKind};
 use protocol::clock::UnixMillis;
 
-use crate::support::{Bench, Holder, Key, NOT_BEFORE, kind_for, tls_server};
+use crate::support::{Bench, Holder, Key, NOT_BEFORE, kind_for, serial, tls_server};
 
 /// The day of the tests, as `openssl verify` takes it.
 const AT: &str = "-attime 1800000000";
@@ -60,7 +60,7 @@ fn a_signer_may_sign_and_not_deny_it_and_nothing_else() {
         .text;
     for expected in [
         "Version: 3 (0x2)",
-        "Serial Number: 36120509190923634 (0x805369676e6572)",
+        "40:40:40:40:40:40:40:40:40:40:53:69:67:6e:65:72",
         "Signature Algorithm: ecdsa-with-SHA256",
         "Issuer: CN=Root,O=朱砂,C=CN",
         "Not Before: Jan  1 00:00:00 2020 GMT",
@@ -179,15 +179,17 @@ fn an_authority_needs_both_the_constraint_and_the_usage() {
     bench.write("config", b"[req]\ndistinguished_name=dn\n[dn]\n");
     let make = "req -x509 -new -config config -key key.der -keyform DER -subj /CN=Authority -outform DER \
                 -out ca.der";
+    let mut signer = None;
     for (constraints, usage, expected) in [
-        ("CA:TRUE", "keyCertSign", Ok(())),
+        ("CA:TRUE", "keyCertSign,cRLSign", Ok(())),
         ("CA:FALSE", "keyCertSign", Err(PathError::NotAnAuthority)),
         ("CA:TRUE", "digitalSignature", Err(PathError::NotAnAuthority)),
     ] {
         let extensions = format!("-addext basicConstraints={constraints} -addext keyUsage={usage}");
         bench.openssl(&format!("{make} {extensions}")).accepted();
         root.certificate = bench.read("ca.der");
-        let signer = root.signer(Algorithm::EcdsaP256Sha256);
+        // The honest authority comes first: under the others we would not issue.
+        let signer = signer.get_or_insert_with(|| root.signer(Algorithm::EcdsaP256Sha256));
         assert_eq!(
             verify_issued_by(&signer.certificate, &root.certificate),
             expected,
@@ -213,8 +215,9 @@ fn two_extensions_of_a_kind_are_refused() {
 #[test]
 fn times_after_2049_are_generalized() {
     let root = Holder::root(Algorithm::EcdsaP256Sha256);
-    let spec = root.spec("Signer", &root.key, Profile::Signer);
+    let spec = root.spec("Root", &root.key, Profile::Root);
     let certificate = root.certify(&Spec {
+        issuer: Issuer::Itself,
         not_after: UnixMillis(2_524_608_000_999),
         ..spec
     });
@@ -239,8 +242,12 @@ fn what_was_certified_reads_back() {
     );
     assert_eq!(subject(&signer.certificate).unwrap(), "CN=Signer,O=朱砂,C=CN");
     assert_eq!(x509::validity(&signer.certificate).unwrap().0, NOT_BEFORE);
+    assert_eq!(
+        x509::serial_number(&signer.certificate).unwrap(),
+        serial("Signer")
+    );
     let id = x509::issuer_and_serial(&signer.certificate).unwrap();
-    assert!(id.ends_with(b"\x02\x08\x00\x80Signer"), "{id:?}");
+    assert!(id.ends_with(b"\x02\x10@@@@@@@@@@Signer"), "{id:?}");
 }
 
 #[test]
@@ -256,7 +263,10 @@ fn what_cannot_be_certified_is_refused_with_the_reason() {
         refused(|spec| spec.not_after = UnixMillis(0)),
         SpecError::Validity
     );
-    let endless = refused(|spec| spec.not_after = UnixMillis(u64::MAX));
+    let endless = refused(|spec| {
+        spec.issuer = Issuer::Itself;
+        spec.not_after = UnixMillis(u64::MAX);
+    });
     assert!(matches!(endless, SpecError::Encoding(_)));
     let key = refused(|spec| spec.subject_public_key = vec![0x30, 0]);
     assert!(matches!(key, SpecError::SubjectKey(_)));
@@ -301,8 +311,9 @@ fn a_certificate_is_not_accepted_under_another_issuer() {
     let root = Holder::root(Algorithm::EcdsaP256Sha256);
     let impostor = Holder::root(Algorithm::EcdsaP256Sha256);
     let other_kind = Holder::root(Algorithm::EcdsaP384Sha384);
-    let signer = root.signer(Algorithm::EcdsaP256Sha256);
+    let signer = root.issue("Signer", Algorithm::EcdsaP256Sha256, Profile::Root);
     let below = signer.issue("Below", Algorithm::EcdsaP256Sha256, Profile::Signer);
+    let signer = signer.recertified(&root, "Signer", Profile::Signer, |_| {});
     let verdict = |issuer: &Holder| verify_issued_by(&signer.certificate, &issuer.certificate);
     assert_eq!(verdict(&impostor), Err(PathError::BadSignature));
     assert_eq!(verdict(&other_kind), Err(PathError::UnsupportedAlgorithm));

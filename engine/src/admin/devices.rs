@@ -12,7 +12,7 @@ use hsm_pool::pool::{DeviceView, Pool};
 use protocol::error_code::{Code, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::Change;
+use store::{Change, Reader};
 
 /// What an operator wants done with a device.
 #[derive(Debug, Deserialize, Serialize)]
@@ -41,6 +41,15 @@ pub(crate) struct Devices<'a> {
     pub(crate) pool: &'a Pool<Task>,
     pub(crate) source: &'a dyn DeviceSource,
     pub(crate) ledger: &'a dyn Ledger,
+    /// For what calibration has found before.
+    pub(crate) reader: &'a Reader,
+}
+
+/// The knee that an earlier calibration has found.
+pub(crate) fn stored_knee(reader: &Reader, device: &str) -> Option<u16> {
+    let text = reader.calibration(device).ok().flatten()?;
+    let found: Calibration = serde_json::from_str(&text).ok()?;
+    Some(found.knee)
 }
 
 impl Devices<'_> {
@@ -53,7 +62,16 @@ impl Devices<'_> {
             DeviceOrder::MakeKek { name, label } => return self.make_kek(&name, &label),
             DeviceOrder::ShareKek { from, to, label } => return self.share_kek(&from, &to, &label),
             DeviceOrder::Lanes { lanes } => return self.set_lanes(lanes),
-            DeviceOrder::Add { name } => pool.add_device(self.source.device(&name)?, None),
+            DeviceOrder::Scale { processes: 0, .. } => {
+                return Err(Refusal::new(
+                    Code::Usage,
+                    "at least one process is needed; drain the device instead",
+                ));
+            }
+            DeviceOrder::Add { name } => {
+                let knee = stored_knee(self.reader, &name);
+                pool.add_device(self.source.device(&name)?, knee)
+            }
             DeviceOrder::Drain { name } => pool.drain_device(&name),
             DeviceOrder::Resume { name } => pool.resume_device(&name),
             DeviceOrder::Remove { name } => pool.remove_device(&name),
@@ -94,10 +112,7 @@ impl Devices<'_> {
     }
 
     fn make_kek(&self, name: &str, label: &str) -> Result<Value, Refusal> {
-        if self.kek(name, label)?.is_some() {
-            let text = format!("device '{name}' has a wrapping key '{label}' already");
-            return Err(Refusal::new(Code::AlreadyExists, text));
-        }
+        self.has_no_kek(name, label)?;
         let kek = self.pool.make_kek(name, label).map_err(|error| refuse(&error))?;
         Ok(show_kek(&kek))
     }
@@ -110,6 +125,7 @@ impl Devices<'_> {
             )
         };
         let kek = self.kek(from, label)?.ok_or_else(missing)?;
+        self.has_no_kek(to, label)?;
         let shared = self
             .pool
             .share_kek(from, to, &kek.id)
@@ -119,6 +135,15 @@ impl Devices<'_> {
             return Err(Refusal::new(Code::DeviceFailed, text));
         }
         Ok(show_kek(&shared))
+    }
+
+    /// Two wrapping keys of one label in a device could not be told apart.
+    fn has_no_kek(&self, device: &str, label: &str) -> Result<(), Refusal> {
+        if self.kek(device, label)?.is_none() {
+            return Ok(());
+        }
+        let text = format!("device '{device}' has a wrapping key '{label}' already");
+        Err(Refusal::new(Code::AlreadyExists, text))
     }
 
     fn kek(&self, device: &str, label: &str) -> Result<Option<Kek>, Refusal> {

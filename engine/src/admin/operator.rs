@@ -145,11 +145,13 @@ impl Operator {
     }
 
     fn device(&self, ledger: &dyn Ledger, order: DeviceOrder) -> Result<Value, Refusal> {
+        let reader = self.store.reader().map_err(|error| error.refusal())?;
         match (&self.pool, &self.device_source) {
             (Some(pool), Some(source)) => Devices {
                 pool,
                 source: &**source,
                 ledger,
+                reader: &reader,
             }
             .obey(order),
             _ => Err(Refusal::new(

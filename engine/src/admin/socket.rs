@@ -11,7 +11,8 @@ use protocol::error_code::{Code, Refusal};
 
 use super::operator::{Operator, Order, Reply};
 
-const ORDER_BYTES_MAX: u64 = 64 * 1024;
+/// A thousand wrapped RSA-4096 keys, which is what one commit takes, are half of this.
+const ORDER_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Generating a key in a device can take long; a client that says nothing may not.
 const PATIENCE: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(120);

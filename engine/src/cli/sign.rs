@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use protocol::client::{Client, Profile, SignRequest};
 use protocol::error_code::{Code, Refusal};
-use protocol::ids::IdempotencyKey;
+use protocol::ids::{CredentialId, IdempotencyKey};
 use protocol::message::{CredentialInfo, ItemOutcome};
 use protocol::verify::PublicKey;
 
@@ -41,7 +41,12 @@ async fn sign(client: &Client, arguments: &SignArguments) -> Result<Vec<u8>, Ref
         user_id: None,
         deadline_ms: None,
     };
-    match client.sign(&request).await?.pop() {
+    sign_one(client, &request).await
+}
+
+/// The signature of a request with one item.
+pub(super) async fn sign_one(client: &Client, request: &SignRequest) -> Result<Vec<u8>, Refusal> {
+    match client.sign(request).await?.pop() {
         Some(ItemOutcome::Done { signature, .. }) => Ok(signature),
         Some(ItemOutcome::Pending) => {
             let text = format!(
@@ -55,7 +60,7 @@ async fn sign(client: &Client, arguments: &SignArguments) -> Result<Vec<u8>, Ref
     }
 }
 
-fn fresh_key() -> Result<IdempotencyKey, Refusal> {
+pub(super) fn fresh_key() -> Result<IdempotencyKey, Refusal> {
     let mut bytes = [0; 16];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Refusal::new(Code::Internal, "no randomness"))?;
     IdempotencyKey::new(&format!("cli-{}", URL_SAFE_NO_PAD.encode(bytes)))
@@ -63,14 +68,14 @@ fn fresh_key() -> Result<IdempotencyKey, Refusal> {
 }
 
 pub(super) async fn find(client: &Client, id: &str) -> Result<CredentialInfo, Refusal> {
-    let list = client.credentials().await?;
-    let found = list.into_iter().find(|info| info.id == id);
-    found.ok_or_else(|| {
+    let unknown = || {
         Refusal::new(
             Code::UnknownCredential,
             format!("no credential '{id}' for this app"),
         )
-    })
+    };
+    let id = CredentialId::new(id).map_err(|_| unknown())?;
+    client.credential(&id).await?.ok_or_else(unknown)
 }
 
 pub(super) fn public_key(info: &CredentialInfo) -> Result<PublicKey, Refusal> {

@@ -2,26 +2,94 @@
 
 use std::path::Path;
 
+use documents::pdf::{self, Verdict};
 use protocol::algorithm::{Algorithm, Format};
 use protocol::client::{Client, Profile};
+use protocol::clock;
 use protocol::error_code::{Code, Refusal};
 use protocol::verify::{PublicKey, pair_to_der};
 
-use super::{content, print_line, read_file, sign};
-use crate::args::VerifyArguments;
+use super::{content, print_json, print_line, read_file, sign};
+use crate::args::{Content, VerifyArguments};
 
 pub(super) async fn run(arguments: VerifyArguments) -> Result<(), Refusal> {
-    let signature = read_file(&arguments.signature)?;
+    if let Some(pdf) = &arguments.what.pdf {
+        return verify_pdf(&arguments, pdf);
+    }
+    let Some(signature) = &arguments.signature else {
+        return Err(Refusal::new(Code::Usage, "give --signature"));
+    };
+    let signature = read_file(signature)?;
+    let content = arguments.what.content();
     if arguments.format == Format::Cms {
-        return verify_cms(&arguments, &signature);
+        return verify_cms(&arguments, &content, &signature);
     }
     let key = signer(&arguments).await?;
     let algorithm = content::pick(&key, arguments.algorithm)?;
-    let input = content::read(&arguments.content, algorithm, &key, arguments.user_id.as_deref())?;
+    let input = content::read(&content, algorithm, &key, arguments.user_id.as_deref())?;
     let der = to_der(input.algorithm, arguments.format, signature)?;
     key.verify(input.algorithm, &input.bytes, &der)
         .map_err(|error| Refusal::new(Code::SignatureInvalid, error.to_string()))?;
     print_line(&format!("valid: {} by a {} key", input.algorithm, key.kind()))
+}
+
+/// Every signature of a PDF; a line each, or all that was found as JSON. Anything but valid is an error at the end.
+fn verify_pdf(arguments: &VerifyArguments, path: &Path) -> Result<(), Refusal> {
+    let anchors = anchors(arguments)?;
+    let report = pdf::verify(&read_file(path)?, &anchors, clock::wall())
+        .map_err(|error| Refusal::new(Code::DocumentUnreadable, error.to_string()))?;
+    if arguments.json {
+        print_json(&report)?;
+    } else {
+        for signature in &report.signatures {
+            print_signature(signature)?;
+        }
+    }
+    match report.verdict {
+        Some(Verdict::Valid) => Ok(()),
+        Some(Verdict::Indeterminate) => Err(not_valid("a signature cannot be judged", &report)),
+        Some(Verdict::Invalid) => Err(not_valid("a signature is not valid", &report)),
+        None => Err(Refusal::new(Code::SignatureInvalid, "the PDF has no signature")),
+    }
+}
+
+fn not_valid(what: &str, report: &pdf::Report) -> Refusal {
+    let worst = report.signatures.iter().max_by_key(|signature| signature.verdict);
+    let reason = worst.and_then(|signature| {
+        let finding = signature.findings.iter().max_by_key(|finding| finding.verdict)?;
+        Some(format!("{what}: {}: {}", signature.field, finding.text))
+    });
+    Refusal::new(Code::SignatureInvalid, reason.unwrap_or_else(|| what.to_owned()))
+}
+
+fn print_signature(signature: &pdf::SignatureReport) -> Result<(), Refusal> {
+    let verdict = match signature.verdict {
+        Verdict::Valid => "valid",
+        Verdict::Indeterminate => "indeterminate",
+        Verdict::Invalid => "invalid",
+    };
+    let signer = signature.signer.as_deref().unwrap_or("an unknown signer");
+    print_line(&format!("{verdict}: {} by {signer}", signature.field))?;
+    for finding in &signature.findings {
+        print_line(&format!("\t{}: {}", finding.code, finding.text))?;
+    }
+    for change in signature.later_changes.iter().filter(|change| change.permitted) {
+        print_line(&format!("\tlater, as permitted: {}", change.what))?;
+    }
+    Ok(())
+}
+
+/// The CAs to trust.
+fn anchors(arguments: &VerifyArguments) -> Result<Vec<Vec<u8>>, Refusal> {
+    let Some(ca) = &arguments.ca else {
+        return Err(Refusal::new(
+            Code::Usage,
+            "the signer comes with the signature; --ca says which CAs to trust",
+        ));
+    };
+    let blocks = pem::parse_many(read_file(ca)?)
+        .map_err(|error| Refusal::new(Code::Usage, format!("{}: {error}", ca.display())))?;
+    Ok(blocks.into_iter().map(pem::Pem::into_contents).collect())
 }
 
 fn to_der(algorithm: Algorithm, format: Format, signature: Vec<u8>) -> Result<Vec<u8>, Refusal> {
@@ -71,23 +139,11 @@ pub(super) fn from_file(path: &Path) -> Result<PublicKey, Refusal> {
     PublicKey::from_spki(&der).map_err(|error| refuse(error.to_string()))
 }
 
-fn verify_cms(arguments: &VerifyArguments, signature: &[u8]) -> Result<(), Refusal> {
-    let Some(ca) = &arguments.ca else {
-        return Err(Refusal::new(
-            Code::Usage,
-            "CMS brings its own signer; --ca says which CAs to trust",
-        ));
-    };
-    let blocks = pem::parse_many(read_file(ca)?)
-        .map_err(|error| Refusal::new(Code::Usage, format!("{}: {error}", ca.display())))?;
-    let anchors: Vec<Vec<u8>> = blocks.into_iter().map(pem::Pem::into_contents).collect();
+fn verify_cms(arguments: &VerifyArguments, content: &Content, signature: &[u8]) -> Result<(), Refusal> {
+    let anchors = anchors(arguments)?;
     // A digest that cannot be had is an empty one, which no signature covers; the reason is told by the first call.
-    content::digest_by(&arguments.content, protocol::algorithm::Hash::Sha256)?;
-    let digest = |hash| {
-        content::digest_by(&arguments.content, hash)
-            .unwrap_or_default()
-            .into()
-    };
+    content::digest_by(content, protocol::algorithm::Hash::Sha256)?;
+    let digest = |hash| content::digest_by(content, hash).unwrap_or_default().into();
     let verified = documents::cms::verify_detached(signature, &digest, &anchors)
         .map_err(|error| Refusal::new(Code::SignatureInvalid, error.to_string()))?;
     print_line(&format!("valid: {} by {}", verified.algorithm, verified.signer))

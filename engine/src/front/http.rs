@@ -6,13 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actors::call::{Ask, Call, ReplyTo};
+use actors::call::{Ask, Call, Page, ReplyTo};
 use actors::core::Core;
 use actors::gate::{self, SignFields};
 use actors::services::Services;
 use axum::Router;
 use axum::body::{Body, HttpBody};
-use axum::extract::{Path, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use base64::Engine as _;
@@ -348,13 +349,34 @@ pub(crate) async fn look_up(
     }
 }
 
-/// The credentials this app may use.
+/// Which credentials.
+#[derive(Debug, Default, serde::Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CredentialsQuery {
+    /// Those after this id: the last one of the answer before.
+    after: Option<Box<str>>,
+    /// Only this one.
+    id: Option<Box<str>>,
+}
+
+/// The credentials this app may use, by id, as many as fit into one answer (at most 256). Ask again with `after` until an
+/// answer is empty.
 #[utoipa::path(
     get, path = "/v1/credentials", tag = "credentials",
+    params(CredentialsQuery),
     responses((status = 200, body = CredentialsBody, description = "By id."))
 )]
-pub(crate) async fn credentials(State(services): Shared, request: Request<Body>) -> Response {
-    match ask_about_app(&services, request, Ask::Credentials).await {
+pub(crate) async fn credentials(
+    State(services): Shared,
+    query: Result<Query<CredentialsQuery>, QueryRejection>,
+    request: Request<Body>,
+) -> Response {
+    let Ok(Query(CredentialsQuery { after, id: only })) = query else {
+        let text = "the query takes `after` and `id`";
+        return refuse(&Refusal::new(Code::MalformedRequest, text));
+    };
+    let question = |app| Ask::Credentials(app, Page { after, only });
+    match ask_about_app(&services, request, question).await {
         Ok(Answer::Credentials(list)) => json(&CredentialsBody {
             credentials: list.iter().map(CredentialBody::from).collect(),
         }),
@@ -379,7 +401,7 @@ pub(crate) async fn usage(State(services): Shared, request: Request<Body>) -> Re
 async fn ask_about_app(
     services: &Services,
     request: Request<Body>,
-    question: fn(Arc<store::App>) -> Ask,
+    question: impl FnOnce(Arc<store::App>) -> Ask,
 ) -> Result<Answer, Refusal> {
     let proved = prove(services, request).await.inspect_err(count)?;
     gate::admit_app(&proved.app)?;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actors::call::{Ask, Call, ReplyTo, Stream};
+use actors::call::{Ask, Call, Page, ReplyTo, Stream};
 use actors::core::Core;
 use actors::gate::{self, SignFields};
 use protocol::clock;
@@ -263,8 +263,14 @@ fn admit(app: &Arc<App>, request: Request<'_>, proof: Proof) -> Result<(Ask, Opt
     let app = Arc::clone(app);
     let ask = match request {
         Request::Lookup(lookup) => Ask::Lookup(app, gate::idempotency_key(lookup.key)?),
-        Request::Usage(_) => Ask::Usage(app),
-        _ => Ask::Credentials(app),
+        Request::Credentials(ask) => Ask::Credentials(
+            app,
+            Page {
+                after: ask.after.map(Into::into),
+                only: ask.only.map(Into::into),
+            },
+        ),
+        _ => Ask::Usage(app),
     };
     Ok((ask, None))
 }

@@ -133,7 +133,7 @@ impl Ledger {
 
     /// Notes a refusal: it must invite to try again, unless the balance is used up.
     #[track_caller]
-    fn hear_refusal(&self, wanted: &SignRequest, refusal: &Refusal) {
+    pub(crate) fn hear_refusal(&self, wanted: &SignRequest, refusal: &Refusal) {
         let mut memory = self.memory.lock();
         let key = wanted.key.as_str().to_owned();
         *memory.codes.entry(refusal.code).or_default() += 1;

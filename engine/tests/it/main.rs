@@ -4,15 +4,19 @@
     reason = "a test that cannot go on says where it stopped"
 )]
 
+mod devices_support;
 mod ledger;
 mod raw;
 mod support;
 
+mod chaos;
 mod crash;
 mod device;
 mod hostile;
 mod panics;
+mod pool;
 mod prepaid;
+mod seal;
 mod signing;
 mod stop;
 mod strangers;

@@ -1,6 +1,7 @@
 //! The main job: signatures over both transports, recorded once, replayed to whoever asks again.
 
 use protocol::error_code::Code;
+use protocol::ids::CredentialId;
 use protocol::message::ItemOutcome;
 
 use crate::support::{BOTH, Engine, block_on, checked, credential, key, request, sign_one};
@@ -40,6 +41,37 @@ fn a_key_used_for_another_request_is_refused_and_an_unused_one_is_not_found() {
                 client.look_up(&key("never-used")).await.unwrap_err().code,
                 Code::NotFound
             );
+        }
+    });
+}
+
+#[test]
+fn credentials_are_listed_page_by_page_and_found_one_by_one() {
+    let engine = Engine::start();
+    // More than one answer holds.
+    let lines: Vec<String> = (0..300).map(|number| format!("many-{number:03}")).collect();
+    for id in &lines {
+        engine.operate(&format!("key create --tenant demo --kind ed25519 {id}"));
+    }
+    block_on(async {
+        for transport in BOTH {
+            let client = engine.client(transport).await;
+            let all: Vec<String> = client
+                .credentials()
+                .await
+                .unwrap()
+                .into_iter()
+                .map(|info| info.id)
+                .collect();
+            assert_eq!(all.len(), 300 + 4);
+            assert!(
+                all.is_sorted() && lines.iter().all(|id| all.contains(id)),
+                "{transport:?}"
+            );
+            let id = CredentialId::new("many-299").unwrap();
+            assert_eq!(client.credential(&id).await.unwrap().unwrap().id, "many-299");
+            let none = CredentialId::new("many-300").unwrap();
+            assert!(client.credential(&none).await.unwrap().is_none());
         }
     });
 }

@@ -52,7 +52,8 @@ fn is_done(item: &ItemOutcome) -> bool {
 
 #[test]
 fn what_is_in_flight_is_finished_and_what_is_new_is_refused() {
-    let mut engine = Engine::start();
+    // Seconds of work are to be in flight, so admission must let them in.
+    let mut engine = Setup::default().set("queue_ms_max", 2_000).start();
     engine.operate("key create --tenant demo --kind rsa4096 big");
     let profile = engine.profile();
     let (stop, stopping) = tokio::sync::oneshot::channel();

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use crate::support::{Engine, Ran, run};
 
-fn workspace() -> PathBuf {
+pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     let given = std::env::var_os("TEST_PYTHON").map(PathBuf::from);
     let path = given.unwrap_or_else(|| workspace().join("target/venv/bin/python"));
     assert!(

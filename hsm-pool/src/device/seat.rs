@@ -15,6 +15,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use super::ckr::Class;
 use super::life::Life;
 use super::process::{HANG, Process, ProcessEnd};
+use super::rest::Appetite;
 use super::unit::{Queued, Unit};
 use super::wire::{FromWorker, Op, OpKey, Signed, ToWorker, to_frame};
 use crate::job::{Finished, Home, JobError, Work};
@@ -258,6 +259,11 @@ impl<T: Work> Seat<T> {
         if !state.takes_jobs() {
             return 0;
         }
+        match self.unit.appetite() {
+            Appetite::Usual => {}
+            Appetite::Trial => return usize::from(place == 0 && flight.jobs.is_empty()),
+            Appetite::None(_) => return 0,
+        }
         let limit = usize::from(state.limit.load(Ordering::Relaxed));
         let mine = limit / seats + usize::from(place < limit % seats);
         let sessions = usize::from(self.unit.config.sessions.max(1));
@@ -329,12 +335,16 @@ impl<T: Work> Seat<T> {
     /// Waits for the process or the bell. True: the process has something to say.
     fn wait(&self, process: &Process, flight: &Flight<T>) -> Result<bool, ProcessEnd> {
         let now = clock::monotonic();
-        let patience = match flight.oldest() {
+        let mut patience = match flight.oldest() {
             Some(at) => (at + HANG).saturating_duration_since(now),
             None => IDLE,
         };
         if patience.is_zero() {
             return Err(ProcessEnd::Hung);
+        }
+        if let Appetite::None(rest) = self.unit.appetite() {
+            // At its end this seat may want a job again.
+            patience = patience.min(rest);
         }
         if self.room(flight) > 0 && !flight.leaving {
             self.bell.wanted.store(true, Ordering::Release);
@@ -360,7 +370,7 @@ impl<T: Work> Seat<T> {
     /// Takes results: signatures that verify are released, faults may be tried elsewhere.
     fn take(&self, results: Vec<Signed>, flight: &mut Flight<T>) -> Result<(), ProcessEnd> {
         let mut finished = Vec::with_capacity(results.len());
-        let (mut calls, mut faults, mut lied, mut pin) = (0, 0, false, false);
+        let (mut calls, mut faults, mut lied, mut pin, mut busy) = (0, 0, false, false, false);
         for signed in results {
             let sent = flight.jobs.remove(&signed.id).ok_or(ProcessEnd::Unreadable)?;
             self.unit.state.in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -378,18 +388,17 @@ impl<T: Work> Seat<T> {
                 Err(error) => {
                     faults += u64::from(self.count_failed(&error));
                     lied |= error == JobError::Rejected;
-                    pin |= matches!(
-                        error,
-                        JobError::Device {
-                            class: Class::Auth,
-                            ..
-                        }
-                    );
+                    busy |= is_of(&error, Class::Busy);
+                    pin |= is_of(&error, Class::Auth);
                     self.inner.again(&self.unit, sent.job, error);
                 }
             }
         }
+        let signed = !finished.is_empty();
         self.inner.deliver(finished);
+        if self.unit.rest_or_go_on(signed, busy) {
+            self.inner.reroute(&self.unit);
+        }
         if lied {
             return Err(ProcessEnd::Lied);
         }
@@ -441,6 +450,10 @@ impl<T: Work> Seat<T> {
         self.inner
             .route_again(&self.unit, back.into_iter().map(|sent| sent.job));
     }
+}
+
+fn is_of(error: &JobError, wanted: Class) -> bool {
+    matches!(error, JobError::Device { class, .. } if *class == wanted)
 }
 
 fn op<T: Work>(id: u64, sent: &Sent<T>) -> Op<'_> {

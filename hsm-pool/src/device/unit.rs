@@ -1,6 +1,5 @@
 //! One device as its threads share it: what waits for it, its life, its limits, its spare process.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,10 +12,12 @@ use super::DeviceConfig;
 use super::life::{Life, State, Transition};
 use super::limiter::{Limiter, Second};
 use super::process::{Process, ProcessEnd};
+use super::rest::{Appetite, Rest};
 use super::seat::Bell;
 use super::state::DeviceState;
 use super::wire::{Order, Ordered};
 use crate::job::{JobError, Work};
+use crate::queue::{FairQueue, Offer, Offered};
 
 /// A job on its way, and whether another device has had it already.
 #[derive(Debug)]
@@ -44,10 +45,11 @@ const ORDER: Duration = Duration::from_secs(60);
 pub(crate) struct Unit<T> {
     pub(crate) config: DeviceConfig,
     pub(crate) state: Arc<DeviceState>,
-    queue: Mutex<VecDeque<Queued<T>>>,
+    queue: Mutex<FairQueue<Queued<T>>>,
     queue_max: usize,
     life: Mutex<Life>,
     limiter: Mutex<Limiter>,
+    rest: Mutex<Rest>,
     /// Whether the knee has been measured; if not, it is as many calls as there are sessions.
     calibrated: AtomicBool,
     bells: RwLock<Vec<Arc<Bell>>>,
@@ -76,6 +78,7 @@ impl<T: Work> Unit<T> {
             queue_max,
             life: Mutex::new(Life::new(clock::monotonic())),
             limiter: Mutex::new(Limiter::new(knee)),
+            rest: Mutex::default(),
             calibrated: AtomicBool::new(calibrated),
             bells: RwLock::default(),
             starting: Mutex::new(()),
@@ -96,16 +99,26 @@ impl<T: Work> Unit<T> {
 
     // ── the queue ──
 
-    /// Takes a job in, or gives it back when too many wait.
-    pub(crate) fn push(&self, job: Queued<T>) -> Result<(), Queued<T>> {
-        let mut queue = self.queue.lock();
-        if queue.len() >= self.queue_max {
-            return Err(job);
+    /// Takes a job in while what waits takes less than `bound_us`; what had to go for it, or itself, comes back.
+    pub(crate) fn push(&self, job: Queued<T>, bound_us: f64) -> Offered<Queued<T>> {
+        let offer = Offer {
+            tenant: job.work.tenant(),
+            priority: job.work.priority(),
+            follows: job.work.follows(),
+            cost_us: (self.state.service_us() as u64).max(1),
+            job,
+        };
+        let bound_us = (bound_us * self.places()) as u64;
+        let offered = self.queue.lock().offer(offer, bound_us, self.queue_max);
+        if !matches!(offered, Offered::Refused(_)) {
+            self.ring();
         }
-        queue.push_back(job);
-        drop(queue);
-        self.ring();
-        Ok(())
+        offered
+    }
+
+    /// Calls it may work on at once.
+    fn places(&self) -> f64 {
+        f64::from(self.state.limit.load(Ordering::Relaxed).max(1))
     }
 
     /// Takes out what may be sent now. If more is left, another seat hears of it.
@@ -116,7 +129,7 @@ impl<T: Work> Unit<T> {
         };
         let mut queue = self.queue.lock();
         while taken.alive.len() < room
-            && let Some(job) = queue.pop_front()
+            && let Some(job) = queue.pop()
         {
             if now < job.work.deadline() {
                 taken.alive.push(job);
@@ -124,7 +137,7 @@ impl<T: Work> Unit<T> {
                 taken.expired.push(job);
             }
         }
-        let more = !queue.is_empty();
+        let more = queue.len() > 0;
         drop(queue);
         if more && !taken.alive.is_empty() {
             self.ring();
@@ -137,7 +150,7 @@ impl<T: Work> Unit<T> {
     }
 
     pub(crate) fn empty_queue(&self) -> Vec<Queued<T>> {
-        self.queue.lock().drain(..).collect()
+        self.queue.lock().drain()
     }
 
     /// Tells one seat that wants work that there is some.
@@ -148,15 +161,35 @@ impl<T: Work> Unit<T> {
 
     /// How long a new job would wait, in microseconds.
     pub(crate) fn wait_us(&self) -> f64 {
-        let limit = f64::from(self.state.limit.load(Ordering::Relaxed).max(1));
-        self.waiting() as f64 * self.state.service_us() / limit
+        self.queue.lock().waiting_us() as f64 / self.places()
     }
 
     /// How loaded it is for what it may take; the least loaded of several gets the next job.
     pub(crate) fn load(&self) -> f64 {
         let jobs = self.waiting() + self.state.in_flight.load(Ordering::Relaxed);
-        let limit = f64::from(self.state.limit.load(Ordering::Relaxed).max(1));
-        (jobs as f64 + 1.0) / limit
+        let places = match self.appetite() {
+            Appetite::Usual => self.places(),
+            Appetite::Trial | Appetite::None(_) => 1.0,
+        };
+        (jobs as f64 + 1.0) / places
+    }
+
+    /// What it may be given now.
+    pub(crate) fn appetite(&self) -> Appetite {
+        self.rest.lock().appetite(clock::monotonic())
+    }
+
+    /// Calls came back. True: it is busy and rests, and what waits for it must go elsewhere.
+    pub(crate) fn rest_or_go_on(&self, signed: bool, busy: bool) -> bool {
+        let now = clock::monotonic();
+        let mut rest = self.rest.lock();
+        if busy {
+            return rest.handle_busy(now);
+        }
+        if signed {
+            rest.handle_signed(now);
+        }
+        false
     }
 
     // ── its life ──

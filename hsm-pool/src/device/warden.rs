@@ -83,6 +83,7 @@ impl<T: Work> Warden<T> {
         let worked = match self.try_probe() {
             Ok(process) => {
                 self.unit.put_spare(process);
+                self.unit.rest_or_go_on(true, false);
                 true
             }
             Err(end) => {

@@ -6,6 +6,10 @@
 
 mod support;
 
+mod traffic;
+
 mod device;
 mod devices;
+mod elastic;
+mod failover;
 mod software;

@@ -136,7 +136,8 @@ pub(crate) fn world(devices: Vec<DeviceConfig>) -> World {
     let config = PoolConfig {
         lanes: Bounds { min: 2, max: 2 },
         queue: 1024,
-        queue_ms_max: 1000,
+        // The deadlines of jobs are ten seconds; a busy machine is no reason to refuse them.
+        queue_ms_max: 10_000,
         verify: Verify::All,
         key_cache: 100,
         devices,
@@ -197,10 +198,10 @@ impl SoftHsm {
             tokens.display()
         );
         let token = Self { folder };
-        std::fs::write(token.path("softhsm2.conf"), text).unwrap();
+        std::fs::write(token.settings(), text).unwrap();
         succeeds(
             Command::new("softhsm2-util")
-                .env("SOFTHSM2_CONF", token.path("softhsm2.conf"))
+                .env("SOFTHSM2_CONF", token.settings())
                 .args([
                     "--init-token",
                     "--free",
@@ -219,13 +220,14 @@ impl SoftHsm {
         self.folder.path().join(name)
     }
 
+    pub(crate) fn settings(&self) -> PathBuf {
+        self.path("softhsm2.conf")
+    }
+
     pub(crate) fn device(&self, name: &str, module: &Path) -> DeviceConfig {
         let mut config = config(name, module, self.folder.path());
         config.environment = vec![
-            (
-                "SOFTHSM2_CONF".into(),
-                self.path("softhsm2.conf").display().to_string(),
-            ),
+            ("SOFTHSM2_CONF".into(), self.settings().display().to_string()),
             (
                 "FAULTY_TOKEN_SCRIPT".into(),
                 self.path("script").display().to_string(),
@@ -236,9 +238,44 @@ impl SoftHsm {
 
     /// Tells the faulty module what to do from now on.
     pub(crate) fn script(&self, order: &str) {
-        let next = self.path("script.next");
-        std::fs::write(&next, order).unwrap();
-        std::fs::rename(next, self.path("script")).unwrap();
+        write_script(self.folder.path(), order);
+    }
+}
+
+fn write_script(folder: &Path, order: &str) {
+    let next = folder.join("script.next");
+    std::fs::write(&next, order).unwrap();
+    std::fs::rename(next, folder.join("script")).unwrap();
+}
+
+/// Kryoptic behind the faulty module. It survives `kill -9` at any moment; SoftHSM2 does not: it empties `token.object`
+/// and writes it again at each login, and a process that is killed in between takes the token with it.
+pub(crate) struct FaultyKryoptic {
+    pub(crate) config: DeviceConfig,
+    folder: tempfile::TempDir,
+}
+
+impl FaultyKryoptic {
+    /// Its worker processes have a name of their own, so that they can be told from others.
+    pub(crate) fn new(name: &str) -> Self {
+        let (mut config, folder) = kryoptic_token(name);
+        let module = std::mem::replace(&mut config.module, faulty_module());
+        let worker = folder.path().join("worker");
+        std::os::unix::fs::symlink(&config.program, &worker).unwrap();
+        config.program = worker;
+        config.environment.extend([
+            ("FAULTY_TOKEN_MODULE".into(), module.display().to_string()),
+            (
+                "FAULTY_TOKEN_SCRIPT".into(),
+                folder.path().join("script").display().to_string(),
+            ),
+        ]);
+        Self { config, folder }
+    }
+
+    /// Tells the faulty module what to do from now on.
+    pub(crate) fn script(&self, order: &str) {
+        write_script(self.folder.path(), order);
     }
 }
 
@@ -290,6 +327,14 @@ pub(crate) fn softhsm(name: &str) -> Rig {
 
 /// A fresh token of Kryoptic, which `scripts/install.sh test` has built.
 pub(crate) fn kryoptic(name: &str) -> Rig {
+    let (config, folder) = kryoptic_token(name);
+    Rig {
+        config,
+        _folder: Box::new(folder),
+    }
+}
+
+fn kryoptic_token(name: &str) -> (DeviceConfig, tempfile::TempDir) {
     let module = workspace().join("target/kryoptic/release/libkryoptic_token.so");
     assert!(
         module.exists(),
@@ -332,10 +377,7 @@ pub(crate) fn kryoptic(name: &str) -> Rig {
     succeeds(tool().args(init));
     let mut config = config(name, &module, folder.path());
     config.environment = vec![("KRYOPTIC_CONF".into(), conf.display().to_string())];
-    Rig {
-        config,
-        _folder: Box::new(folder),
-    }
+    (config, folder)
 }
 
 /// A software SDF device with two keys.
@@ -397,11 +439,15 @@ pub(crate) fn load(counter: &std::sync::atomic::AtomicU64) -> u64 {
     counter.load(std::sync::atomic::Ordering::Relaxed)
 }
 
-/// Waits until something is so.
+/// Waits until something is so. The looks are apart, so that they do not take the processor from what is waited for.
+#[track_caller]
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let until = soon(20_000);
+    let until = soon(WAIT_MS_MAX);
     while !is_so() {
         assert!(soon(0) < until, "never: {what}");
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
+
+/// A device that is quarantined is probed after pauses of up to 30 s.
+pub(crate) const WAIT_MS_MAX: u64 = 40_000;

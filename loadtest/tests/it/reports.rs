@@ -9,7 +9,7 @@ use crate::support::{Engine, PATIENT};
 
 fn python() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let given = std::env::var_os("CINNABAR_TEST_PYTHON").map(PathBuf::from);
+    let given = std::env::var_os("TEST_PYTHON").map(PathBuf::from);
     let path = given.unwrap_or_else(|| workspace.join("target/venv/bin/python"));
     assert!(
         path.exists(),

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 
 use super::profile::{Profile, ProfileError};
-use super::{SignRequest, bad_answer, connection_error, tls};
+use super::{Page, SignRequest, bad_answer, connection_error, tls};
 use crate::clock;
 use crate::error_code::{Code, Refusal};
 use crate::http_proof::{self, Parts, SignKey};
@@ -112,11 +112,15 @@ impl HttpsClient {
 
     fn request(&self, outgoing: Outgoing<'_>) -> Result<Request<Full<Bytes>>, Refusal> {
         let digest = (!outgoing.body.is_empty()).then(|| http_proof::content_digest(&outgoing.body));
+        let (path, query) = match outgoing.path.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (outgoing.path, None),
+        };
         let parts = Parts {
             method: outgoing.method.as_str(),
             authority: &self.authority,
-            path: outgoing.path,
-            query: None,
+            path,
+            query,
             content_digest: digest.as_deref(),
             idempotency_key: outgoing.key.map(IdempotencyKey::as_str),
         };
@@ -221,9 +225,15 @@ impl HttpsClient {
         outcomes(body.items)
     }
 
-    /// The app's credentials.
-    pub async fn credentials(&self) -> Result<Vec<CredentialInfo>, Refusal> {
-        let body: CredentialsBody = self.get("/v1/credentials").await?;
+    /// Some of the app's credentials: those that fit into one answer.
+    pub async fn credentials_page(&self, page: Page<'_>) -> Result<Vec<CredentialInfo>, Refusal> {
+        // Ids need no escaping in a query.
+        let path = match page {
+            Page { only: Some(id), .. } => format!("/v1/credentials?id={id}"),
+            Page { after: Some(id), .. } => format!("/v1/credentials?after={id}"),
+            _ => "/v1/credentials".to_owned(),
+        };
+        let body: CredentialsBody = self.get(&path).await?;
         let infos = body
             .credentials
             .into_iter()

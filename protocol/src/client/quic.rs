@@ -12,14 +12,14 @@ use quinn::{Connection, Endpoint, RecvStream, SendStream, TransportConfig, VarIn
 use tokio::sync::{Notify, oneshot};
 
 use super::profile::Profile;
-use super::{SignRequest, bad_answer, connection_error, tls};
+use super::{Page, SignRequest, bad_answer, connection_error, tls};
 use crate::error_code::{Code, Refusal};
 use crate::frame::{self, FrameReader};
 use crate::ids::IdempotencyKey;
 use crate::limits::FRAME_BYTES_MAX;
 use crate::message::{
-    self, ALPN, Answer, Ask, Binding, CredentialInfo, Hello, Inputs, ItemOutcome, Lookup, Proof, Request,
-    ServerFrame, Sign, UsageInfo,
+    self, ALPN, Answer, Ask, AskCredentials, Binding, CredentialInfo, Hello, Inputs, ItemOutcome, Lookup,
+    Proof, Request, ServerFrame, Sign, UsageInfo,
 };
 use crate::session::{Context, EXPORTER_LABEL, SessionKey, certificate_hash, transcript};
 
@@ -322,19 +322,16 @@ impl QuicClient {
         }
     }
 
-    /// The app's credentials.
-    pub async fn credentials(&self) -> Result<Vec<CredentialInfo>, Refusal> {
+    /// Some of the app's credentials: those that fit into one answer.
+    pub async fn credentials_page(&self, page: Page<'_>) -> Result<Vec<CredentialInfo>, Refusal> {
         let request = self.next();
-        match self
-            .ask(
-                request,
-                &Request::Credentials(Ask {
-                    request,
-                    app: &self.app,
-                }),
-            )
-            .await?
-        {
+        let ask = AskCredentials {
+            request,
+            app: &self.app,
+            after: page.after,
+            only: page.only,
+        };
+        match self.ask(request, &Request::Credentials(ask)).await? {
             Answer::Credentials(list) => Ok(list),
             _ => Err(bad_answer("no credentials")),
         }

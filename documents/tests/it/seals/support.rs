@@ -6,7 +6,7 @@ use std::process::Command;
 use documents::ses::{
     Allowed, Anchors, Generation, PictureSpec, SealSpec, SignatureRequest, prepare_seal, prepare_signature,
 };
-use documents::x509::{Issuer, Profile, Spec};
+use documents::x509::{Issuer, Profile, Spec, Terms};
 use protocol::algorithm::Algorithm;
 use protocol::clock::UnixMillis;
 
@@ -55,6 +55,7 @@ pub(crate) fn holder_valid(
         not_after,
         subject_public_key: key.public(),
         profile,
+        terms: Terms::default(),
     };
     let certificate = root.certify(&spec);
     Holder {

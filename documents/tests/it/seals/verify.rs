@@ -4,12 +4,14 @@ use documents::ses::{
     Allowed, Anchors, CertificateFault, Generation, Policy, Revocation, SealFault, SealSpec, SignatureFault,
     TimeSource, TimeStampFault, Trust, prepare_seal, prepare_signature, verify_seal, verify_signature,
 };
+use documents::tsp::{Request, token_of};
 use documents::x509::{PathError, Profile};
-use protocol::algorithm::Algorithm;
+use protocol::algorithm::{Algorithm, Hash};
 use protocol::clock::UnixMillis;
 
 use super::support::{DAY, Parties, holder_valid};
 use crate::support::{NOT_BEFORE, NOW};
+use crate::tsp::Tsa;
 
 const HASH: [u8; 32] = [7; 32];
 
@@ -199,6 +201,51 @@ fn a_time_stamp_says_when() {
         stamped("nonsense"),
         Err(SignatureFault::TimeStamp(TimeStampFault::Refused(_)))
     ));
+}
+
+/// A real token, over the signature's bytes, by an authority that is believed.
+#[test]
+fn a_token_of_an_authority_proves_the_signing_time() {
+    let parties = Parties::new();
+    let seal = parties.seal();
+    for algorithm in [Algorithm::EcdsaP256Sha256, Algorithm::Sm2Sm3E] {
+        let tsa = Tsa::new(algorithm);
+        let mut trust = parties.trust();
+        let prepared = prepare_signature(&parties.request(&seal)).unwrap();
+        let value = parties.signer.key.sign(Algorithm::Sm2Sm3E, &prepared.e());
+        let token_over = |stamped: &[u8]| {
+            let request = Request::new(Hash::Sm3, &Hash::Sm3.digest(stamped), &[]).unwrap();
+            token_of(&tsa.respond(&request, &[1])).unwrap().to_vec()
+        };
+        let stamped = prepared
+            .clone()
+            .assemble(&value, Some(&token_over(&value)))
+            .unwrap();
+        let other = prepared
+            .assemble(&value, Some(&token_over(b"something else")))
+            .unwrap();
+        let now = UnixMillis(NOW.0 + DAY);
+        let verify = |trust: &Anchors, signature: &[u8]| {
+            verify_signature(signature, &HASH, trust, Policy::default(), now)
+        };
+        let refused = |verdict| {
+            matches!(
+                verdict,
+                Err(SignatureFault::TimeStamp(TimeStampFault::Refused(_)))
+            )
+        };
+        assert!(
+            refused(verify(&trust, &stamped)),
+            "an authority that nobody knows"
+        );
+        trust.anchors.push(tsa.root.certificate.clone());
+        let report = verify(&trust, &stamped).unwrap();
+        assert_eq!(
+            (report.signed_ms, report.time_source),
+            (NOW.0, TimeSource::TimeStamp)
+        );
+        assert!(refused(verify(&trust, &other)), "a token over something else");
+    }
 }
 
 #[test]
