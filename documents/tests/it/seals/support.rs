@@ -6,11 +6,11 @@ use std::process::Command;
 use documents::ses::{
     Allowed, Anchors, Generation, PictureSpec, SealSpec, SignatureRequest, prepare_seal, prepare_signature,
 };
-use documents::x509::{Issuer, Profile, Spec, Terms};
+use documents::x509::{Profile, Spec};
 use protocol::algorithm::Algorithm;
 use protocol::clock::UnixMillis;
 
-use crate::support::{Bench, Holder, Key, NOT_AFTER, NOT_BEFORE, NOW, name};
+use crate::support::{Bench, Holder, Key, NOT_AFTER, NOT_BEFORE, NOW};
 
 /// The smallest PNG: one pixel.
 pub(crate) const PNG: &[u8] = &[
@@ -48,14 +48,9 @@ pub(crate) fn holder_valid(
 ) -> Holder {
     let key = sm2_key(scalar);
     let spec = Spec {
-        serial: [0x80].into_iter().chain(common_name.bytes()).collect(),
-        issuer: Issuer::Holder(root.certificate.clone()),
-        subject: name(common_name),
         not_before,
         not_after,
-        subject_public_key: key.public(),
-        profile,
-        terms: Terms::default(),
+        ..root.spec(common_name, &key, profile)
     };
     let certificate = root.certify(&spec);
     Holder {
