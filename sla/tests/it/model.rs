@@ -49,6 +49,26 @@ fn stroke() -> impl Strategy<Value = Stroke> {
     ]
 }
 
+/// Short stretches one after the other, over the beginning or the end of a month.
+fn cluster() -> impl Strategy<Value = Vec<(i64, u32, Stroke)>> {
+    let edge = prop_oneof![Just(0i64), (28..=31i64).prop_map(|days| days * 1_440)];
+    (edge, prop::collection::vec((1..4u32, stroke()), 3..8)).prop_map(|(edge, stretches)| {
+        let mut offset = edge - 7;
+        let place = |(minutes, stroke): (u32, Stroke)| {
+            let placed = (offset, minutes, stroke);
+            offset += i64::from(minutes);
+            placed
+        };
+        stretches.into_iter().map(place).collect()
+    })
+}
+
+fn strokes() -> impl Strategy<Value = Vec<(i64, u32, Stroke)>> {
+    let length = prop_oneof![6 => 1..9u32, 2 => 9..400u32];
+    let anywhere = prop::collection::vec((offset(), length, stroke()), 0..10);
+    (cluster(), anywhere, cluster()).prop_map(|(first, then, last)| [first, then, last].concat())
+}
+
 fn policy() -> impl Strategy<Value = Policy> {
     (any::<[bool; 4]>(), 1..8u32).prop_map(|([users, sum, whole, partial], run_minutes)| {
         let mut policy = if users { Policy::bjca() } else { Policy::bestsign() };
@@ -70,10 +90,9 @@ fn policy() -> impl Strategy<Value = Policy> {
 }
 
 fn scene() -> impl Strategy<Value = Scene> {
-    let length = prop_oneof![6 => 1..9u32, 2 => 9..400u32];
     (
         prop::sample::select(vec!["2024-02", "2025-02", "2026-04", "2026-12", "2027-01"]),
-        prop::collection::vec((offset(), length, stroke()), 0..14),
+        strokes(),
         prop_oneof![Just(48_000i64), 1..48_000i64, offset()],
         prop::option::weighted(0.2, -300..20_000i64),
         policy(),

@@ -221,6 +221,47 @@ fn excluded_minutes_neither_break_nor_extend_a_run() {
     assert_eq!(june.judge(&policy).outages, 0);
 }
 
+/// The same over the end of a month: two bad minutes, maintenance through midnight, three bad minutes.
+#[test]
+fn maintenance_at_midnight_joins_what_it_parts() {
+    let policy = Policy::bestsign();
+    let mut july = History::of("2026-07");
+    july.paint(-6, 2, Was::SigningDown)
+        .paint(-4, 8, Was::BothDown)
+        .maintain(-4, 8)
+        .announce(-4, 8, 60)
+        .paint(4, 3, Was::SigningDown);
+    let verdict = july.judge(&policy);
+    assert_eq!(
+        (verdict.outages, verdict.longest_stop_minutes, verdict.down.either),
+        (1, 5, 3)
+    );
+    let mut june = History::of("2026-06");
+    let end = june.end();
+    june.paint(end - 6, 2, Was::SigningDown)
+        .paint(end - 4, 8, Was::BothDown)
+        .maintain(end - 4, 8)
+        .announce(end - 4, 8, 60)
+        .paint(end + 4, 3, Was::SigningDown);
+    let verdict = june.judge(&policy);
+    assert_eq!(
+        (verdict.outages, verdict.longest_stop_minutes, verdict.down.either),
+        (1, 5, 2)
+    );
+}
+
+/// A run that is cut at midnight is over then, whatever follows.
+#[test]
+fn a_run_that_is_cut_cannot_grow() {
+    let mut policy = Policy::bestsign();
+    let mut june = History::of("2026-06");
+    june.paint(june.end() - 3, 30, Was::SigningDown);
+    june.now = june.at(june.end());
+    assert!(!june.judge(&policy).is_final);
+    policy.availability.run_at_month_end = RunAtMonthEnd::Cut;
+    assert!(june.judge(&policy).is_final);
+}
+
 /// A 3.5 and 4.3(4): only what was announced three working days ahead, and only while it is under way.
 #[test]
 fn maintenance_is_excluded_when_announced_in_time_and_under_way() {
