@@ -37,7 +37,8 @@ impl Language {
 const STYLE: &str = "body{font:14px/1.5 system-ui,'Noto Sans CJK SC','Microsoft YaHei',sans-serif;max-width:60em;\
 margin:2em auto;padding:0 1em;color:#222}table{border-collapse:collapse;margin:.5em 0 1.5em}\
 td,th{border:1px solid #ccc;padding:.2em .6em;text-align:left;vertical-align:top}\
-.kept{color:#1a7f37}.broken{color:#b3261e}svg{width:100%;height:auto}small{color:#666}";
+.kept{color:#1a7f37}.broken{color:#b3261e}svg{width:100%;height:auto}.legend{border:1px solid #999;\
+padding:0 .6em;margin:0 .3em 0 1em}small{color:#666}";
 
 /// Draws the page. Fails when the strip of the report cannot be read.
 pub fn page(report: &Report, language: Language) -> Result<String, StripError> {
@@ -83,7 +84,7 @@ fn heading(report: &Report, language: Language) -> Markup {
             strong { (report.customer.name) } " · " (report.policy.title) " · "
             (report.policy.name) " " (report.policy.version)
         }
-        p { strong class=(class) { (language.pick("承诺", "Promise")) "：" (word) } }
+        p { strong class=(class) { (language.pick("承诺：", "Promise: ")) (word) } }
         p { small { (language.pick("生成于", "Made")) " " (report.made) } }
     }
 }
@@ -207,8 +208,8 @@ fn minute_strip(month: Span, states: &[State], language: Language) -> Markup {
             }
         }
         p { @for state in State::ALL {
-            span style=(format!("background:{};border:1px solid #999;padding:0 .6em", colour(state))) {}
-            " " (word(state, language)) "  "
+            span.legend style=(format!("background:{}", colour(state))) {}
+            (word(state, language)) " "
         } }
     }
 }
