@@ -10,12 +10,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("documents", &["protocol"]),
     ("hsm-pool", &["protocol"]),
     ("store", &["protocol"]),
-    ("actors", &["documents", "hsm-pool", "store", "protocol"]),
+    ("sla", &["protocol"]),
+    ("actors", &["documents", "hsm-pool", "store", "sla", "protocol"]),
     (
         "engine",
-        &["actors", "documents", "hsm-pool", "store", "protocol"],
+        &["actors", "documents", "hsm-pool", "store", "sla", "protocol"],
     ),
-    ("loadtest", &["protocol"]),
+    ("loadtest", &["sla", "protocol"]),
     (
         "benches",
         &["actors", "documents", "hsm-pool", "store", "protocol"],
