@@ -7,7 +7,7 @@ use documents::cms::Chain;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AppRow, CredentialRow, IdempotencyKey, Sequence};
 use protocol::message::{Answer, CredentialInfo, ItemOutcome, UsageInfo};
-use store::{Known, Outcome, Reader, Record, RequestHash, Settled, State, StoreError, Tenant};
+use store::{Credential, Environment, Known, Outcome, Reader, Record, RequestHash, Settled, State, StoreError, Tenant};
 
 use crate::call::Ticket;
 use crate::core::{CoreRemote, Event};
@@ -27,7 +27,7 @@ pub(crate) enum Read {
     /// A credential's certificates, into the cache.
     Chain(CredentialRow),
     /// A tenant's credentials.
-    Credentials(Arc<Tenant>),
+    Credentials(Arc<Tenant>, Environment),
     /// An app's usage.
     Usage(AppRow),
 }
@@ -102,8 +102,9 @@ impl ReaderThread {
                 }
                 Err(error) => Event::Answer(ticket, Err(failed(&error))),
             },
-            Read::Credentials(tenant) => {
-                Event::Answer(ticket, self.credentials(&tenant).map_err(|error| failed(&error)))
+            Read::Credentials(tenant, environment) => {
+                let list = self.credentials(&tenant, environment);
+                Event::Answer(ticket, list.map_err(|error| failed(&error)))
             }
             Read::Usage(app) => Event::Answer(ticket, self.usage(app).map_err(|error| failed(&error))),
         }
@@ -122,7 +123,7 @@ impl ReaderThread {
         };
         let entry = self.reader.entry(sequence)?.ok_or(missing)?;
         Ok(match entry.record {
-            Record::Signature { item, signature }
+            Record::Signature { item, signature, .. }
                 if item.request == request && &*item.key == key.as_str() =>
             {
                 Outcome::Done { sequence, signature }
@@ -206,9 +207,10 @@ impl ReaderThread {
         Ok(Some(Arc::new(Chain::new(&certificates).map_err(corrupt)?)))
     }
 
-    fn credentials(&self, tenant: &Tenant) -> Result<Answer, StoreError> {
+    fn credentials(&self, tenant: &Tenant, environment: Environment) -> Result<Answer, StoreError> {
         let mut list = Vec::new();
-        for credential in tenant.credentials() {
+        let of_environment = |credential: &Arc<Credential>| credential.environment == environment;
+        for credential in tenant.credentials().into_iter().filter(of_environment) {
             let missing = StoreError::Corrupt {
                 sequence: 0,
                 what: "a credential without its key",

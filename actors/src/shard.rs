@@ -16,7 +16,7 @@ use protocol::clock;
 use protocol::error_code::{Code, Refusal};
 use protocol::message::ItemOutcome;
 use smallvec::SmallVec;
-use store::{Attempt, Claim, Draft, Fingerprint, Item, Outcome, Release};
+use store::{Attempt, Claim, Draft, Environment, Fingerprint, HoldTime, Item, Outcome, Release};
 
 use crate::call::{Ask, Input, ItemState, SignCall, Ticket};
 use crate::core::{Core, Event};
@@ -217,7 +217,7 @@ fn begin(core: &Core, ticket: Ticket) {
             let known = known_items(core, &app, key.as_str());
             ask_reader(core, ticket, Read::Lookup(known));
         }
-        Some(Ask::Credentials(app)) => ask_reader(core, ticket, Read::Credentials(Arc::clone(&app.tenant))),
+        Some(Ask::Credentials(app)) => ask_reader(core, ticket, Read::Credentials(Arc::clone(&app.tenant), app.environment)),
         Some(Ask::Usage(app)) => ask_reader(core, ticket, Read::Usage(app.row)),
         None => {}
     }
@@ -337,6 +337,7 @@ fn attempt(sign: &SignCall, fingerprint: Fingerprint, at: u16) -> Arc<Attempt> {
         },
         app: (Arc::clone(&app.0), app.1),
         credential: (Arc::clone(&credential.0), credential.1),
+        held: HoldTime::default(),
     })
 }
 
@@ -361,7 +362,7 @@ fn launch(core: &Core, ticket: Ticket) {
         return;
     }
     let units = attempts.len() as u64;
-    if !core.take_units(&sign.app.0.tenant, units) {
+    if sign.app.0.environment == Environment::Production && !core.take_units(&sign.app.0.tenant, units) {
         let tenant = Arc::clone(&sign.app.0.tenant);
         put_back(core, ticket, sign);
         core.services.metering.ask_lease(core, tenant, units, ticket);
@@ -370,7 +371,9 @@ fn launch(core: &Core, ticket: Ticket) {
     let Some(deadline) = core.table.borrow_mut().get(ticket).map(|call| call.deadline) else {
         return;
     };
+    let now = clock::wall();
     for attempt in attempts {
+        attempt.held.set(now);
         let sent = task(core, &sign, attempt, deadline).and_then(|task| submit(core, task));
         if let Err((attempt, refusal)) = sent {
             // This tells our own call as well, and brings back the unit that was held.
