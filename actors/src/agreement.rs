@@ -11,7 +11,7 @@ use sla::observed::Observed;
 use sla::policy::Policy;
 use sla::report::{Particulars, Report, report};
 use sla::state::Term;
-use sla::verdict::Case;
+use sla::verdict::{Case, JudgeError};
 use sla::working_days::WorkingDays;
 use store::{LedgerAccount, Package, Reader, StoreError, Tenant, Unit};
 
@@ -19,8 +19,8 @@ use crate::bill::month_number;
 
 /// The policy of a tenant that was bound to none: the stricter about who is asked, agreement A.
 const DEFAULT_POLICY: &str = "bjca";
-/// Minutes read beside the month, for runs that reach beyond it.
-const MARGIN: u32 = 7 * 1_440;
+/// Minutes read beside the month, for runs that reach beyond it: few at first, more where a run is longer.
+const MARGINS: [u32; 4] = [1_440, 31 * 1_440, 366 * 1_440, 10 * 366 * 1_440];
 
 fn failed(error: &StoreError) -> Refusal {
     error.refusal()
@@ -142,19 +142,36 @@ pub fn month_report(
     now: UnixMillis,
 ) -> Result<Report, Refusal> {
     let policy = policy(reader, tenant, policies)?;
-    let span = month.span();
-    let covered = Span {
-        from: MinuteIndex::new(span.from.number().saturating_sub(MARGIN)),
-        to: span.to.plus(MARGIN),
-    };
-    let observed = observe(reader, &policy, covered)?;
-    let notices = notices(reader)?;
     let bound = reader.agreement(tenant.row).map_err(|error| failed(&error))?;
     let customer = Customer {
         name: tenant.name.to_string(),
         purchase: purchase(reader, tenant, month).map_err(|error| failed(&error))?,
         contract_clause: bound.and_then(|bound| bound.clause),
     };
+    let mut result = Err(JudgeError::NotBegun(month));
+    for margin in MARGINS {
+        result = with_margin(reader, tenant, (month, margin), &policy, &customer, now)?;
+        if !matches!(result, Err(JudgeError::NotCovered(_))) {
+            break;
+        }
+    }
+    result.map_err(|error| Refusal::new(Code::MonthInvalid, error.to_string()))
+}
+
+fn with_margin(
+    reader: &Reader,
+    tenant: &Tenant,
+    (month, margin): (Month, u32),
+    policy: &Policy,
+    customer: &Customer,
+    now: UnixMillis,
+) -> Result<Result<Report, JudgeError>, Refusal> {
+    let span = month.span();
+    let covered = Span {
+        from: MinuteIndex::new(span.from.number().saturating_sub(margin)),
+        to: span.to.plus(margin),
+    };
+    let observed = observe(reader, policy, covered)?;
     let case = Case {
         month,
         term: Term {
@@ -163,16 +180,16 @@ pub fn month_report(
         },
         now: MinuteIndex::of_unix_seconds(now.seconds()),
         observed: &observed,
-        notices: &notices,
+        notices: &notices(reader)?,
         declared: &[],
         working_days: &WorkingDays::builtin(),
     };
     let particulars = Particulars {
-        customer: &customer,
+        customer,
         percentiles: &[],
         incidents: &[],
     };
-    report(&case, &particulars).map_err(|error| Refusal::new(Code::MonthInvalid, error.to_string()))
+    Ok(report(&case, &particulars))
 }
 
 #[cfg(test)]
@@ -184,6 +201,9 @@ mod tests {
         // 2026-11-24 in Shanghai.
         let activated = UnixMillis(1_795_500_000_000);
         let months = |text: &str| months_until(activated, text.parse().unwrap());
-        assert_eq!((months("2026-11"), months("2026-12"), months("2027-10")), (1, 2, 12));
+        assert_eq!(
+            (months("2026-11"), months("2026-12"), months("2027-10")),
+            (1, 2, 12)
+        );
     }
 }

@@ -156,7 +156,10 @@ struct Names {
 
 impl Names {
     fn of(directory: &Directory, tenant: &Tenant) -> Self {
-        let of_tenant = directory.apps().into_iter().filter(|app| app.tenant.row == tenant.row);
+        let of_tenant = directory
+            .apps()
+            .into_iter()
+            .filter(|app| app.tenant.row == tenant.row);
         Self {
             apps: of_tenant.map(|app| (app.row.0, app.id.to_string())).collect(),
             credentials: tenant
@@ -213,7 +216,10 @@ impl StatementBody {
     pub fn to_csv(&self) -> String {
         let mut text = String::from("tenant,month,app,credential,operation,package,units\r\n");
         for line in &self.lines {
-            let package = line.package.map(|package| package.to_string()).unwrap_or_default();
+            let package = line
+                .package
+                .map(|package| package.to_string())
+                .unwrap_or_default();
             // Names are of letters, digits and marks that need no quotes.
             let _ = write!(
                 text,
@@ -256,7 +262,10 @@ pub fn write_items(
 fn write_item(out: &mut dyn Write, names: &Names, item: &StatementItem) -> std::io::Result<()> {
     let line = names.line(&item.key, 1);
     let algorithm = Algorithm::from_wire(item.algorithm).map_or("", |algorithm| algorithm.name());
-    let package = line.package.map(|package| package.to_string()).unwrap_or_default();
+    let package = line
+        .package
+        .map(|package| package.to_string())
+        .unwrap_or_default();
     // A request's key may hold anything visible but a quotation mark.
     writeln!(
         out,

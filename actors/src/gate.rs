@@ -81,7 +81,10 @@ fn admit_signing(app: &App, now: UnixMillis) -> Result<Epoch, Refusal> {
 fn admit_contract(app: &Arc<App>, now: UnixMillis, signatures: usize) -> Result<Permit, Refusal> {
     let over = |text: &'static str, wait| Refusal::new(Code::RateLimited, text).retry_after_ms(wait);
     let Some(permit) = Permit::take(app) else {
-        return Err(over("the app has as many calls in flight as its contract allows", 100));
+        return Err(over(
+            "the app has as many calls in flight as its contract allows",
+            100,
+        ));
     };
     let signatures = u32::try_from(signatures).unwrap_or(u32::MAX);
     app.allowance

@@ -211,7 +211,9 @@ impl Handler<Lease> for Metering {
             .entry(lease.tenant.row)
             .or_insert_with(|| Balance::begin(&lease.tenant, &lease.cells));
         // Units that were held for pending items and came back are nobody's lease any more.
-        balance.leased = balance.leased.saturating_sub(lease.tenant.account.take_returned());
+        balance.leased = balance
+            .leased
+            .saturating_sub(lease.tenant.account.take_returned());
         let units = balance
             .grant(granted, lease.units, &lease.cells)
             .ok_or_else(|| lease.tenant.account.exhausted())?;

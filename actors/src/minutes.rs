@@ -165,13 +165,19 @@ fn gap(last: UnixMillis, now: UnixMillis) -> Vec<(MinuteIndex, u64)> {
     if last >= now {
         return Vec::new();
     }
-    let (died, began) = (MinuteIndex::of_unix_seconds(last), MinuteIndex::of_unix_seconds(now));
+    let (died, began) = (
+        MinuteIndex::of_unix_seconds(last),
+        MinuteIndex::of_unix_seconds(now),
+    );
     if died == began {
         return vec![(died, now - last)];
     }
     let rest = (died, 60 - last % 60);
     let start = (began, now % 60);
-    [rest, start].into_iter().filter(|(_, seconds)| *seconds > 0).collect()
+    [rest, start]
+        .into_iter()
+        .filter(|(_, seconds)| *seconds > 0)
+        .collect()
 }
 
 /// The running collector.
@@ -291,7 +297,10 @@ mod tests {
         }
         let now = MinuteIndex::new(11);
         let records = book.records(now);
-        assert_eq!(records.iter().map(|record| record.minute).collect::<Vec<_>>(), [10, 11]);
+        assert_eq!(
+            records.iter().map(|record| record.minute).collect::<Vec<_>>(),
+            [10, 11]
+        );
         let first = Minute::decode(&records[0].record).unwrap();
         assert_eq!((first.requests.asked, first.latency.sum_us), (2, 2_000));
         assert_eq!(book.records(now), []);

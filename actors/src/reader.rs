@@ -7,7 +7,9 @@ use documents::cms::Chain;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AppRow, CredentialRow, IdempotencyKey, Sequence};
 use protocol::message::{Answer, CredentialInfo, ItemOutcome, UsageInfo};
-use store::{Credential, Environment, Known, Outcome, Reader, Record, RequestHash, Settled, State, StoreError, Tenant};
+use store::{
+    Credential, Environment, Known, Outcome, Reader, Record, RequestHash, Settled, State, StoreError, Tenant,
+};
 
 use crate::call::Ticket;
 use crate::core::{CoreRemote, Event};

@@ -3,9 +3,9 @@
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use protocol::algorithm::KeyKind;
+use protocol::clock::UnixMillis;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AppId, TenantName};
-use protocol::clock::UnixMillis;
 use store::{Change, Environment, NewApp, TenancyChange};
 use zeroize::Zeroizing;
 

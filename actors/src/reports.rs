@@ -60,9 +60,9 @@ impl Reports {
             question,
             reply,
         };
-        self.0
-            .try_send(asked)
-            .map_err(|_| Refusal::new(Code::Overloaded, "too many reports are being made").retry_after_ms(1_000))?;
+        self.0.try_send(asked).map_err(|_| {
+            Refusal::new(Code::Overloaded, "too many reports are being made").retry_after_ms(1_000)
+        })?;
         let lost = |_| Refusal::new(Code::Restarted, "the report was not made").retry_after_ms(1_000);
         answer.await.map_err(lost)?
     }

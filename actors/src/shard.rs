@@ -217,7 +217,11 @@ fn begin(core: &Core, ticket: Ticket) {
             let known = known_items(core, &app, key.as_str());
             ask_reader(core, ticket, Read::Lookup(known));
         }
-        Some(Ask::Credentials(app)) => ask_reader(core, ticket, Read::Credentials(Arc::clone(&app.tenant), app.environment)),
+        Some(Ask::Credentials(app)) => ask_reader(
+            core,
+            ticket,
+            Read::Credentials(Arc::clone(&app.tenant), app.environment),
+        ),
         Some(Ask::Usage(app)) => ask_reader(core, ticket, Read::Usage(app.row)),
         None => {}
     }

@@ -7,8 +7,8 @@ use protocol::algorithm::{Algorithm, Format, KeyKind};
 use protocol::ids::{AppId, CredentialId, TenantName};
 use smallvec::SmallVec;
 use store::{
-    App, Attempt, Change, Credential, Delivery, Environment, Fingerprint, HoldTime, Item, NewApp, NewCredential, Options, Place,
-    Proof, ProofKind, RequestHash, Store, StoreHandle,
+    App, Attempt, Change, Credential, Delivery, Environment, Fingerprint, HoldTime, Item, NewApp,
+    NewCredential, Options, Place, Proof, ProofKind, RequestHash, Store, StoreHandle,
 };
 
 /// The one request hash of the benches.

@@ -3,6 +3,7 @@
 
 pub(crate) mod devices;
 pub(crate) mod http;
+pub(crate) mod ledger;
 pub(crate) mod metrics;
 pub(crate) mod operator;
 pub(crate) mod socket;

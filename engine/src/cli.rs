@@ -4,6 +4,7 @@ mod ask;
 mod content;
 mod device;
 mod journal;
+mod ledger;
 mod operate;
 mod sign;
 mod verify;
@@ -37,6 +38,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Refusal> {
         Command::App { command } => operate::app(&config::load(&layers)?, command),
         Command::Device { command } => device::run(&config::load(&layers)?, command),
         Command::Key { command } => operate::key(&config::load(&layers)?, command),
+        Command::Package { command } => ledger::package(&config::load(&layers)?, command),
+        Command::Statement(arguments) => ledger::statement(&config::load(&layers)?, &arguments),
+        Command::Reconcile(arguments) => ledger::reconcile(&config::load(&layers)?, &arguments),
+        Command::Sla { command } => ledger::sla(&config::load(&layers)?, &command),
+        Command::Notice { command } => ledger::notice(&config::load(&layers)?, command),
         Command::Journal {
             command: JournalCommand::Check,
         } => journal::check(&config::load(&layers)?),

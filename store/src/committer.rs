@@ -183,6 +183,8 @@ impl<W: Clone> Committer<W> {
                 } => {
                     self.commit(std::mem::take(&mut drafts));
                     let result = self.change(&actor, changes);
+                    // A package may be granted whose term is over.
+                    self.lapse();
                     // Whoever asked may have gone; the change stands all the same.
                     let _ = reply.send(result);
                 }
@@ -573,9 +575,10 @@ fn outcome(verdict: &Verdict, draft: Draft, sequence: Sequence) -> (State, Outco
         (Verdict::Sign(_), Draft::Signed(_, signature)) => {
             (State::Done, Outcome::Done { sequence, signature })
         }
-        (Verdict::Discard(reason), draft) => {
-            (State::Failed, Outcome::Failed(discarded(*reason, draft.attempt())))
-        }
+        (Verdict::Discard(reason), draft) => (
+            State::Failed,
+            Outcome::Failed(discarded(*reason, draft.attempt())),
+        ),
         (_, Draft::Failed(_, refusal)) => (State::Failed, Outcome::Failed(refusal)),
         _ => (State::Pending, Outcome::Pending),
     }
@@ -603,7 +606,9 @@ fn discarded(reason: DiscardReason, attempt: &Attempt) -> Refusal {
             "the credential was disabled while the request ran",
         ),
         DiscardReason::Tenant => match attempt.app.0.tenant.standing.state() {
-            TenantState::Closed => Refusal::new(Code::TenantClosed, "the tenant was closed while the request ran"),
+            TenantState::Closed => {
+                Refusal::new(Code::TenantClosed, "the tenant was closed while the request ran")
+            }
             _ => Refusal::new(
                 Code::TenantSuspended,
                 "the tenant was suspended while the request ran",

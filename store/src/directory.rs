@@ -108,7 +108,12 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    pub(crate) fn new(row: TenantRow, name: TenantName, account: Account, standing: tenancy::Standing) -> Self {
+    pub(crate) fn new(
+        row: TenantRow,
+        name: TenantName,
+        account: Account,
+        standing: tenancy::Standing,
+    ) -> Self {
         Self {
             row,
             name,

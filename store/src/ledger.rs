@@ -12,6 +12,8 @@
 pub(crate) mod book;
 pub(crate) mod change;
 pub(crate) mod kind;
+#[cfg(test)]
+mod model;
 pub(crate) mod rows;
 
 use protocol::clock::UnixMillis;

@@ -53,6 +53,8 @@ impl Default for Options {
     }
 }
 
+/// The database's name in the data folder.
+pub(crate) const DATABASE: &str = "cinnabar.db";
 /// Batches of drafts that may wait for the committing thread. Requests in flight bound it far more tightly.
 const COMMANDS_MAX: usize = 4096;
 /// Changes in one commit: more would hold up the signatures behind them.
@@ -282,7 +284,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
 }
 
 fn database(folder: &Path) -> PathBuf {
-    folder.join("cinnabar.db")
+    folder.join(DATABASE)
 }
 
 fn settled_state(record: &Record) -> Option<(Fingerprint, State)> {

@@ -7,7 +7,8 @@ use protocol::clock::UnixMillis;
 use protocol::ids::{AppRow, CredentialRow, KeyRow, Sequence, TenantRow};
 use rusqlite::Connection;
 
-use crate::error::Result;
+use crate::directory::Directory;
+use crate::error::{Result, StoreError};
 use crate::journal::{self, Entry};
 use crate::ledger::kind::PackageKind;
 use crate::ledger::{Balance, Package, rows};
@@ -26,6 +27,23 @@ pub struct Reader(Connection);
 impl Reader {
     pub(crate) fn open(database: &Path) -> Result<Self> {
         Ok(Self(sqlite::open_reader(database)?))
+    }
+
+    /// Opens the store of a data folder for reading, beside the engine that may run in it.
+    pub fn beside(folder: &Path) -> Result<Self> {
+        let database = folder.join(crate::open::DATABASE);
+        if !database.exists() {
+            let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+            return Err(StoreError::file(database)(missing));
+        }
+        let reader = Self::open(&database)?;
+        sqlite::check_readable(&reader.0)?;
+        Ok(reader)
+    }
+
+    /// The registry as it is on disk.
+    pub fn directory(&self, now: UnixMillis) -> Result<Directory> {
+        registry::load(&self.0, now)
     }
 
     /// One journal entry.

@@ -16,7 +16,9 @@ use crate::error::{Result, StoreError};
 use crate::fence::Fence;
 use crate::ledger::change::{self, LedgerChange, Moment};
 use crate::ledger::{book, kind, rows};
-use crate::tenancy::{self, Allowance, Contract, Environment, SecretCell, Secrets, TenancyChange, TenancyEffect};
+use crate::tenancy::{
+    self, Allowance, Contract, Environment, SecretCell, Secrets, TenancyChange, TenancyEffect,
+};
 
 /// A new app.
 #[derive(Debug)]
@@ -420,11 +422,17 @@ fn create_tenant(
     let at_ms = moment.at.0.cast_signed();
     db.execute(sql, params![name.as_str(), at_ms, at_ms])?;
     let row = TenantRow(new_row(db)?);
-    let kind = if prepaid.is_some() { kind::PREPAID } else { kind::OPEN };
+    let kind = if prepaid.is_some() {
+        kind::PREPAID
+    } else {
+        kind::OPEN
+    };
     change::begin(db, moment, row, kind, prepaid.unwrap_or(0))?;
     let account = Account::new(book::standing(&rows::read_held(db, row)?, moment.at));
     let standing = tenancy::Standing::new(0, moment.at);
-    Ok(Effect::Tenant(Arc::new(Tenant::new(row, name, account, standing))))
+    Ok(Effect::Tenant(Arc::new(Tenant::new(
+        row, name, account, standing,
+    ))))
 }
 
 fn create_app(db: &Connection, directory: &Directory, at: UnixMillis, new: NewApp) -> Result<Effect> {

@@ -146,6 +146,23 @@ fn check_format(db: &mut Connection) -> Result<()> {
     }
 }
 
+/// A new database that is gone with its connection.
+#[cfg(test)]
+pub(crate) fn in_memory() -> Result<Connection> {
+    let mut db = Connection::open_in_memory()?;
+    check_format(&mut db)?;
+    Ok(db)
+}
+
+/// Whether a database is one that this version reads.
+pub(crate) fn check_readable(db: &Connection) -> Result<()> {
+    let found: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match found {
+        FORMAT => Ok(()),
+        _ => Err(StoreError::Format { found, known: FORMAT }),
+    }
+}
+
 /// Opens the database for reading beside the writer.
 pub(crate) fn open_reader(path: &Path) -> Result<Connection> {
     let db = Connection::open_with_flags(

@@ -273,10 +273,24 @@ pub(crate) fn reconcile(db: &Connection, months: &[u32]) -> Result<Reconciliatio
     let posted = posted(&snapshot, months)?;
     found.transfers = posted.transfers;
     let package = |(_, package): &(u32, u32)| format!("package {package}");
-    compare("journal = ledger", &paid, &posted.booked, |key| key.0, package, &mut found.differences);
+    compare(
+        "journal = ledger",
+        &paid,
+        &posted.booked,
+        |key| key.0,
+        package,
+        &mut found.differences,
+    );
     let usage = |(_, app, credential): &(u32, u32, u32)| format!("app {app}, credential {credential}");
     let counters = counters(&snapshot, months)?;
-    compare("journal = usage", &counted, &counters, |key| key.0, usage, &mut found.differences);
+    compare(
+        "journal = usage",
+        &counted,
+        &counters,
+        |key| key.0,
+        usage,
+        &mut found.differences,
+    );
     check_balances(&snapshot, &posted.accounts, &mut found.differences)?;
     check_holds(&snapshot, &mut found.differences)?;
     Ok(found)
@@ -351,18 +365,32 @@ fn counters(db: &Connection, months: &[u32]) -> Result<Counted> {
 /// Every derived balance is the sum of its transfers, their sum is zero, and what is counted is never below it.
 fn check_balances(db: &Connection, posted: &Accounts, differences: &mut Vec<Difference>) -> Result<()> {
     let mut statement = db.prepare("SELECT package, unit, account, units FROM balance")?;
-    let rows = statement.query_map([], |row| Ok(((row.get(0)?, row.get(1)?, row.get(2)?), row.get(3)?)))?;
+    let rows = statement.query_map([], |row| {
+        Ok(((row.get(0)?, row.get(1)?, row.get(2)?), row.get(3)?))
+    })?;
     let derived: Accounts = rows.collect::<rusqlite::Result<_>>()?;
     let account = |(package, unit, account): &(u32, u8, u8)| {
         format!("package {package}, unit {unit}, account {account}")
     };
-    compare("transfers = balance", posted, &derived, |_| 0, account, differences);
+    compare(
+        "transfers = balance",
+        posted,
+        &derived,
+        |_| 0,
+        account,
+        differences,
+    );
     let mut sums: BTreeMap<u32, i64> = BTreeMap::new();
-    derived.iter().for_each(|((package, ..), units)| *sums.entry(*package).or_default() += units);
+    derived
+        .iter()
+        .for_each(|((package, ..), units)| *sums.entry(*package).or_default() += units);
     let zero = sums.keys().map(|package| (*package, 0)).collect();
     let package = |package: &u32| format!("package {package}");
     compare("sum of balances = 0", &sums, &zero, |_| 0, package, differences);
-    for (key, units) in derived.iter().filter(|((_, _, account), units)| *account >= 4 && **units < 0) {
+    for (key, units) in derived
+        .iter()
+        .filter(|((_, _, account), units)| *account >= 4 && **units < 0)
+    {
         differences.push(Difference {
             between: "balance >= 0",
             month: 0,
@@ -387,6 +415,13 @@ fn check_holds(db: &Connection, differences: &mut Vec<Difference>) -> Result<()>
         LedgerAccount::Held as u8
     );
     let package = |package: &u32| format!("package {package}");
-    compare("pending = held", &pending, &read(&held)?, |_| 0, package, differences);
+    compare(
+        "pending = held",
+        &pending,
+        &read(&held)?,
+        |_| 0,
+        package,
+        differences,
+    );
     Ok(())
 }

@@ -519,7 +519,11 @@ mod tests {
         assert!((119..=120).contains(&admitted), "{admitted}");
         let wait = allowance.take_rate(UnixMillis(start + 9_999), 1).unwrap_err();
         assert!((1..=100).contains(&wait), "{wait}");
-        assert!(allowance.take_rate(UnixMillis(start + 9_999 + u64::from(wait)), 1).is_ok());
+        assert!(
+            allowance
+                .take_rate(UnixMillis(start + 9_999 + u64::from(wait)), 1)
+                .is_ok()
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use actors::bill;
 use actors::call::Ticket;
 use actors::keymaster::{CredentialPlan, KeyPlace, Keymaster, WrappedImport};
 use actors::registrar::{self, AppProof, Issuer, Ledger};
@@ -16,9 +17,10 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AppId, CredentialId, TenantName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::{Change, Place, StoreHandle};
+use store::{Change, Environment, Place, StoreHandle};
 
 use super::devices::{DeviceOrder, DeviceSource, Devices};
+use super::ledger::{Clerk, LedgerOrder};
 use crate::dev::DevCa;
 
 /// What an operator wants done.
@@ -42,6 +44,8 @@ pub(crate) enum Order {
         /// SHA-256 of the certificate.
         client_certificate: Option<[u8; 32]>,
         binding_optional: bool,
+        #[serde(default)]
+        environment: Environment,
     },
     SetApp {
         id: AppId,
@@ -56,6 +60,8 @@ pub(crate) enum Order {
         devices: Vec<String>,
         /// The label of the wrapping key under which it is to exist only.
         wrapped: Option<String>,
+        #[serde(default)]
+        environment: Environment,
     },
     AttachKey {
         tenant: TenantName,
@@ -81,6 +87,8 @@ pub(crate) enum Order {
         id: CredentialId,
     },
     Device(DeviceOrder),
+    /// Packages, statements, contracts, the service agreement.
+    Ledger(LedgerOrder),
     SetKey {
         tenant: TenantName,
         id: CredentialId,
@@ -176,6 +184,8 @@ pub(crate) struct Operator {
     pub(crate) pool: Option<Arc<Pool<actors::task::Task>>>,
     pub(crate) device_source: Option<Arc<dyn DeviceSource>>,
     pub(crate) dev_ca: Option<Arc<DevCa>>,
+    /// Of a running engine.
+    pub(crate) services: Option<Arc<actors::services::Services>>,
     pub(crate) rehearsals: Option<Arc<dyn Rehearsals>>,
 }
 
@@ -208,12 +218,14 @@ impl Operator {
                 public_key,
                 client_certificate,
                 binding_optional,
+                environment,
             } => {
                 let public_key = public_key.map(|text| decode(&text)).transpose()?;
                 let proof = AppProof {
                     public_key,
                     client_certificate,
                     binding_optional,
+                    environment,
                 };
                 let secret = registrar::create_app(&ledger, &self.vault, tenant, id, proof)?;
                 return Ok(json!({ "secret": STANDARD.encode(&secret[..]) }));
@@ -225,6 +237,7 @@ impl Operator {
                 kind,
                 devices,
                 wrapped,
+                environment,
             } => {
                 let place = match wrapped {
                     Some(kek) => KeyPlace::Wrapped(kek),
@@ -236,6 +249,7 @@ impl Operator {
                     id,
                     kind,
                     place,
+                    environment,
                 };
                 self.with_keys(&ledger, |keys| keys.create(plan))?;
             }
@@ -252,6 +266,7 @@ impl Operator {
                     id,
                     kind,
                     place,
+                    environment: Environment::Production,
                 };
                 self.with_keys(&ledger, |keys| keys.attach(plan, &device, &name))?;
             }
@@ -269,6 +284,15 @@ impl Operator {
                 return Ok(json!({ "still_in": left }));
             }
             Order::Device(order) => return self.device(&ledger, order),
+            Order::Ledger(order) => {
+                let clerk = Clerk {
+                    store: &self.store,
+                    vault: &self.vault,
+                    services: self.services.as_deref(),
+                    ledger: &ledger,
+                };
+                return clerk.obey(order);
+            }
             Order::SetKey { tenant, id, active } => {
                 ledger.change(Change::SetCredential { tenant, id, active })?;
             }
@@ -323,7 +347,7 @@ impl Operator {
 
     fn tenants(&self) -> Value {
         let list = self.store.directory().tenants();
-        let show = |tenant: &Arc<store::Tenant>| json!({ "name": tenant.name, "prepaid": tenant.account.granted(), "left": tenant.account.left() });
+        let show = |tenant: &Arc<store::Tenant>| json!({ "name": tenant.name, "state": tenant.standing.state(), "activated": bill::moment(tenant.standing.activated()), "prepaid": tenant.account.granted(), "left": tenant.account.left(), "expired": tenant.account.is_expired() });
         Value::Array(list.iter().map(show).collect())
     }
 
@@ -334,7 +358,9 @@ impl Operator {
                 "id": app.id,
                 "tenant": app.tenant.name,
                 "active": app.fence.pass().is_some(),
-                "secret": app.secret.is_some(),
+                "environment": app.environment,
+                "contract": app.allowance.contract(),
+                "secret": app.secrets.is_set(),
                 "public_key": app.public_key.is_some(),
                 "client_certificate": app.client_certificate.is_some(),
                 "binding_required": app.binding_required,
@@ -360,7 +386,7 @@ impl Operator {
                 Place::Destroyed => ("destroyed", Vec::new()),
             };
             let active = credential.fence.pass().is_some();
-            json!({ "id": credential.id, "kind": credential.kind, "place": place, "devices": devices, "active": active })
+            json!({ "id": credential.id, "environment": credential.environment, "kind": credential.kind, "place": place, "devices": devices, "active": active })
         };
         Ok(Value::Array(tenant.credentials().iter().map(show).collect()))
     }

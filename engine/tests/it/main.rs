@@ -11,6 +11,7 @@ mod support;
 mod crash;
 mod device;
 mod hostile;
+mod metering;
 mod panics;
 mod prepaid;
 mod signing;

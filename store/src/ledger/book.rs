@@ -62,17 +62,24 @@ pub(crate) fn choose(packages: &[Held], at: UnixMillis) -> Option<(usize, Ledger
         let has_units = |held: &Held| !held.carries() && held.available + held.lapsed > 0;
         let (place, held) = live().find(|(_, held)| has_units(held))?;
         let is_over = held.available == 0;
-        Some((place, if is_over { LedgerAccount::Lapsed } else { LedgerAccount::Available }))
+        Some((
+            place,
+            if is_over {
+                LedgerAccount::Lapsed
+            } else {
+                LedgerAccount::Available
+            },
+        ))
     };
-    free.map(|(place, _)| (place, LedgerAccount::Unlimited)).or_else(paid)
+    free.map(|(place, _)| (place, LedgerAccount::Unlimited))
+        .or_else(paid)
 }
 
 /// What has to lapse at `now`: units nobody used, of packages whose term is over. Asking again after they have lapsed
 /// finds nothing.
 pub(crate) fn lapses(packages: &[Held], now: UnixMillis) -> impl Iterator<Item = Transfer> {
-    let over = move |held: &&Held| {
-        held.available > 0 && held.package.expires.is_some_and(|expires| expires <= now)
-    };
+    let over =
+        move |held: &&Held| held.available > 0 && held.package.expires.is_some_and(|expires| expires <= now);
     packages.iter().filter(over).map(|held| Transfer {
         tenant: held.package.tenant,
         package: held.package.row,
@@ -101,7 +108,11 @@ pub(crate) fn standing(packages: &[Held], now: UnixMillis) -> Standing {
     let counted = |held: &&Held| !held.carries();
     Standing {
         left: limited.then(|| live().map(|held| held.available).sum()),
-        used: packages.iter().filter(counted).map(|held| held.used + held.held).sum(),
+        used: packages
+            .iter()
+            .filter(counted)
+            .map(|held| held.used + held.held)
+            .sum(),
         expired: !packages.is_empty() && packages.iter().all(is_over),
     }
 }
@@ -112,7 +123,12 @@ fn next_turn(packages: &[Held], now: UnixMillis) -> Option<UnixMillis> {
         return Some(now);
     }
     let turns = |held: &Held| [Some(held.package.activated), held.package.expires];
-    packages.iter().flat_map(turns).flatten().filter(|at| *at > now).min()
+    packages
+        .iter()
+        .flat_map(turns)
+        .flatten()
+        .filter(|at| *at > now)
+        .min()
 }
 
 #[derive(Debug)]

@@ -76,10 +76,15 @@ impl LedgerChange {
                 units,
                 reference,
                 ..
-            } => ("package.grant", format!("{tenant} {kind} units={units} {reference}")),
-            Self::Correct { package, units, reason } => {
-                ("package.correct", format!("{} units={units} {reason}", package.0))
-            }
+            } => (
+                "package.grant",
+                format!("{tenant} {kind} units={units} {reference}"),
+            ),
+            Self::Correct {
+                package,
+                units,
+                reason,
+            } => ("package.correct", format!("{} units={units} {reason}", package.0)),
             Self::Freeze { month, reason } => ("statement.freeze", format!("{month} {reason}")),
             Self::Thaw { month } => ("statement.thaw", month.to_string()),
             Self::Use {
@@ -87,7 +92,10 @@ impl LedgerChange {
                 unit,
                 units,
                 reference,
-            } => ("package.use", format!("{tenant} {unit:?} units={units} {reference}")),
+            } => (
+                "package.use",
+                format!("{tenant} {unit:?} units={units} {reference}"),
+            ),
         }
     }
 }
@@ -134,7 +142,11 @@ pub(crate) fn apply(
             let kind = rows::kind(db, &kind)?
                 .ok_or_else(|| refuse(Code::NotFound, format!("no package kind '{kind}'")))?;
             end_of_kind(db, moment, tenant, kind::OPEN)?;
-            let wanted = Wanted { units, activated, reference };
+            let wanted = Wanted {
+                units,
+                activated,
+                reference,
+            };
             grant(db, moment, tenant, &kind, wanted)?;
             Ok(Some(tenant))
         }
@@ -172,12 +184,22 @@ pub(crate) fn grant(
     kind: &PackageKind,
     wanted: Wanted,
 ) -> Result<PackageRow> {
-    let Wanted { units, activated, reference } = wanted;
+    let Wanted {
+        units,
+        activated,
+        reference,
+    } = wanted;
     if kind.unlimited && units > 0 {
-        return Err(refuse(Code::Usage, format!("a package '{}' has no units", kind.name)));
+        return Err(refuse(
+            Code::Usage,
+            format!("a package '{}' has no units", kind.name),
+        ));
     }
     if !kind.unlimited && units < kind.units_min {
-        let text = format!("a package '{}' has at least {} units, not {units}", kind.name, kind.units_min);
+        let text = format!(
+            "a package '{}' has at least {} units, not {units}",
+            kind.name, kind.units_min
+        );
         return Err(refuse(Code::Usage, text));
     }
     if i64::try_from(units).is_err() {
@@ -197,7 +219,11 @@ pub(crate) fn grant(
     };
     let row = rows::insert_package(db, moment.at, &package)?;
     let is_credit = kind.name == kind::CREDIT;
-    let from = if is_credit { LedgerAccount::Credited } else { LedgerAccount::Sold };
+    let from = if is_credit {
+        LedgerAccount::Credited
+    } else {
+        LedgerAccount::Sold
+    };
     let transfer = Transfer {
         tenant,
         package: row,
@@ -255,7 +281,13 @@ pub(crate) fn set_prepaid(
 }
 
 /// The package that a tenant begins with: a balance without a term, or no limit at all.
-pub(crate) fn begin(db: &Connection, moment: Moment, tenant: TenantRow, kind: &str, units: u64) -> Result<()> {
+pub(crate) fn begin(
+    db: &Connection,
+    moment: Moment,
+    tenant: TenantRow,
+    kind: &str,
+    units: u64,
+) -> Result<()> {
     let known = rows::kind(db, kind)?.ok_or(StoreError::Corrupt {
         sequence: 0,
         what: "a built-in package kind is missing",
@@ -275,7 +307,10 @@ fn correct(db: &Connection, moment: Moment, package: PackageRow, units: i64) -> 
     let package = rows::package(db, package)?.ok_or_else(missing)?;
     let available = rows::balance(db, package.row, package.unit, LedgerAccount::Available)?;
     if package.unlimited {
-        return Err(refuse(Code::Usage, "a package without a limit has no units to correct".into()));
+        return Err(refuse(
+            Code::Usage,
+            "a package without a limit has no units to correct".into(),
+        ));
     }
     if units == 0 || available.checked_add(units).is_none_or(|left| left < 0) {
         let text = format!("the package has {available} units; {units} cannot be added to them");
@@ -319,7 +354,10 @@ fn use_units(db: &Connection, moment: Moment, tenant: TenantRow, unit: Unit, uni
         let (from, taken) = if package.unlimited {
             (LedgerAccount::Unlimited, wanted)
         } else {
-            (LedgerAccount::Available, wanted.min(available.max(0).cast_unsigned()))
+            (
+                LedgerAccount::Available,
+                wanted.min(available.max(0).cast_unsigned()),
+            )
         };
         wanted -= taken;
         let transfer = Transfer {

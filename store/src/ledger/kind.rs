@@ -66,7 +66,10 @@ impl PackageKind {
         if !rises || self.tiers.first().is_some_and(|tier| tier.from_units != 0) {
             return Err(KindError::Tiers);
         }
-        if self.term_months.is_some_and(|months| !(1..=1200).contains(&months)) {
+        if self
+            .term_months
+            .is_some_and(|months| !(1..=1200).contains(&months))
+        {
             return Err(KindError::Term);
         }
         Ok(())
@@ -149,7 +152,10 @@ mod tests {
     fn all_units_cost_what_the_tier_says_that_they_reach() {
         let mut kind = builtin().remove(0);
         assert_eq!(kind.price_li(10_000), None);
-        let tier = |from_units, unit_price_li| Tier { from_units, unit_price_li };
+        let tier = |from_units, unit_price_li| Tier {
+            from_units,
+            unit_price_li,
+        };
         kind.tiers = vec![tier(0, 500), tier(50_000, 300)];
         kind.check().unwrap();
         assert_eq!(kind.price_li(49_999), Some(24_999_500));

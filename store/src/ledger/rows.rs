@@ -112,7 +112,8 @@ pub(crate) fn end_package(db: &Connection, package: PackageRow, at: UnixMillis) 
     Ok(())
 }
 
-const PACKAGE: &str = "SELECT row, tenant, kind, unit, unlimited, activated_ms, expires_ms, price_li, reference FROM package";
+const PACKAGE: &str =
+    "SELECT row, tenant, kind, unit, unlimited, activated_ms, expires_ms, price_li, reference FROM package";
 
 fn read_package(row: &rusqlite::Row<'_>) -> rusqlite::Result<Package> {
     Ok(Package {
@@ -122,7 +123,9 @@ fn read_package(row: &rusqlite::Row<'_>) -> rusqlite::Result<Package> {
         unit: Unit::from_number(row.get(3)?).unwrap_or(Unit::Signature),
         unlimited: row.get(4)?,
         activated: UnixMillis(row.get::<_, i64>(5)?.cast_unsigned()),
-        expires: row.get::<_, Option<i64>>(6)?.map(|ms| UnixMillis(ms.cast_unsigned())),
+        expires: row
+            .get::<_, Option<i64>>(6)?
+            .map(|ms| UnixMillis(ms.cast_unsigned())),
         price_li: row.get::<_, Option<i64>>(7)?.map(i64::cast_unsigned),
         reference: row.get(8)?,
     })
@@ -143,7 +146,12 @@ pub(crate) fn packages(db: &Connection, tenant: TenantRow) -> Result<Vec<Package
 }
 
 /// What one account of a package holds.
-pub(crate) fn balance(db: &Connection, package: PackageRow, unit: Unit, account: LedgerAccount) -> Result<i64> {
+pub(crate) fn balance(
+    db: &Connection,
+    package: PackageRow,
+    unit: Unit,
+    account: LedgerAccount,
+) -> Result<i64> {
     let sql = "SELECT units FROM balance WHERE package = ? AND unit = ? AND account = ?";
     let mut statement = db.prepare_cached(sql)?;
     let units = statement.query_row(params![package.0, unit as u8, account as u8], |row| row.get(0));
@@ -178,7 +186,13 @@ pub(crate) fn post(db: &Connection, batch: u64, at: UnixMillis, transfers: &[Tra
                ON CONFLICT DO UPDATE SET units = units + excluded.units";
     let mut update = db.prepare_cached(sql)?;
     for transfer in transfers {
-        let Transfer { package, unit, from, to, .. } = *transfer;
+        let Transfer {
+            package,
+            unit,
+            from,
+            to,
+            ..
+        } = *transfer;
         let units = transfer.units.cast_signed();
         insert.execute(params![
             batch.cast_signed(),
@@ -199,9 +213,8 @@ pub(crate) fn post(db: &Connection, batch: u64, at: UnixMillis, transfers: &[Tra
 /// A tenant's packages with what they hold, for the books.
 pub(crate) fn read_held(db: &Connection, tenant: TenantRow) -> Result<Vec<Held>> {
     let held = |package: Package| {
-        let units = |unit, account| {
-            balance(db, package.row, unit, account).map(|units| units.max(0).cast_unsigned())
-        };
+        let units =
+            |unit, account| balance(db, package.row, unit, account).map(|units| units.max(0).cast_unsigned());
         Ok(Held {
             available: units(package.unit, LedgerAccount::Available)?,
             lapsed: units(package.unit, LedgerAccount::Lapsed)?,
@@ -227,14 +240,19 @@ pub(crate) fn releases(db: &Connection, held: impl Iterator<Item = PackageRow>) 
     let mut counts: BTreeMap<PackageRow, u64> = BTreeMap::new();
     held.for_each(|package| *counts.entry(package).or_default() += 1);
     let release = |(row, units)| {
-        let package = package(db, row)?.ok_or_else(|| corrupt("a unit is held in a package that is not there"))?;
+        let package =
+            package(db, row)?.ok_or_else(|| corrupt("a unit is held in a package that is not there"))?;
         let carries = package.unlimited || package.unit != Unit::Signature;
         Ok(Transfer {
             tenant: package.tenant,
             package: row,
             unit: Unit::Signature,
             from: LedgerAccount::Held,
-            to: if carries { LedgerAccount::Unlimited } else { LedgerAccount::Available },
+            to: if carries {
+                LedgerAccount::Unlimited
+            } else {
+                LedgerAccount::Available
+            },
             units,
         })
     };

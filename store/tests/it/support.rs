@@ -9,8 +9,8 @@ use protocol::algorithm::{Algorithm, Format, KeyKind};
 use protocol::ids::{AppId, CredentialId, TenantName};
 use smallvec::SmallVec;
 use store::{
-    Attempt, Change, Claim, Delivery, Draft, Environment, Fingerprint, HoldTime, Item, NewApp, NewCredential, Options, Outcome,
-    Place, Proof, ProofKind, RequestHash, Store, StoreHandle,
+    Attempt, Change, Claim, Delivery, Draft, Environment, Fingerprint, HoldTime, Item, NewApp, NewCredential,
+    Options, Outcome, Place, Proof, ProofKind, RequestHash, Store, StoreHandle,
 };
 
 pub(crate) const REQUEST: RequestHash = RequestHash([1; 16]);
