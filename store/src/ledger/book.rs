@@ -42,11 +42,14 @@ impl Held {
         }
     }
 
-    fn transfer(&mut self, from: LedgerAccount, to: LedgerAccount, units: u64) {
-        if let Some(balance) = self.account(from) {
+    fn take(&mut self, account: LedgerAccount, units: u64) {
+        if let Some(balance) = self.account(account) {
             *balance -= units;
         }
-        if let Some(balance) = self.account(to) {
+    }
+
+    fn put(&mut self, account: LedgerAccount, units: u64) {
+        if let Some(balance) = self.account(account) {
             *balance += units;
         }
     }
@@ -225,7 +228,8 @@ impl Books {
         let Some(held) = self.package(tenant, package) else {
             return;
         };
-        held.transfer(from, to, 1);
+        held.take(from, 1);
+        held.put(to, 1);
         let place = *self.ways.entry((package, from, to)).or_insert_with(|| {
             self.moved.push(Transfer {
                 tenant,
@@ -262,9 +266,30 @@ impl Books {
 
     /// The commit did not happen: everything goes back.
     pub(crate) fn revert(&mut self) {
-        for moved in std::mem::take(&mut self.moved) {
-            if let Some(held) = self.package(moved.tenant, moved.package) {
-                held.transfer(moved.to, moved.from, moved.units);
+        let moved = std::mem::take(&mut self.moved);
+        // A unit may have gone on from where it was put: what is put back comes first.
+        for Transfer {
+            tenant,
+            package,
+            from,
+            units,
+            ..
+        } in &moved
+        {
+            if let Some(held) = self.package(*tenant, *package) {
+                held.put(*from, *units);
+            }
+        }
+        for Transfer {
+            tenant,
+            package,
+            to,
+            units,
+            ..
+        } in &moved
+        {
+            if let Some(held) = self.package(*tenant, *package) {
+                held.take(*to, *units);
             }
         }
         self.ways.clear();
