@@ -104,7 +104,7 @@ fn a_balance_drained_over_kills_ends_with_exactly_its_units() {
         let client = Client::connect(&engine.prepaid_profile(), Transport::Quic, 1)
             .await
             .unwrap();
-        let refusal = sign_one(&client, &seal("one too many")).await.unwrap_err();
+        let refusal = sign_one(&client, &seal("one-too-many")).await.unwrap_err();
         assert_eq!(refusal.code, Code::QuotaExhausted);
     });
     let statement = engine.operate(&format!("statement --tenant acme --month {}", month()));
@@ -301,7 +301,7 @@ fn a_rotated_secret_counts_beside_the_old_one_until_its_time_is_over() {
         let newest = engine.operate("app rotate-secret erp --overlap-days 0");
         assert_eq!(refused(try_sign(&new, "late").await), Code::Unauthenticated);
         new.secret = newest.trim().to_owned();
-        assert!(try_sign(&new, "in time").await.is_ok());
+        assert!(try_sign(&new, "in-time").await.is_ok());
     });
 }
 
@@ -318,7 +318,7 @@ fn reports_are_of_the_apps_own_tenant_only() {
     }
     engine.operate("tenant agreement acme --policy bestsign --signed 2026-01-01");
     block_on(async {
-        assert!(try_sign(&acme, "only one").await.is_ok());
+        assert!(try_sign(&acme, "only-one").await.is_ok());
         let statement = body(&get(&acme, &format!("/v1/statements/{month}")).await);
         assert_eq!(
             (&statement["tenant"], &statement["charged"]),
