@@ -284,15 +284,7 @@ impl Operator {
                 return Ok(json!({ "still_in": left }));
             }
             Order::Device(order) => return self.device(&ledger, order),
-            Order::Ledger(order) => {
-                let clerk = Clerk {
-                    store: &self.store,
-                    vault: &self.vault,
-                    services: self.services.as_deref(),
-                    ledger: &ledger,
-                };
-                return clerk.obey(order);
-            }
+            Order::Ledger(order) => return self.book(&ledger, order),
             Order::SetKey { tenant, id, active } => {
                 ledger.change(Change::SetCredential { tenant, id, active })?;
             }
@@ -304,6 +296,16 @@ impl Operator {
             Order::EndCore { core } => return self.rehearse(|engine| engine.end_core(core)),
         }
         Ok(json!({}))
+    }
+
+    fn book(&self, ledger: &dyn Ledger, order: LedgerOrder) -> Result<Value, Refusal> {
+        let clerk = Clerk {
+            store: &self.store,
+            vault: &self.vault,
+            services: self.services.as_deref(),
+            ledger,
+        };
+        clerk.obey(order)
     }
 
     fn with_keys<T>(
