@@ -12,7 +12,7 @@ use protocol::algorithm::KeyKind;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::{CredentialId, TenantName};
 use protocol::verify::PublicKey;
-use store::{Change, Credential, NewCredential, Place, Reader, SpareKey, SpareRow};
+use store::{Change, Credential, Environment, NewCredential, Place, Reader, SpareKey, SpareRow};
 
 use crate::registrar::{Issuer, Ledger};
 use crate::task::Task;
@@ -40,6 +40,8 @@ pub struct CredentialPlan {
     pub kind: KeyKind,
     /// Where its key is to be.
     pub place: KeyPlace,
+    /// For what it is used.
+    pub environment: Environment,
 }
 
 /// A wrapped key that was made elsewhere.
@@ -84,7 +86,7 @@ impl Keymaster<'_> {
             KeyPlace::Devices(devices) => self.in_devices(devices, plan.kind, &name)?,
             KeyPlace::Wrapped(kek) => self.wrapped(kek, plan.kind)?,
         };
-        self.record(plan.tenant, plan.id, plan.kind, ready)
+        self.record(plan, ready)
     }
 
     /// Makes a credential for a key pair that is in a device already.
@@ -100,7 +102,7 @@ impl Keymaster<'_> {
             wrapped: None,
             spare: None,
         };
-        self.record(plan.tenant, plan.id, plan.kind, ready)
+        self.record(plan, ready)
     }
 
     /// Makes credentials for wrapped keys that were made elsewhere, all of them or none. Each is proved on every device
@@ -118,6 +120,7 @@ impl Keymaster<'_> {
             changes.push(Change::CreateCredential(NewCredential {
                 tenant: tenant.clone(),
                 id: key.id,
+                environment: Environment::Production,
                 kind,
                 public_key: key.public_key.into(),
                 place: Place::Wrapped {
@@ -247,13 +250,14 @@ impl Keymaster<'_> {
         })
     }
 
-    fn record(
-        &self,
-        tenant: TenantName,
-        id: CredentialId,
-        kind: KeyKind,
-        ready: Ready,
-    ) -> Result<(), Refusal> {
+    fn record(&self, plan: CredentialPlan, ready: Ready) -> Result<(), Refusal> {
+        let CredentialPlan {
+            tenant,
+            id,
+            kind,
+            environment,
+            ..
+        } = plan;
         let subject = format!("{tenant} {id}");
         let issued = self
             .issuer
@@ -261,6 +265,7 @@ impl Keymaster<'_> {
         self.ledger.change(Change::CreateCredential(NewCredential {
             tenant,
             id,
+            environment,
             kind,
             public_key: ready.public_key.into(),
             place: ready.place,

@@ -4,6 +4,7 @@
 pub(crate) mod devices;
 pub(crate) mod http;
 pub(crate) mod keys;
+pub(crate) mod ledger;
 pub(crate) mod metrics;
 pub(crate) mod operator;
 pub(crate) mod socket;

@@ -22,7 +22,7 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AppId, CredentialId, TenantName};
 use protocol::verify::SM2_DEFAULT_USER_ID;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
-use store::{Change, Store, StoreHandle};
+use store::{Change, Environment, Store, StoreHandle};
 use zeroize::Zeroizing;
 
 use crate::front::tls::Identity;
@@ -351,6 +351,7 @@ pub(crate) fn set_up(
                 id,
                 kind,
                 place: KeyPlace::Software,
+                environment: Environment::Production,
             };
             keys.create(plan)?;
         }

@@ -9,6 +9,7 @@ use actix_rt::{Arbiter, ArbiterHandle, System};
 use actors::call::Ticket;
 use actors::core::{Core, CoreRemote};
 use actors::keeper::{Keeper, SpawnCore};
+use actors::minutes::{MinuteKeeper, Probe};
 use actors::services::{Limits, Services, router};
 use actors::task::{Task, ToJournal};
 use actors::vault::{StoredKeys, Vault};
@@ -31,7 +32,7 @@ use crate::front::quic::QuicParts;
 use crate::front::sockets::Sockets;
 use crate::front::tls::{Identity, TlsConfigs};
 use crate::front::{FrontContext, FrontLimits, Phase, http, quic, sockets, tls};
-use crate::{key_pools, master_key, shutdown};
+use crate::{key_pools, master_key, reconciler, shutdown};
 
 /// Runs the engine until it is told to stop.
 pub(crate) fn serve(config: Config, layers: Layers, dev: bool) -> Result<(), Refusal> {
@@ -220,6 +221,7 @@ impl Engine {
             pool: Some(Arc::clone(&services.pool)),
             device_source: Some(Arc::new(FromConfig(layers))),
             dev_ca,
+            services: Some(Arc::clone(&services)),
             rehearsals: dev_files.is_some().then(|| {
                 Arc::new(Rehearsal {
                     services: Arc::clone(&services),
@@ -231,11 +233,28 @@ impl Engine {
             .map_err(|error| Refusal::new(Code::Internal, format!("the admin thread: {error}")))?;
         shutdown::wait_until_ready(&services).await;
         key_pools::start(&services, config.key_pools.clone())?;
+        let minutes = keep_minutes(&services)?;
+        reconciler::start(&services)?;
         announce(&config, dev_files.as_ref());
         shutdown::wait_for_signal().await?;
-        shutdown::stop(&config, &services, &phase, keeper).await;
+        shutdown::stop(&config, &services, &phase, keeper, minutes).await;
         Ok(())
     }
+}
+
+/// The minutes of the service agreement, with what the engine finds when it looks at itself.
+fn keep_minutes(services: &Arc<Services>) -> Result<MinuteKeeper, Refusal> {
+    let watched = Arc::clone(services);
+    let probe = move |now: protocol::clock::UnixMillis| {
+        let ready = admin_http::not_ready(&watched, now.0).is_empty();
+        // Certificates are issued by this process and recorded in this store: what stops one stops the other.
+        Probe {
+            signing: ready,
+            certificates: ready,
+        }
+    };
+    MinuteKeeper::start(Arc::clone(services), probe)
+        .map_err(|error| Refusal::new(Code::Internal, format!("the minutes thread: {error}")))
 }
 
 fn start_services(

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use actors::bill;
 use actors::call::Ticket;
 use actors::registrar::{self, AppProof, Issuer, Ledger};
 use actors::vault::Vault;
@@ -13,10 +14,11 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AppId, TenantName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::{Change, StoreHandle};
+use store::{Change, Environment, StoreHandle};
 
 use super::devices::{DeviceOrder, DeviceSource, Devices};
 use super::keys::{KeyOrder, Keys};
+use super::ledger::{Clerk, LedgerOrder};
 use crate::dev::DevCa;
 
 /// What an operator wants done.
@@ -40,6 +42,8 @@ pub(crate) enum Order {
         /// SHA-256 of the certificate.
         client_certificate: Option<[u8; 32]>,
         binding_optional: bool,
+        #[serde(default)]
+        environment: Environment,
     },
     SetApp {
         id: AppId,
@@ -48,6 +52,8 @@ pub(crate) enum Order {
     ListApps,
     Key(KeyOrder),
     Device(DeviceOrder),
+    /// Packages, statements, contracts, the service agreement.
+    Ledger(LedgerOrder),
     /// Rehearsals, in a development engine only.
     PoisonShard {
         core: u16,
@@ -80,6 +86,8 @@ pub(crate) struct Operator {
     pub(crate) pool: Option<Arc<Pool<actors::task::Task>>>,
     pub(crate) device_source: Option<Arc<dyn DeviceSource>>,
     pub(crate) dev_ca: Option<Arc<DevCa>>,
+    /// Of a running engine.
+    pub(crate) services: Option<Arc<actors::services::Services>>,
     pub(crate) rehearsals: Option<Arc<dyn Rehearsals>>,
 }
 
@@ -112,12 +120,14 @@ impl Operator {
                 public_key,
                 client_certificate,
                 binding_optional,
+                environment,
             } => {
                 let public_key = public_key.map(|text| decode(&text)).transpose()?;
                 let proof = AppProof {
                     public_key,
                     client_certificate,
                     binding_optional,
+                    environment,
                 };
                 let secret = registrar::create_app(&ledger, &self.vault, tenant, id, proof)?;
                 return Ok(json!({ "secret": STANDARD.encode(&secret[..]) }));
@@ -125,6 +135,7 @@ impl Operator {
             Order::SetApp { id, active } => ledger.change(Change::SetApp { id, active })?,
             Order::Key(order) => return self.keys(&ledger).obey(order),
             Order::Device(order) => return self.device(&ledger, order),
+            Order::Ledger(order) => return self.book(&ledger, order),
             Order::ListTenants => return Ok(self.tenants()),
             Order::ListApps => return Ok(self.apps()),
             Order::PoisonShard { core } => return self.rehearse(|engine| engine.poison_shard(core)),
@@ -132,6 +143,16 @@ impl Operator {
             Order::EndCore { core } => return self.rehearse(|engine| engine.end_core(core)),
         }
         Ok(json!({}))
+    }
+
+    fn book(&self, ledger: &dyn Ledger, order: LedgerOrder) -> Result<Value, Refusal> {
+        let clerk = Clerk {
+            store: &self.store,
+            vault: &self.vault,
+            services: self.services.as_deref(),
+            ledger,
+        };
+        clerk.obey(order)
     }
 
     fn keys<'a>(&'a self, ledger: &'a dyn Ledger) -> Keys<'a> {
@@ -163,7 +184,7 @@ impl Operator {
 
     fn tenants(&self) -> Value {
         let list = self.store.directory().tenants();
-        let show = |tenant: &Arc<store::Tenant>| json!({ "name": tenant.name, "prepaid": tenant.account.granted(), "left": tenant.account.left() });
+        let show = |tenant: &Arc<store::Tenant>| json!({ "name": tenant.name, "state": tenant.standing.state(), "activated": bill::moment(tenant.standing.activated()), "prepaid": tenant.account.granted(), "left": tenant.account.left(), "expired": tenant.account.is_expired() });
         Value::Array(list.iter().map(show).collect())
     }
 
@@ -174,7 +195,9 @@ impl Operator {
                 "id": app.id,
                 "tenant": app.tenant.name,
                 "active": app.fence.pass().is_some(),
-                "secret": app.secret.is_some(),
+                "environment": app.environment,
+                "contract": app.allowance.contract(),
+                "secret": app.secrets.is_set(),
                 "public_key": app.public_key.is_some(),
                 "client_certificate": app.client_certificate.is_some(),
                 "binding_required": app.binding_required,

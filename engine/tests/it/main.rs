@@ -13,6 +13,7 @@ mod chaos;
 mod crash;
 mod device;
 mod hostile;
+mod metering;
 mod panics;
 mod pool;
 mod prepaid;
