@@ -1,5 +1,5 @@
 //! The model test: random grants, uses, holds, lapses, corrections and crashes on books and rows, against a reference
-//! that keeps every unit by itself and is too simple to be wrong. `CINNABAR_LEDGER_STEPS` says how many steps.
+//! that keeps every unit by itself and is too simple to be wrong. `TEST_LEDGER_STEPS` says how many steps.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -396,7 +396,7 @@ impl Trial {
 
 #[test]
 fn the_books_agree_with_a_reference_that_keeps_every_unit_by_itself() {
-    let steps: u64 = std::env::var("CINNABAR_LEDGER_STEPS").map_or(100_000, |text| text.parse().unwrap());
+    let steps: u64 = std::env::var("TEST_LEDGER_STEPS").map_or(100_000, |text| text.parse().unwrap());
     let mut refused = 0;
     for seed in 1..=steps.div_ceil(20_000) {
         let mut trial = Trial::new(seed);
