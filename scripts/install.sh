@@ -18,6 +18,8 @@ if [[ $1 == test ]]; then
     need /usr/lib/softhsm/libsofthsm2.so softhsm2
     need openssl openssl
     need pkcs11-tool opensc
+    need rsvg-convert librsvg2-bin
+    need /usr/share/fonts/truetype/arphic-gbsn00lp/gbsn00lp.ttf fonts-arphic-gbsn00lp
     need qpdf qpdf
     need pdfsig poppler-utils
     need python3 python3

@@ -16,6 +16,9 @@
 //! - [`crl`] and [`ocsp`]: which certificates are no longer good (RFC 5280 5; RFC 6960).
 //! - [`tsp`]: time stamps (RFC 3161).
 //! - [`cms`]: detached signatures (RFC 5652) with the attributes of CAdES-BES.
+//! - [`ses`]: electronic seals and seal signatures (GB/T 38540, GM/T 0031).
+//! - [`ofd`]: OFD files (GB/T 33190), sealed, signed and verified.
+//! - [`seal_image`]: what seals look like.
 //! - [`pdf`]: signatures in PDF files (PAdES), with a visible seal or without, added, and verified.
 //!
 //! Reading has one rule: what was signed is verified over the bytes that came in, never over a second
@@ -26,7 +29,10 @@ pub mod crl;
 pub mod csr;
 pub mod lint;
 pub mod ocsp;
+pub mod ofd;
 pub mod pdf;
+pub mod seal_image;
+pub mod ses;
 pub mod tsp;
 pub mod x509;
 

@@ -26,14 +26,14 @@ const HASHES: [(Hash, &str); 4] = [
 ];
 
 /// A root, and a time-stamping authority below it.
-struct Tsa {
-    root: Holder,
+pub(crate) struct Tsa {
+    pub(crate) root: Holder,
     holder: Holder,
     authority: Authority,
 }
 
 impl Tsa {
-    fn new(algorithm: Algorithm) -> Self {
+    pub(crate) fn new(algorithm: Algorithm) -> Self {
         let root = Holder::root(P256);
         let holder = root.issue("TSA", algorithm, Profile::TimeStamping);
         let chain = [&holder.certificate, &root.certificate];
@@ -45,7 +45,7 @@ impl Tsa {
         }
     }
 
-    fn respond(&self, request: &Request, serial: &[u8]) -> Vec<u8> {
+    pub(crate) fn respond(&self, request: &Request, serial: &[u8]) -> Vec<u8> {
         let prepared = self.authority.prepare(request, serial, NOW).unwrap();
         let signature = self.holder.key.sign(self.holder.algorithm, prepared.to_sign());
         prepared.assemble(&signature).unwrap()
