@@ -11,12 +11,14 @@
 //! - [`services`]: what the cores share, and how outcomes find their core.
 //!
 //! Beside the path: [`keeper`] starts anew what has died, [`vault`] holds the master key, [`registrar`] and [`keymaster`]
-//! make an operator's changes, [`stats`] counts.
+//! make an operator's changes, [`stats`] counts; [`certificates`]
+//! and [`time_stamps`] are the authorities, on threads of their own.
 //!
 //! Who talks to whom: front → core → shard → {index, metering, reader, pool}; pool → committing thread → core → shard
 //! → front. No sockets, no files, no C; time comes from `protocol::clock`.
 
 pub mod call;
+pub mod certificates;
 pub mod core;
 mod deadline;
 pub mod gate;
@@ -29,5 +31,6 @@ pub mod services;
 mod shard;
 pub mod stats;
 pub mod task;
+pub mod time_stamps;
 pub mod vault;
 mod wheel;

@@ -1,6 +1,7 @@
 //! The command line: each command a file of its own, every error one line with a stable code.
 
 mod ask;
+mod cert;
 mod content;
 mod device;
 mod journal;
@@ -38,6 +39,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Refusal> {
         Command::App { command } => operate::app(&config::load(&layers)?, command),
         Command::Device { command } => device::run(&config::load(&layers)?, command),
         Command::Key { command } => key::run(&config::load(&layers)?, command),
+        Command::Ca { command } => cert::authority(&config::load(&layers)?, command),
+        Command::Cert { command } => cert::certificate(&config::load(&layers)?, command),
         Command::Journal {
             command: JournalCommand::Check,
         } => journal::check(&config::load(&layers)?),

@@ -5,6 +5,7 @@
 //! - [`record`] says what a journal entry is; [`journal`] how batches of them lie on disk, chained by hash.
 //! - [`index`] knows every idempotency key: running in memory, settled in memory or in sorted runs on disk.
 //! - [`registry`] holds tenants, apps, keys and credentials; [`directory`] is the same in memory, for the gate.
+//! - [`certificates`] is what authorities have issued, revoked and published.
 //! - [`fence`] is how a revocation wins over signatures already in flight.
 //! - [`tail`] and [`space`] are for bad days: lost entries, a full disk.
 //!
@@ -12,6 +13,7 @@
 //! wires, keys or devices, and releases nothing before its commit.
 
 mod background;
+mod certificates;
 mod committer;
 mod directory;
 mod error;
@@ -28,6 +30,10 @@ mod sqlite;
 mod tail;
 mod usage;
 
+pub use certificates::{
+    AuthorityRow, CertificateChange, CertificateRow, Holder, KeptCrl, Prepared, RevokedRow, Role,
+    SerialBlocks, Standing,
+};
 pub use committer::{Attempt, Draft};
 pub use directory::{Account, App, Credential, Directory, Place, Tenant};
 pub use error::{Result, StoreError};

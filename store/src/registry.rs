@@ -11,6 +11,7 @@ use protocol::ids::{AppId, AppRow, CredentialId, CredentialRow, KeyRow, TenantNa
 use protocol::verify::PublicKey;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
+use crate::certificates::{self, CertificateChange};
 use crate::directory::{Account, App, Credential, Directory, Place, Tenant};
 use crate::error::{Result, StoreError};
 use crate::fence::Fence;
@@ -134,6 +135,8 @@ pub enum Change {
         /// What, as JSON.
         found: String,
     },
+    /// Something about certificates.
+    Certificates(CertificateChange),
 }
 
 impl Change {
@@ -157,6 +160,7 @@ impl Change {
                 ("key.spare", format!("{} {place}", spare.kind))
             }
             Self::SetCalibration { device, .. } => ("device.calibrate", device.clone()),
+            Self::Certificates(change) => change.describe(),
             Self::SetCredential {
                 tenant,
                 id,
@@ -203,11 +207,11 @@ impl Effect {
     }
 }
 
-fn refuse(code: Code, message: String) -> StoreError {
+pub(crate) fn refuse(code: Code, message: String) -> StoreError {
     StoreError::Refused(Refusal::new(code, message))
 }
 
-fn exists(what: &str, id: impl std::fmt::Display) -> StoreError {
+pub(crate) fn exists(what: &str, id: impl std::fmt::Display) -> StoreError {
     refuse(Code::AlreadyExists, format!("{what} '{id}' exists already"))
 }
 
@@ -251,6 +255,9 @@ pub(crate) fn apply(
                     format!("the key of '{tenant}/{id}' is destroyed"),
                 ));
             }
+            if active {
+                certificates::check_in_force(db, &tenant, &id)?;
+            }
             turn(db, "credential", credential.row.0, active)?;
             Ok(Effect::TurnCredential(credential, active))
         }
@@ -270,10 +277,15 @@ pub(crate) fn apply(
             )?;
             Ok(Effect::None)
         }
+        Change::Certificates(change) => certificates::apply(db, directory, at, change),
     }
 }
 
-fn credential_of(directory: &Directory, tenant: &TenantName, id: &CredentialId) -> Result<Arc<Credential>> {
+pub(crate) fn credential_of(
+    directory: &Directory,
+    tenant: &TenantName,
+    id: &CredentialId,
+) -> Result<Arc<Credential>> {
     tenant_of(directory, tenant)?
         .credential(id.as_str())
         .ok_or_else(|| {
@@ -372,7 +384,7 @@ fn signed(units: Option<u64>) -> Option<i64> {
     units.map(|units| i64::try_from(units).unwrap_or(i64::MAX))
 }
 
-fn turn(db: &Connection, table: &'static str, row: u32, active: bool) -> Result<()> {
+pub(crate) fn turn(db: &Connection, table: &'static str, row: u32, active: bool) -> Result<()> {
     let sql = format!("UPDATE {table} SET active = ?, epoch = epoch + 1 WHERE row = ?");
     db.execute(&sql, params![active, row])?;
     Ok(())
@@ -576,7 +588,7 @@ pub(crate) fn load(db: &Connection) -> Result<Directory> {
 type Tenants = HashMap<u32, Arc<Tenant>>;
 
 /// A row that breaks what the writer guarantees.
-fn corrupt(what: &'static str) -> StoreError {
+pub(crate) fn corrupt(what: &'static str) -> StoreError {
     StoreError::Corrupt { sequence: 0, what }
 }
 

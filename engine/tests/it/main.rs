@@ -12,6 +12,7 @@ mod crash;
 mod device;
 mod hostile;
 mod panics;
+mod pki;
 mod prepaid;
 mod signing;
 mod stop;

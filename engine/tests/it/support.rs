@@ -88,6 +88,7 @@ impl Setup {
         let loopback = "127.0.0.1:0";
         command
             .args(["--home", "var", "--listen", loopback, "--admin", loopback])
+            .args(["--set", "pki=127.0.0.1:0"])
             .args(&self.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -101,6 +102,7 @@ pub(crate) struct Engine {
     pub(crate) process: Child,
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
+    pub(crate) pki: SocketAddr,
 }
 
 fn address_after(line: &str, words: &str) -> SocketAddr {
@@ -124,6 +126,7 @@ impl Engine {
         Self {
             listen: address_after(&line, "QUIC and HTTPS on "),
             admin: address_after(&line, "metrics on "),
+            pki: address_after(&line, "PKI on "),
             folder: Some(folder),
             process,
         }
