@@ -88,8 +88,9 @@ impl Setup {
         let loopback = "127.0.0.1:0";
         command
             .args(["--home", "var", "--listen", loopback, "--admin", loopback])
-            .args(["--set", "pki=127.0.0.1:0"])
-            .args(&self.arguments);
+            .args(&self.arguments)
+            // Behind the others: what stands before the command is forgotten where more follows it.
+            .args(["--set", "pki=127.0.0.1:0"]);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
