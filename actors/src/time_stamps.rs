@@ -297,12 +297,11 @@ impl State {
     fn time(&mut self, reading: Reading, authority: &Authority) -> Result<UnixMillis, Failure> {
         let judged = self.clock.judge(reading);
         let doubt = judged.err();
-        if doubt.map(|doubt| std::mem::discriminant(&doubt))
-            != self.doubt.map(|doubt| std::mem::discriminant(&doubt))
-        {
+        let kind = |doubt: Option<Doubt>| doubt.map(|doubt| std::mem::discriminant(&doubt));
+        if kind(doubt) != kind(self.doubt) {
             match doubt {
                 Some(doubt) => {
-                    tracing::error!(authority = %authority.name, %doubt, "no time stamps are made")
+                    tracing::error!(authority = %authority.name, %doubt, "no time stamps are made");
                 }
                 None => tracing::info!(authority = %authority.name, "time stamps are made again"),
             }

@@ -14,7 +14,7 @@ use actors::certificates::Authorities;
 use actors::registrar::{Issued, Issuer, Ledger};
 use actors::time_stamps::{ClockRule, TimeSource, TimeStamper};
 use actors::vault::Vault;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, tick};
 use documents::x509::ObjectIdentifier;
 use documents::{ocsp, tsp};
 use parking_lot::RwLock;
@@ -197,7 +197,7 @@ impl Desk {
     }
 }
 
-/// Starts `threads` threads that sign, and the publisher. They end with the last [`Desk`] and with the process.
+/// Starts `threads` threads that sign, which end with the last [`Desk`], and the publisher.
 pub(crate) fn start(pki: &Arc<Pki>, clock: Arc<dyn TimeSource>, threads: usize) -> Result<Desk, Refusal> {
     let (desk, jobs) = bounded(QUESTIONS_MAX);
     for number in 0..threads.max(1) {
@@ -209,11 +209,8 @@ pub(crate) fn start(pki: &Arc<Pki>, clock: Arc<dyn TimeSource>, threads: usize) 
         let jobs = jobs.clone();
         spawn(&format!("pki-{number}"), move || worker.run(&jobs))?;
     }
-    let (alive, stop) = bounded(0);
     let publisher = Arc::clone(pki);
-    spawn("pki-publish", move || publish(&publisher, &stop))?;
-    // The publisher lives as long as the process.
-    std::mem::forget::<Sender<()>>(alive);
+    spawn("pki-publish", move || publish(&publisher))?;
     Ok(Desk(desk))
 }
 
@@ -224,8 +221,9 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Refusal>
         .map_err(|error| Refusal::new(Code::Internal, format!("the thread {name}: {error}")))
 }
 
-fn publish(pki: &Pki, stop: &Receiver<()>) {
-    while stop.recv_timeout(PUBLISHER_LOOKS) == Err(RecvTimeoutError::Timeout) {
+/// Lives as long as the process.
+fn publish(pki: &Pki) {
+    for _ in tick(PUBLISHER_LOOKS) {
         if let Err(error) = pki.publish_due(protocol::clock::wall()) {
             tracing::warn!(%error, "a revocation list could not be made; it is tried again");
         }
