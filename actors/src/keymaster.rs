@@ -9,10 +9,11 @@ use hsm_pool::keys::WrappedKey;
 use hsm_pool::pool::{DeviceError, Pool};
 use hsm_pool::soft;
 use protocol::algorithm::KeyKind;
+use protocol::clock;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::{CredentialId, TenantName};
 use protocol::verify::PublicKey;
-use store::{Change, Credential, Environment, NewCredential, Place, Reader, SpareKey, SpareRow};
+use store::{Change, Credential, Environment, Holder, NewCredential, Place, Reader, SpareKey, SpareRow};
 
 use crate::registrar::{Issuer, Ledger};
 use crate::task::Task;
@@ -258,11 +259,17 @@ impl Keymaster<'_> {
             environment,
             ..
         } = plan;
-        let subject = format!("{tenant} {id}");
-        let issued = self
-            .issuer
-            .map(|issuer| issuer.issue(&subject, &ready.public_key, kind));
-        self.ledger.change(Change::CreateCredential(NewCredential {
+        let holder = Holder {
+            tenant: tenant.clone(),
+            credential: id.clone(),
+        };
+        let issued = match self.issuer {
+            Some(issuer) => issuer.issue(self.ledger, holder, &ready.public_key, kind, clock::wall())?,
+            None => None,
+        };
+        let (chain, recorded) =
+            issued.map_or((Vec::new(), None), |issued| (issued.chain, Some(issued.change)));
+        let created = Change::CreateCredential(NewCredential {
             tenant,
             id,
             environment,
@@ -271,8 +278,10 @@ impl Keymaster<'_> {
             place: ready.place,
             wrapped: ready.wrapped.map(Into::into),
             spare: ready.spare,
-            chain: issued.transpose()?.unwrap_or_default(),
-        }))
+            chain,
+        });
+        self.ledger
+            .changes(std::iter::once(created).chain(recorded).collect())
     }
 
     fn pool(&self) -> Result<&Pool<Task>, Refusal> {

@@ -12,7 +12,8 @@
 //!
 //! Beside the path: [`minutes`] keeps what the service agreement is judged by, [`reports`] answers questions that take a
 //! while: packages, statements, reconciliation ([`bill`]) and the agreement's months ([`agreement`]); [`keeper`] starts anew what has died, [`vault`] holds the master key, [`registrar`] and [`keymaster`]
-//! make an operator's changes, [`stats`] counts.
+//! make an operator's changes, [`stats`] counts; [`certificates`]
+//! and [`time_stamps`] are the authorities, on threads of their own.
 //!
 //! Who talks to whom: front → core → shard → {index, metering, reader, pool}; pool → committing thread → core → shard
 //! → front. No sockets, no files, no C; time comes from `protocol::clock`.
@@ -20,6 +21,7 @@
 pub mod agreement;
 pub mod bill;
 pub mod call;
+pub mod certificates;
 pub mod core;
 mod deadline;
 pub mod gate;
@@ -34,5 +36,6 @@ pub mod services;
 mod shard;
 pub mod stats;
 pub mod task;
+pub mod time_stamps;
 pub mod vault;
 mod wheel;

@@ -305,7 +305,7 @@ mod tests {
         assert_eq!((first.requests.asked, first.latency.sum_us), (2, 2_000));
         assert_eq!(book.records(now), []);
         book.at(MinuteIndex::new(10)).record_probe(Service::Signing, true);
-        assert_eq!(book.records(MinuteIndex::new(13)).len(), 1);
+        assert_eq!(book.records(MinuteIndex::new(14)).len(), 1);
         assert!(book.minutes.is_empty());
     }
 }

@@ -6,7 +6,7 @@ use protocol::algorithm::KeyKind;
 use protocol::clock::UnixMillis;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AppId, TenantName};
-use store::{Change, Environment, NewApp, TenancyChange};
+use store::{Change, Environment, Holder, NewApp, TenancyChange};
 use zeroize::Zeroizing;
 
 use crate::vault::Vault;
@@ -22,10 +22,26 @@ pub trait Ledger {
     fn changes(&self, changes: Vec<Change>) -> Result<(), Refusal>;
 }
 
+/// A certificate that was signed and is not yet given out.
+#[derive(Debug)]
+pub struct Issued {
+    /// The new certificate first, then its issuers', without the root.
+    pub chain: Vec<Vec<u8>>,
+    /// What must be recorded together with whoever gets it.
+    pub change: Change,
+}
+
 /// Who issues certificates for new credentials.
 pub trait Issuer {
-    /// A chain for a new key, the new certificate first, without the root.
-    fn issue(&self, subject: &str, public_key: &[u8], kind: KeyKind) -> Result<Vec<Vec<u8>>, Refusal>;
+    /// Certifies a new key; `None` where nobody certifies keys of this kind.
+    fn issue(
+        &self,
+        ledger: &dyn Ledger,
+        holder: Holder,
+        public_key: &[u8],
+        kind: KeyKind,
+        now: UnixMillis,
+    ) -> Result<Option<Issued>, Refusal>;
 }
 
 /// How an app proves its requests.

@@ -6,8 +6,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use documents::pdf::Which;
 use protocol::algorithm::{Algorithm, Format, KeyKind};
 use protocol::client::Transport;
-use protocol::ids::{AppId, CredentialId, IdempotencyKey, TenantName};
+use protocol::ids::{AppId, AuthorityName, CredentialId, IdempotencyKey, TenantName};
 
+use crate::admin::certificates::NewRole;
 use crate::cli::at::At;
 use crate::config::Layers;
 
@@ -110,6 +111,16 @@ pub(crate) enum Command {
     Key {
         #[command(subcommand)]
         command: KeyCommand,
+    },
+    /// Makes and lists certificate authorities, time-stamping authorities and OCSP responders.
+    Ca {
+        #[command(subcommand)]
+        command: CaCommand,
+    },
+    /// Lists, suspends, resumes and revokes the certificates of credentials.
+    Cert {
+        #[command(subcommand)]
+        command: CertCommand,
     },
     /// Lists, calibrates, drains, resumes, adds and removes devices of a running engine.
     Device {
@@ -613,6 +624,71 @@ pub(crate) enum KeyCommand {
         /// Whose.
         #[arg(long)]
         tenant: TenantName,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CaCommand {
+    /// Makes an authority's key and certificate, and writes a signed transcript of it.
+    Create {
+        /// Its name.
+        name: AuthorityName,
+        /// What it is for.
+        #[arg(long, value_enum)]
+        role: NewRole,
+        /// p256, p384, rsa2048, rsa3072, rsa4096 or sm2.
+        #[arg(long)]
+        kind: KeyKind,
+        /// The name in its certificate, as RFC 4514 writes it [default: made of the name].
+        #[arg(long, value_name = "DN")]
+        subject: Option<String>,
+        /// The authority that certifies it; without it, it certifies itself.
+        #[arg(long)]
+        issuer: Option<AuthorityName>,
+        /// For how long it is valid, never beyond its issuer.
+        #[arg(long, default_value_t = 3650)]
+        days: u64,
+        /// Where to write what was done; the signature over it goes into FILE.sig.
+        #[arg(long, value_name = "FILE")]
+        transcript: PathBuf,
+    },
+    /// Lists the authorities.
+    List,
+}
+
+/// A certificate, by its credential.
+#[derive(Debug, Args)]
+pub(crate) struct CertName {
+    /// Whose.
+    #[arg(long)]
+    pub(crate) tenant: TenantName,
+    /// Its credential.
+    #[arg(long)]
+    pub(crate) credential: CredentialId,
+    /// Which, in hexadecimal [default: the newest].
+    #[arg(long, value_name = "HEX")]
+    pub(crate) serial: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertCommand {
+    /// Lists the certificates of a tenant's credentials.
+    List {
+        /// Whose.
+        #[arg(long)]
+        tenant: TenantName,
+    },
+    /// Suspends a certificate: its credential does not sign until it is resumed.
+    Suspend(CertName),
+    /// Takes a suspension back.
+    Resume(CertName),
+    /// Revokes a certificate for good: what its credential has in flight is not released either.
+    Revoke {
+        #[command(flatten)]
+        name: CertName,
+        /// Why, by its name in RFC 5280 5.3.1, such as keyCompromise.
+        #[arg(long, default_value = "unspecified")]
+        reason: String,
     },
 }
 

@@ -2,6 +2,7 @@
 
 mod ask;
 pub(crate) mod at;
+mod cert;
 mod content;
 mod device;
 mod journal;
@@ -47,6 +48,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Refusal> {
         Command::Reconcile(arguments) => ledger::reconcile(&config::load(&layers)?, &arguments),
         Command::Sla { command } => ledger::sla(&config::load(&layers)?, &command),
         Command::Notice { command } => ledger::notice(&config::load(&layers)?, command),
+        Command::Ca { command } => cert::authority(&config::load(&layers)?, command),
+        Command::Cert { command } => cert::certificate(&config::load(&layers)?, command),
         Command::Journal {
             command: JournalCommand::Check,
         } => journal::check(&config::load(&layers)?),

@@ -7,6 +7,7 @@
 //! - [`registry`] holds tenants, apps, keys and credentials; [`directory`] is the same in memory, for the gate.
 //! - [`ledger`]: packages and where each of their units is; [`statement`]: a month added up, and reconciled.
 //! - [`tenancy`]: states, contracts and secrets; [`minutes`]: what was observed for the service agreement.
+//! - [`certificates`] is what authorities have issued, revoked and published.
 //! - [`fence`] is how a revocation wins over signatures already in flight.
 //! - [`tail`] and [`space`] are for bad days: lost entries, a full disk.
 //!
@@ -14,6 +15,7 @@
 //! wires, keys or devices, and releases nothing before its commit.
 
 mod background;
+mod certificates;
 mod committer;
 mod directory;
 mod error;
@@ -34,6 +36,10 @@ mod tail;
 mod tenancy;
 mod usage;
 
+pub use certificates::{
+    AuthorityRow, CertificateChange, CertificateRow, CertificateStanding, Holder, KeptCrl, Prepared, RevokedRow,
+    Role, SerialBlocks,
+};
 pub use committer::{Attempt, Draft, HoldTime};
 pub use directory::{Account, App, Credential, Directory, Place, Tenant};
 pub use error::{Result, StoreError};

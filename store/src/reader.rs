@@ -4,9 +4,10 @@ use std::path::Path;
 
 use protocol::algorithm::KeyKind;
 use protocol::clock::UnixMillis;
-use protocol::ids::{AppRow, CredentialRow, KeyRow, Sequence, TenantRow};
+use protocol::ids::{AppRow, AuthorityName, CredentialRow, KeyRow, Sequence, TenantName, TenantRow};
 use rusqlite::Connection;
 
+use crate::certificates::{self, AuthorityRow, CertificateRow, KeptCrl, RevokedRow, SerialBlocks};
 use crate::directory::Directory;
 use crate::error::{Result, StoreError};
 use crate::journal::{self, Entry};
@@ -157,5 +158,35 @@ impl Reader {
     /// An app's usage.
     pub fn usage(&self, app: AppRow) -> Result<Vec<UsageRow>> {
         usage::read(&self.0, app)
+    }
+
+    /// Every authority, by name.
+    pub fn authorities(&self) -> Result<Vec<AuthorityRow>> {
+        certificates::read_authorities(&self.0)
+    }
+
+    /// A certificate by its issuer and serial number.
+    pub fn certificate(&self, issuer: &AuthorityName, serial: &[u8]) -> Result<Option<CertificateRow>> {
+        certificates::read_certificate(&self.0, issuer, serial)
+    }
+
+    /// The certificates of a tenant's credentials, the oldest first.
+    pub fn certificates(&self, tenant: &TenantName) -> Result<Vec<CertificateRow>> {
+        certificates::read_certificates(&self.0, tenant)
+    }
+
+    /// Who of an issuer's certificates is revoked or suspended, of those that are not expired at `now`.
+    pub fn revoked(&self, issuer: &AuthorityName, now: UnixMillis) -> Result<Vec<RevokedRow>> {
+        certificates::read_revoked(&self.0, issuer, now)
+    }
+
+    /// The newest revocation list of an issuer.
+    pub fn crl(&self, issuer: &AuthorityName) -> Result<Option<KeptCrl>> {
+        certificates::read_crl(&self.0, issuer)
+    }
+
+    /// Where an authority's reserved serial numbers end.
+    pub fn serial_blocks(&self, authority: &AuthorityName) -> Result<SerialBlocks> {
+        certificates::read_serial_blocks(&self.0, authority)
     }
 }

@@ -11,6 +11,7 @@ use protocol::ids::{AppId, AppRow, CredentialId, CredentialRow, KeyRow, TenantNa
 use protocol::verify::PublicKey;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
+use crate::certificates::{self, CertificateChange};
 use crate::directory::{Account, App, Credential, Directory, Place, Tenant};
 use crate::error::{Result, StoreError};
 use crate::fence::Fence;
@@ -147,6 +148,8 @@ pub enum Change {
         /// What, as JSON.
         found: String,
     },
+    /// Something about certificates.
+    Certificates(CertificateChange),
 }
 
 impl Change {
@@ -172,6 +175,7 @@ impl Change {
             Self::Ledger(change) => change.describe(),
             Self::Tenancy(change) => change.describe(),
             Self::SetCalibration { device, .. } => ("device.calibrate", device.clone()),
+            Self::Certificates(change) => change.describe(),
             Self::SetCredential {
                 tenant,
                 id,
@@ -229,11 +233,11 @@ impl Effect {
     }
 }
 
-fn refuse(code: Code, message: String) -> StoreError {
+pub(crate) fn refuse(code: Code, message: String) -> StoreError {
     StoreError::Refused(Refusal::new(code, message))
 }
 
-fn exists(what: &str, id: impl std::fmt::Display) -> StoreError {
+pub(crate) fn exists(what: &str, id: impl std::fmt::Display) -> StoreError {
     refuse(Code::AlreadyExists, format!("{what} '{id}' exists already"))
 }
 
@@ -280,6 +284,9 @@ pub(crate) fn apply(
                     format!("the key of '{tenant}/{id}' is destroyed"),
                 ));
             }
+            if active {
+                certificates::check_in_force(db, &tenant, &id)?;
+            }
             turn(db, "credential", credential.row.0, active)?;
             Ok(Effect::TurnCredential(credential, active))
         }
@@ -299,10 +306,15 @@ pub(crate) fn apply(
             )?;
             Ok(Effect::None)
         }
+        Change::Certificates(change) => certificates::apply(db, directory, at, change),
     }
 }
 
-fn credential_of(directory: &Directory, tenant: &TenantName, id: &CredentialId) -> Result<Arc<Credential>> {
+pub(crate) fn credential_of(
+    directory: &Directory,
+    tenant: &TenantName,
+    id: &CredentialId,
+) -> Result<Arc<Credential>> {
     tenant_of(directory, tenant)?
         .credential(id.as_str())
         .ok_or_else(|| {
@@ -397,7 +409,7 @@ pub(crate) fn read_calibration(db: &Connection, device: &str) -> Result<Option<S
         .optional()?)
 }
 
-fn turn(db: &Connection, table: &'static str, row: u32, active: bool) -> Result<()> {
+pub(crate) fn turn(db: &Connection, table: &'static str, row: u32, active: bool) -> Result<()> {
     let sql = format!("UPDATE {table} SET active = ?, epoch = epoch + 1 WHERE row = ?");
     db.execute(&sql, params![active, row])?;
     Ok(())
@@ -622,7 +634,7 @@ pub(crate) fn load(db: &Connection, now: UnixMillis) -> Result<Directory> {
 type Tenants = HashMap<u32, Arc<Tenant>>;
 
 /// A row that breaks what the writer guarantees.
-fn corrupt(what: &'static str) -> StoreError {
+pub(crate) fn corrupt(what: &'static str) -> StoreError {
     StoreError::Corrupt { sequence: 0, what }
 }
 

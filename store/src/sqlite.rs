@@ -125,6 +125,8 @@ pub(crate) fn open_writer(path: &Path, bytes_max: Option<u64>) -> Result<Connect
         db.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
     }
     check_format(&mut db)?;
+    // Stores that were made before there were certificates get the tables when they are opened.
+    db.execute_batch(crate::certificates::SCHEMA)?;
     Ok(db)
 }
 

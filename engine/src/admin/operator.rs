@@ -16,10 +16,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::{Change, Environment, StoreHandle};
 
+use super::certificates::{CertificateOrder, Certificates};
 use super::devices::{DeviceOrder, DeviceSource, Devices};
 use super::keys::{KeyOrder, Keys};
 use super::ledger::{Clerk, LedgerOrder};
-use crate::dev::DevCa;
+use crate::pki::Pki;
 
 /// What an operator wants done.
 #[derive(Debug, Deserialize, Serialize)]
@@ -54,6 +55,7 @@ pub(crate) enum Order {
     Device(DeviceOrder),
     /// Packages, statements, contracts, the service agreement.
     Ledger(LedgerOrder),
+    Certificate(CertificateOrder),
     /// Rehearsals, in a development engine only.
     PoisonShard {
         core: u16,
@@ -85,14 +87,14 @@ pub(crate) struct Operator {
     pub(crate) vault: Arc<Vault>,
     pub(crate) pool: Option<Arc<Pool<actors::task::Task>>>,
     pub(crate) device_source: Option<Arc<dyn DeviceSource>>,
-    pub(crate) dev_ca: Option<Arc<DevCa>>,
     /// Of a running engine.
     pub(crate) services: Option<Arc<actors::services::Services>>,
+    pub(crate) pki: Arc<Pki>,
     pub(crate) rehearsals: Option<Arc<dyn Rehearsals>>,
 }
 
 /// The store, with the name of whoever makes the change.
-struct AsActor<'a>(&'a StoreHandle<Ticket>, &'a str);
+pub(crate) struct AsActor<'a>(pub(crate) &'a StoreHandle<Ticket>, pub(crate) &'a str);
 
 impl Ledger for AsActor<'_> {
     fn changes(&self, changes: Vec<Change>) -> Result<(), Refusal> {
@@ -136,6 +138,11 @@ impl Operator {
             Order::Key(order) => return self.keys(&ledger).obey(order),
             Order::Device(order) => return self.device(&ledger, order),
             Order::Ledger(order) => return self.book(&ledger, order),
+            Order::Certificate(order) => {
+                let pki = &*self.pki;
+                let ledger = &ledger;
+                return Certificates { pki, ledger, actor }.obey(order);
+            }
             Order::ListTenants => return Ok(self.tenants()),
             Order::ListApps => return Ok(self.apps()),
             Order::PoisonShard { core } => return self.rehearse(|engine| engine.poison_shard(core)),
@@ -160,7 +167,7 @@ impl Operator {
             store: &self.store,
             vault: &self.vault,
             pool: self.pool.as_deref(),
-            issuer: self.dev_ca.as_deref().map(|ca| ca as &dyn Issuer),
+            issuer: Some(&*self.pki as &dyn Issuer),
             ledger,
         }
     }

@@ -19,7 +19,7 @@ use crate::admin::operator::{Operator, Order};
 use crate::admin::socket;
 use crate::args::{AppCommand, Part, TenantCommand};
 use crate::config::{Config, MasterKeySource};
-use crate::dev::DevCa;
+use crate::pki::Pki;
 use crate::{master_key, serve};
 
 /// `cinnabar init`.
@@ -57,18 +57,18 @@ fn offline(config: &Config, order: Order) -> Result<Value, Refusal> {
     let vault = Arc::new(master_key::read(&config.master_key)?);
     let store = serve::open_store(config, false)?;
     master_key::check(&store, &vault)?;
-    let dev_ca = DevCa::load(&store, &vault)?.map(Arc::new);
     let handle = store
         .start(|_| {}, |error| tracing::error!(%error, "store"))
         .map_err(|error| error.refusal())?;
     let store = Arc::new(handle);
+    let pki = Pki::open(Arc::clone(&store), Arc::clone(&vault), config.pki.settings(false))?;
     let operator = Operator {
         store: Arc::clone(&store),
         vault,
         pool: None,
         device_source: None,
-        dev_ca,
         services: None,
+        pki: Arc::new(pki),
         rehearsals: None,
     };
     let user = rustix::process::getuid().as_raw();

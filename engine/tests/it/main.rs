@@ -15,6 +15,7 @@ mod device;
 mod hostile;
 mod metering;
 mod panics;
+mod pki;
 mod pool;
 mod prepaid;
 mod seal;
