@@ -64,8 +64,25 @@ impl ReplyTo {
 /// One digest or message.
 pub type Input = SmallVec<[u8; 64]>;
 
+/// A place among the calls in flight that an app's contract allows; given back when it is dropped.
+pub(crate) struct Permit(Arc<App>);
+
+impl Permit {
+    pub(crate) fn take(app: &Arc<App>) -> Option<Self> {
+        app.allowance.enter().then(|| Self(Arc::clone(app)))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.allowance.leave();
+    }
+}
+
 /// A checked signing request.
 pub struct SignCall {
+    /// Taken over by the call.
+    pub(crate) permit: Option<Permit>,
     pub(crate) app: (Arc<App>, Epoch),
     pub(crate) credential: (Arc<Credential>, Epoch),
     pub(crate) algorithm: Algorithm,
@@ -96,6 +113,15 @@ pub enum Ask {
     Credentials(Arc<App>, Page),
     /// The app's usage.
     Usage(Arc<App>),
+}
+
+impl Ask {
+    fn app(&self) -> &Arc<App> {
+        match self {
+            Self::Sign(sign) => &sign.app.0,
+            Self::Lookup(app, _) | Self::Credentials(app, _) | Self::Usage(app) => app,
+        }
+    }
 }
 
 /// How an item stands.
@@ -131,12 +157,20 @@ pub struct Call {
     pub(crate) items: SmallVec<[ItemState; 1]>,
     pub(crate) open: usize,
     pub(crate) patience: Patience,
+    /// Whose it is.
+    pub(crate) app: Arc<App>,
+    _permit: Option<Permit>,
     generation: u32,
 }
 
 impl Call {
     /// A new call.
-    pub fn new(reply: ReplyTo, ask: Ask, received: Instant, deadline: Instant) -> Self {
+    pub fn new(reply: ReplyTo, mut ask: Ask, received: Instant, deadline: Instant) -> Self {
+        let app = Arc::clone(ask.app());
+        let permit = match &mut ask {
+            Ask::Sign(sign) => sign.permit.take(),
+            _ => None,
+        };
         let (ask, items) = (Some(ask), SmallVec::new());
         Self {
             reply,
@@ -146,6 +180,8 @@ impl Call {
             items,
             open: 0,
             patience: Patience::Waiting,
+            app,
+            _permit: permit,
             generation: 0,
         }
     }

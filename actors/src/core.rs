@@ -19,11 +19,12 @@ use protocol::clock;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::TenantRow;
 use protocol::message::{Answer, ItemOutcome};
-use store::{Outcome, Tenant};
+use store::{App, Environment, Outcome, Tenant};
 use tokio::sync::Notify;
 
 use crate::call::{Call, CallTable, ItemState, Ticket};
 use crate::metering::LeaseCells;
+use crate::minutes::{self, MinuteLog};
 use crate::services::Services;
 use crate::shard::{self, Poison, Shard, Work};
 use crate::stats::Stats;
@@ -59,6 +60,8 @@ pub struct CoreRemote {
     shard: Mutex<Option<Addr<Shard>>>,
     /// What the core has answered.
     pub stats: Stats,
+    /// The same by the minute, for the service agreement.
+    pub(crate) minutes: MinuteLog,
 }
 
 impl CoreRemote {
@@ -74,6 +77,7 @@ impl CoreRemote {
             generation: AtomicU32::new(0),
             shard: Mutex::new(None),
             stats: Stats::default(),
+            minutes: MinuteLog::default(),
         }
     }
 
@@ -220,7 +224,7 @@ impl Core {
         if table.len() >= self.services.limits.calls_per_core_max {
             let refusal = Refusal::new(Code::Overloaded, "too many requests in flight").retry_after_ms(100);
             drop(table);
-            self.remote.stats.count_refusal(refusal.code);
+            self.count_refusal(Some(&call.app), &refusal);
             call.reply.answer(Err(refusal));
             return;
         }
@@ -272,14 +276,32 @@ impl Core {
         self.remote
             .in_flight
             .store(self.table.borrow().len(), Ordering::Relaxed);
+        let latency = clock::monotonic().saturating_duration_since(call.received);
+        self.note_minute(Some(&call.app), &result, latency);
         match &result {
             Ok(answer) => {
-                let latency = clock::monotonic().saturating_duration_since(call.received);
                 self.remote.stats.count_answer(latency, signatures(answer));
             }
             Err(refusal) => self.remote.stats.count_refusal(refusal.code),
         }
         call.reply.answer(result);
+    }
+
+    /// Counts a refusal of a request that never became a call; of an app, if it was proved.
+    pub fn count_refusal(&self, app: Option<&App>, refusal: &Refusal) {
+        self.remote.stats.count_refusal(refusal.code);
+        self.note_minute(app, &Err(refusal.clone()), Duration::ZERO);
+    }
+
+    /// Notes an answer in its minute. Only production counts (agreement A 7(4)).
+    fn note_minute(&self, app: Option<&App>, result: &Result<Answer, Refusal>, latency: Duration) {
+        if app.is_some_and(|app| app.environment == Environment::Sandbox) {
+            return;
+        }
+        let user = app.map(|app| app.tenant.row);
+        self.remote
+            .minutes
+            .note(clock::wall(), user, minutes::outcome(result), latency);
     }
 
     /// Notes an item's outcome, and answers the call if it was the last one. True: this call had claimed the item.
@@ -303,8 +325,11 @@ impl Core {
     /// Takes units of a tenant's balance for calls of this core, from the core's own lease. Without a limit there is
     /// nothing to take. False: the lease is too small, and metering must be asked.
     pub(crate) fn take_units(&self, tenant: &Tenant, units: u64) -> bool {
-        if tenant.account.left().is_none() {
-            return true;
+        match tenant.account.left() {
+            None => return true,
+            // Packages may have lapsed with units in the leases; metering says so.
+            Some(0) => return false,
+            Some(_) => {}
         }
         let mut leases = self.leases.borrow_mut();
         let cells = leases
@@ -329,7 +354,11 @@ impl Core {
         else {
             return None;
         };
-        let tenant = &attempt.app.0.tenant;
+        let app = &attempt.app.0;
+        if app.environment == Environment::Sandbox {
+            return None;
+        }
+        let tenant = &app.tenant;
         tenant.account.left()?;
         self.leases.borrow().get(&tenant.row).cloned()
     }

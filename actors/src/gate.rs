@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use protocol::algorithm::{Algorithm, Format, InputError};
+use protocol::clock::UnixMillis;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::{CredentialRow, IdempotencyKey};
 use protocol::limits::{ANSWER_MS_MAX, BATCH_ITEMS_MAX, DEADLINE_MS_MIN, SM2_USER_ID_BYTES_MAX};
 use smallvec::SmallVec;
-use store::{App, Credential, Epoch, Proof, RequestHash};
+use store::{App, Credential, Environment, Epoch, Proof, RequestHash, TenantState};
 
-use crate::call::{Input, SignCall};
+use crate::call::{Input, Permit, SignCall};
 
 /// A signing request's fields, whichever front read them.
 #[derive(Debug)]
@@ -49,19 +50,60 @@ pub fn idempotency_key(text: &str) -> Result<IdempotencyKey, Refusal> {
     })
 }
 
-/// Whether the app may ask now.
+/// Whether the app may ask now. A suspended tenant may look, and sign nothing.
 pub fn admit_app(app: &App) -> Result<Epoch, Refusal> {
-    app.fence
+    // The epoch is read first: a suspension moves it after it has set the state, so one of the two is seen.
+    let epoch = app
+        .fence
         .pass()
-        .ok_or_else(|| Refusal::new(Code::AppRevoked, "the app is revoked"))
+        .ok_or_else(|| Refusal::new(Code::AppRevoked, "the app is revoked"))?;
+    if app.tenant.standing.state() == TenantState::Closed {
+        return Err(Refusal::new(Code::TenantClosed, "the tenant is closed"));
+    }
+    Ok(epoch)
+}
+
+/// Whether the app may sign now.
+fn admit_signing(app: &App, now: UnixMillis) -> Result<Epoch, Refusal> {
+    let epoch = admit_app(app)?;
+    let standing = &app.tenant.standing;
+    if standing.state() == TenantState::Suspended {
+        return Err(Refusal::new(Code::TenantSuspended, "the tenant is suspended"));
+    }
+    if app.environment == Environment::Production && now < standing.activated() {
+        let text = "production calls are taken from the activation date; until then there is the sandbox";
+        return Err(Refusal::new(Code::NotActivated, text));
+    }
+    Ok(epoch)
+}
+
+/// Holds a request against the app's contract.
+fn admit_contract(app: &Arc<App>, now: UnixMillis, signatures: usize) -> Result<Permit, Refusal> {
+    let over = |text: &'static str, wait| Refusal::new(Code::RateLimited, text).retry_after_ms(wait);
+    let Some(permit) = Permit::take(app) else {
+        return Err(over(
+            "the app has as many calls in flight as its contract allows",
+            100,
+        ));
+    };
+    let signatures = u32::try_from(signatures).unwrap_or(u32::MAX);
+    app.allowance
+        .take_rate(now, signatures)
+        .map_err(|wait| over("the app is above the rate of its contract", wait))?;
+    Ok(permit)
 }
 
 /// Checks a signing request of a proved app.
-pub fn admit_sign<'a, I>(app: &Arc<App>, fields: SignFields<'a, I>, proof: Proof) -> Result<SignCall, Refusal>
+pub fn admit_sign<'a, I>(
+    app: &Arc<App>,
+    fields: SignFields<'a, I>,
+    proof: Proof,
+    now: UnixMillis,
+) -> Result<SignCall, Refusal>
 where
     I: ExactSizeIterator<Item = &'a [u8]>,
 {
-    let app_epoch = admit_app(app)?;
+    let app_epoch = admit_signing(app, now)?;
     let key = idempotency_key(fields.key)?;
     let (credential, credential_epoch) = find_credential(app, fields.credential)?;
     let algorithm = pick_algorithm(&credential, fields.algorithm)?;
@@ -69,7 +111,9 @@ where
     let user_id = check_user_id(algorithm, fields.user_id)?;
     let inputs = check_inputs(algorithm, fields.inputs)?;
     let request = hash_request(credential.row, algorithm, fields.format, user_id, &inputs);
+    let permit = admit_contract(app, now, inputs.len())?;
     Ok(SignCall {
+        permit: Some(permit),
         app: (Arc::clone(app), app_epoch),
         credential: (credential, credential_epoch),
         algorithm,
@@ -82,11 +126,13 @@ where
     })
 }
 
-/// Another tenant's credential is not found here either, and so gets the same answer.
+/// Another tenant's credential is not found here either, nor is one of the other environment, and both get the same
+/// answer.
 fn find_credential(app: &App, id: &str) -> Result<(Arc<Credential>, Epoch), Refusal> {
     let credential = app
         .tenant
         .credential(id)
+        .filter(|credential| credential.environment == app.environment)
         .ok_or_else(|| Refusal::new(Code::UnknownCredential, "no such credential"))?;
     let epoch = credential
         .fence

@@ -9,10 +9,11 @@ use hsm_pool::keys::WrappedKey;
 use hsm_pool::pool::{DeviceError, Pool};
 use hsm_pool::soft;
 use protocol::algorithm::KeyKind;
+use protocol::clock;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::{CredentialId, TenantName};
 use protocol::verify::PublicKey;
-use store::{Change, Credential, NewCredential, Place, Reader, SpareKey, SpareRow};
+use store::{Change, Credential, Environment, Holder, NewCredential, Place, Reader, SpareKey, SpareRow};
 
 use crate::registrar::{Issuer, Ledger};
 use crate::task::Task;
@@ -40,6 +41,8 @@ pub struct CredentialPlan {
     pub kind: KeyKind,
     /// Where its key is to be.
     pub place: KeyPlace,
+    /// For what it is used.
+    pub environment: Environment,
 }
 
 /// A wrapped key that was made elsewhere.
@@ -84,7 +87,7 @@ impl Keymaster<'_> {
             KeyPlace::Devices(devices) => self.in_devices(devices, plan.kind, &name)?,
             KeyPlace::Wrapped(kek) => self.wrapped(kek, plan.kind)?,
         };
-        self.record(plan.tenant, plan.id, plan.kind, ready)
+        self.record(plan, ready)
     }
 
     /// Makes a credential for a key pair that is in a device already.
@@ -100,7 +103,7 @@ impl Keymaster<'_> {
             wrapped: None,
             spare: None,
         };
-        self.record(plan.tenant, plan.id, plan.kind, ready)
+        self.record(plan, ready)
     }
 
     /// Makes credentials for wrapped keys that were made elsewhere, all of them or none. Each is proved on every device
@@ -118,6 +121,7 @@ impl Keymaster<'_> {
             changes.push(Change::CreateCredential(NewCredential {
                 tenant: tenant.clone(),
                 id: key.id,
+                environment: Environment::Production,
                 kind,
                 public_key: key.public_key.into(),
                 place: Place::Wrapped {
@@ -247,27 +251,37 @@ impl Keymaster<'_> {
         })
     }
 
-    fn record(
-        &self,
-        tenant: TenantName,
-        id: CredentialId,
-        kind: KeyKind,
-        ready: Ready,
-    ) -> Result<(), Refusal> {
-        let subject = format!("{tenant} {id}");
-        let issued = self
-            .issuer
-            .map(|issuer| issuer.issue(&subject, &ready.public_key, kind));
-        self.ledger.change(Change::CreateCredential(NewCredential {
+    fn record(&self, plan: CredentialPlan, ready: Ready) -> Result<(), Refusal> {
+        let CredentialPlan {
             tenant,
             id,
+            kind,
+            environment,
+            ..
+        } = plan;
+        let holder = Holder {
+            tenant: tenant.clone(),
+            credential: id.clone(),
+        };
+        let issued = match self.issuer {
+            Some(issuer) => issuer.issue(self.ledger, holder, &ready.public_key, kind, clock::wall())?,
+            None => None,
+        };
+        let (chain, recorded) =
+            issued.map_or((Vec::new(), None), |issued| (issued.chain, Some(issued.change)));
+        let created = Change::CreateCredential(NewCredential {
+            tenant,
+            id,
+            environment,
             kind,
             public_key: ready.public_key.into(),
             place: ready.place,
             wrapped: ready.wrapped.map(Into::into),
             spare: ready.spare,
-            chain: issued.transpose()?.unwrap_or_default(),
-        }))
+            chain,
+        });
+        self.ledger
+            .changes(std::iter::once(created).chain(recorded).collect())
     }
 
     fn pool(&self) -> Result<&Pool<Task>, Refusal> {

@@ -10,24 +10,32 @@
 //! - [`reader`]: reads what memory does not have: replays, look-ups, certificates, usage.
 //! - [`services`]: what the cores share, and how outcomes find their core.
 //!
-//! Beside the path: [`keeper`] starts anew what has died, [`vault`] holds the master key, [`registrar`] and [`keymaster`]
-//! make an operator's changes, [`stats`] counts.
+//! Beside the path: [`minutes`] keeps what the service agreement is judged by, [`reports`] answers questions that take a
+//! while: packages, statements, reconciliation ([`bill`]) and the agreement's months ([`agreement`]); [`keeper`] starts anew what has died, [`vault`] holds the master key, [`registrar`] and [`keymaster`]
+//! make an operator's changes, [`stats`] counts; [`certificates`]
+//! and [`time_stamps`] are the authorities, on threads of their own.
 //!
 //! Who talks to whom: front → core → shard → {index, metering, reader, pool}; pool → committing thread → core → shard
 //! → front. No sockets, no files, no C; time comes from `protocol::clock`.
 
+pub mod agreement;
+pub mod bill;
 pub mod call;
+pub mod certificates;
 pub mod core;
 mod deadline;
 pub mod gate;
 pub mod keeper;
 pub mod keymaster;
 pub mod metering;
+pub mod minutes;
 mod reader;
 pub mod registrar;
+pub mod reports;
 pub mod services;
 mod shard;
 pub mod stats;
 pub mod task;
+pub mod time_stamps;
 pub mod vault;
 mod wheel;

@@ -210,9 +210,13 @@ impl Handler<Lease> for Metering {
             .accounts
             .entry(lease.tenant.row)
             .or_insert_with(|| Balance::begin(&lease.tenant, &lease.cells));
+        // Units that were held for pending items and came back are nobody's lease any more.
+        balance.leased = balance
+            .leased
+            .saturating_sub(lease.tenant.account.take_returned());
         let units = balance
             .grant(granted, lease.units, &lease.cells)
-            .ok_or_else(|| Refusal::new(Code::QuotaExhausted, "the prepaid balance is used up"))?;
+            .ok_or_else(|| lease.tenant.account.exhausted())?;
         lease.cells.give_back(lease.core, units);
         Ok(())
     }

@@ -8,7 +8,9 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AppRow, CredentialRow, IdempotencyKey, Sequence};
 use protocol::limits::FRAME_BYTES_MAX;
 use protocol::message::{Answer, CredentialInfo, ItemOutcome, UsageInfo};
-use store::{Credential, Known, Outcome, Reader, Record, RequestHash, Settled, State, StoreError, Tenant};
+use store::{
+    Credential, Environment, Known, Outcome, Reader, Record, RequestHash, Settled, State, StoreError, Tenant,
+};
 
 use crate::call::{Page, Ticket};
 use crate::core::{CoreRemote, Event};
@@ -28,7 +30,7 @@ pub(crate) enum Read {
     /// A credential's certificates, into the cache.
     Chain(CredentialRow),
     /// A tenant's credentials.
-    Credentials(Arc<Tenant>, Page),
+    Credentials(Arc<Tenant>, Environment, Page),
     /// An app's usage.
     Usage(AppRow),
 }
@@ -107,10 +109,10 @@ impl ReaderThread {
                 }
                 Err(error) => Event::Answer(ticket, Err(failed(&error))),
             },
-            Read::Credentials(tenant, page) => Event::Answer(
-                ticket,
-                self.credentials(&tenant, &page).map_err(|error| failed(&error)),
-            ),
+            Read::Credentials(tenant, environment, page) => {
+                let list = self.credentials(&tenant, environment, &page);
+                Event::Answer(ticket, list.map_err(|error| failed(&error)))
+            }
             Read::Usage(app) => Event::Answer(ticket, self.usage(app).map_err(|error| failed(&error))),
         }
     }
@@ -128,7 +130,7 @@ impl ReaderThread {
         };
         let entry = self.reader.entry(sequence)?.ok_or(missing)?;
         Ok(match entry.record {
-            Record::Signature { item, signature }
+            Record::Signature { item, signature, .. }
                 if item.request == request && &*item.key == key.as_str() =>
             {
                 Outcome::Done { sequence, signature }
@@ -213,10 +215,19 @@ impl ReaderThread {
     }
 
     /// As many credentials as fit into one answer, at least one if there is one.
-    fn credentials(&self, tenant: &Tenant, page: &Page) -> Result<Answer, StoreError> {
+    fn credentials(
+        &self,
+        tenant: &Tenant,
+        environment: Environment,
+        page: &Page,
+    ) -> Result<Answer, StoreError> {
         let asked = match &page.only {
-            Some(id) => tenant.credential(id).into_iter().collect(),
-            None => tenant.credentials_after(page.after.as_deref(), CREDENTIALS_MAX),
+            Some(id) => tenant
+                .credential(id)
+                .into_iter()
+                .filter(|one| one.environment == environment)
+                .collect(),
+            None => tenant.credentials_after(page.after.as_deref(), environment, CREDENTIALS_MAX),
         };
         let mut list = Vec::new();
         let mut bytes = 0;

@@ -3,9 +3,10 @@
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use protocol::algorithm::KeyKind;
+use protocol::clock::UnixMillis;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AppId, TenantName};
-use store::{Change, NewApp};
+use store::{Change, Environment, Holder, NewApp, TenancyChange};
 use zeroize::Zeroizing;
 
 use crate::vault::Vault;
@@ -21,10 +22,26 @@ pub trait Ledger {
     fn changes(&self, changes: Vec<Change>) -> Result<(), Refusal>;
 }
 
+/// A certificate that was signed and is not yet given out.
+#[derive(Debug)]
+pub struct Issued {
+    /// The new certificate first, then its issuers', without the root.
+    pub chain: Vec<Vec<u8>>,
+    /// What must be recorded together with whoever gets it.
+    pub change: Change,
+}
+
 /// Who issues certificates for new credentials.
 pub trait Issuer {
-    /// A chain for a new key, the new certificate first, without the root.
-    fn issue(&self, subject: &str, public_key: &[u8], kind: KeyKind) -> Result<Vec<Vec<u8>>, Refusal>;
+    /// Certifies a new key; `None` where nobody certifies keys of this kind.
+    fn issue(
+        &self,
+        ledger: &dyn Ledger,
+        holder: Holder,
+        public_key: &[u8],
+        kind: KeyKind,
+        now: UnixMillis,
+    ) -> Result<Option<Issued>, Refusal>;
 }
 
 /// How an app proves its requests.
@@ -36,6 +53,8 @@ pub struct AppProof {
     pub client_certificate: Option<[u8; 32]>,
     /// Whether its native sessions need not be bound to the TLS exporter.
     pub binding_optional: bool,
+    /// For what the app is used.
+    pub environment: Environment,
 }
 
 /// Bytes of an app's secret.
@@ -49,22 +68,45 @@ pub fn create_app(
     id: AppId,
     proof: AppProof,
 ) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-    let mut secret = Zeroizing::new(vec![0; SECRET_BYTES]);
-    SystemRandom::new()
-        .fill(&mut secret)
-        .map_err(|_| internal("no randomness"))?;
-    let wrapped = vault
-        .wrap_secret(&id, &secret)
-        .map_err(|error| internal(&error.to_string()))?;
+    let (secret, wrapped) = new_secret(vault, &id)?;
     ledger.change(Change::CreateApp(NewApp {
         tenant,
         id,
+        environment: proof.environment,
         secret: Some(wrapped.into()),
         public_key: proof.public_key.map(Into::into),
         client_certificate: proof.client_certificate,
         binding_required: !proof.binding_optional,
     }))?;
     Ok(secret)
+}
+
+/// Gives an app a new secret, returned here and never again. The old one counts until `old_until`.
+pub fn rotate_secret(
+    ledger: &dyn Ledger,
+    vault: &Vault,
+    app: AppId,
+    old_until: UnixMillis,
+) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+    let (secret, wrapped) = new_secret(vault, &app)?;
+    ledger.change(Change::Tenancy(TenancyChange::RotateSecret {
+        app,
+        secret: wrapped.into(),
+        old_until,
+    }))?;
+    Ok(secret)
+}
+
+/// A secret, plain and wrapped.
+fn new_secret(vault: &Vault, id: &AppId) -> Result<(Zeroizing<Vec<u8>>, Vec<u8>), Refusal> {
+    let mut secret = Zeroizing::new(vec![0; SECRET_BYTES]);
+    SystemRandom::new()
+        .fill(&mut secret)
+        .map_err(|_| internal("no randomness"))?;
+    let wrapped = vault
+        .wrap_secret(id, &secret)
+        .map_err(|error| internal(&error.to_string()))?;
+    Ok((secret, wrapped))
 }
 
 fn internal(text: &str) -> Refusal {

@@ -13,7 +13,9 @@ use store::{Delivery, Outcome, StoreHandle};
 use crate::call::Ticket;
 use crate::core::{CoreRemote, Event};
 use crate::metering::MeteringHandle;
+use crate::minutes::Circumstances;
 use crate::reader::ReaderHandle;
+use crate::reports::Reports;
 use crate::task::Task;
 use crate::vault::Vault;
 
@@ -44,6 +46,10 @@ pub struct Services {
     pub metering: MeteringHandle,
     /// Bounds.
     pub limits: Limits,
+    /// What an operator says about the time being.
+    pub circumstances: Circumstances,
+    /// Answers to questions that take a while.
+    pub reports: Reports,
     pub(crate) reader: ReaderHandle,
     pub(crate) chains: Arc<Chains>,
     stopping: AtomicBool,
@@ -60,6 +66,7 @@ impl Services {
     ) -> Result<Self, store::StoreError> {
         let chains = Arc::new(Cache::new(limits.chain_cache));
         let reader = ReaderHandle::start(store.reader()?, Arc::clone(&cores), Arc::clone(&chains));
+        let reports = Reports::start(store.reader()?, Arc::clone(store.directory()));
         let metering = MeteringHandle::new(cores.len());
         let stopping = AtomicBool::new(false);
         Ok(Self {
@@ -69,6 +76,8 @@ impl Services {
             cores,
             metering,
             limits,
+            circumstances: Circumstances::default(),
+            reports,
             reader,
             chains,
             stopping,

@@ -16,7 +16,7 @@ use protocol::clock;
 use protocol::error_code::{Code, Refusal};
 use protocol::message::ItemOutcome;
 use smallvec::SmallVec;
-use store::{Attempt, Claim, Draft, Fingerprint, Item, Outcome, Release};
+use store::{Attempt, Claim, Draft, Environment, Fingerprint, HoldTime, Item, Outcome, Release};
 
 use crate::call::{Ask, Input, ItemState, SignCall, Ticket};
 use crate::core::{Core, Event};
@@ -218,7 +218,8 @@ fn begin(core: &Core, ticket: Ticket) {
             ask_reader(core, ticket, Read::Lookup(known));
         }
         Some(Ask::Credentials(app, page)) => {
-            ask_reader(core, ticket, Read::Credentials(Arc::clone(&app.tenant), page));
+            let read = Read::Credentials(Arc::clone(&app.tenant), app.environment, page);
+            ask_reader(core, ticket, read);
         }
         Some(Ask::Usage(app)) => ask_reader(core, ticket, Read::Usage(app.row)),
         None => {}
@@ -339,6 +340,7 @@ fn attempt(sign: &SignCall, fingerprint: Fingerprint, at: u16) -> Arc<Attempt> {
         },
         app: (Arc::clone(&app.0), app.1),
         credential: (Arc::clone(&credential.0), credential.1),
+        held: HoldTime::default(),
     })
 }
 
@@ -363,7 +365,7 @@ fn launch(core: &Core, ticket: Ticket) {
         return;
     }
     let units = attempts.len() as u64;
-    if !core.take_units(&sign.app.0.tenant, units) {
+    if sign.app.0.environment == Environment::Production && !core.take_units(&sign.app.0.tenant, units) {
         let tenant = Arc::clone(&sign.app.0.tenant);
         put_back(core, ticket, sign);
         core.services.metering.ask_lease(core, tenant, units, ticket);
@@ -372,9 +374,11 @@ fn launch(core: &Core, ticket: Ticket) {
     let Some(deadline) = core.table.borrow_mut().get(ticket).map(|call| call.deadline) else {
         return;
     };
+    let now = clock::wall();
     let mut attempts = attempts.into_iter();
     let mut follows = false;
     while let Some(attempt) = attempts.next() {
+        attempt.held.set(now);
         let made = task(core, &sign, attempt, deadline).map(|task| Task { follows, ..task });
         let Err((attempt, refusal)) = made.and_then(|task| submit(core, task)) else {
             follows = true;

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use hsm_pool::keys::{KeyMaterial, KeySource, WrappedKey};
 use parking_lot::Mutex;
+use protocol::clock::UnixMillis;
 use protocol::ids::{AppId, KeyRow};
 use quick_cache::sync::Cache;
+use smallvec::SmallVec;
 use store::{App, Reader};
 use zeroize::Zeroizing;
 
@@ -35,7 +37,8 @@ pub enum VaultError {
 /// The master key in use.
 pub struct Vault {
     key: RandomizedNonceKey,
-    secrets: Cache<AppId, Arc<AppSecret>>,
+    /// By app and generation of the secret.
+    secrets: Cache<(AppId, u32), Arc<AppSecret>>,
 }
 
 impl std::fmt::Debug for Vault {
@@ -112,15 +115,36 @@ impl Vault {
 
     /// An app's secret, if it has one.
     pub fn secret(&self, app: &App) -> Result<Option<Arc<AppSecret>>, VaultError> {
-        let Some(wrapped) = &app.secret else {
-            return Ok(None);
-        };
+        let secrets = app.secrets.get();
+        let current = secrets.current.as_deref();
+        current
+            .map(|wrapped| self.open_secret(app, secrets.generation, wrapped))
+            .transpose()
+    }
+
+    /// Every secret of an app that counts now: its own, and the one before until its time is over.
+    pub fn secrets(&self, app: &App, now: UnixMillis) -> Result<SmallVec<[Arc<AppSecret>; 2]>, VaultError> {
+        let secrets = app.secrets.get();
+        let mut open = SmallVec::new();
+        if let Some(wrapped) = &secrets.current {
+            open.push(self.open_secret(app, secrets.generation, wrapped)?);
+        }
+        if let Some((wrapped, until)) = &secrets.previous
+            && now < *until
+        {
+            open.push(self.open_secret(app, secrets.generation.wrapping_sub(1), wrapped)?);
+        }
+        Ok(open)
+    }
+
+    fn open_secret(&self, app: &App, generation: u32, wrapped: &[u8]) -> Result<Arc<AppSecret>, VaultError> {
         let load = || {
             let bytes = self.unwrap(wrapped, app_label(&app.id).as_bytes())?;
             let hmac = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &bytes);
             Ok(Arc::new(AppSecret { bytes, hmac }))
         };
-        self.secrets.get_or_insert_with(&app.id, load).map(Some)
+        self.secrets
+            .get_or_insert_with(&(app.id.clone(), generation), load)
     }
 }
 

@@ -93,7 +93,7 @@ fn submit(core: &Core, app: &Arc<App>, counter: &Rc<Counter>, number: u64) {
         bytes: SmallVec::from_slice(&[2; 32]),
         base: None,
     };
-    let sign = gate::admit_sign(app, fields, proof).expect("admitted");
+    let sign = gate::admit_sign(app, fields, proof, clock::wall()).expect("admitted");
     let now = clock::monotonic();
     let reply = ReplyTo::Stream(Rc::clone(counter) as Rc<dyn Stream>, number);
     core.submit(Call::new(

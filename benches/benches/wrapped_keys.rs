@@ -152,6 +152,7 @@ impl Bench {
         let (from, before) = (clock::monotonic(), resident_mb());
         let new = |number: usize| {
             Change::CreateCredential(NewCredential {
+                environment: store::Environment::Production,
                 tenant: tenant.clone(),
                 id: CredentialId::new(&format!("w{number}")).unwrap(),
                 kind: KeyKind::P256,

@@ -7,8 +7,8 @@ use protocol::algorithm::{Algorithm, Format, KeyKind};
 use protocol::ids::{AppId, CredentialId, TenantName};
 use smallvec::SmallVec;
 use store::{
-    App, Attempt, Change, Credential, Delivery, Fingerprint, Item, NewApp, NewCredential, Options, Place,
-    Proof, ProofKind, RequestHash, Store, StoreHandle,
+    App, Attempt, Change, Credential, Delivery, Environment, Fingerprint, HoldTime, Item, NewApp,
+    NewCredential, Options, Place, Proof, ProofKind, RequestHash, Store, StoreHandle,
 };
 
 /// The one request hash of the benches.
@@ -37,6 +37,7 @@ pub fn store<W: Clone + Send + 'static>(
         Change::CreateApp(NewApp {
             tenant: tenant.clone(),
             id: AppId::new("a").expect("an id"),
+            environment: Environment::Production,
             secret: None,
             public_key: None,
             client_certificate: None,
@@ -45,6 +46,7 @@ pub fn store<W: Clone + Send + 'static>(
         Change::CreateCredential(NewCredential {
             tenant,
             id: CredentialId::new("c").expect("an id"),
+            environment: Environment::Production,
             kind: KeyKind::P256,
             public_key: public_key.into(),
             place: Place::Software,
@@ -104,5 +106,6 @@ pub fn attempt(app: &Arc<App>, credential: &Arc<Credential>, key: &str) -> Arc<A
         item,
         app: (Arc::clone(app), app.fence.pass().expect("active")),
         credential: (Arc::clone(credential), credential.fence.pass().expect("active")),
+        held: HoldTime::default(),
     })
 }

@@ -1,9 +1,11 @@
 //! The operators' side: the plain-HTTP listener that shows health and metrics, and the socket through which the
 //! command line makes changes.
 
+pub(crate) mod certificates;
 pub(crate) mod devices;
 pub(crate) mod http;
 pub(crate) mod keys;
+pub(crate) mod ledger;
 pub(crate) mod metrics;
 pub(crate) mod operator;
 pub(crate) mod socket;

@@ -6,8 +6,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use documents::pdf::Which;
 use protocol::algorithm::{Algorithm, Format, KeyKind};
 use protocol::client::Transport;
-use protocol::ids::{AppId, CredentialId, IdempotencyKey, TenantName};
+use protocol::ids::{AppId, AuthorityName, CredentialId, IdempotencyKey, TenantName};
 
+use crate::admin::certificates::NewRole;
 use crate::cli::at::At;
 use crate::config::Layers;
 
@@ -111,10 +112,39 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: KeyCommand,
     },
+    /// Makes and lists certificate authorities, time-stamping authorities and OCSP responders.
+    Ca {
+        #[command(subcommand)]
+        command: CaCommand,
+    },
+    /// Lists, suspends, resumes and revokes the certificates of credentials.
+    Cert {
+        #[command(subcommand)]
+        command: CertCommand,
+    },
     /// Lists, calibrates, drains, resumes, adds and removes devices of a running engine.
     Device {
         #[command(subcommand)]
         command: DeviceCommand,
+    },
+    /// Grants, corrects, books and lists packages.
+    Package {
+        #[command(subcommand)]
+        command: PackageCommand,
+    },
+    /// Makes a tenant's statement of a month, from the journal.
+    Statement(StatementArguments),
+    /// Holds the journal against ledger and usage counters; a difference freezes the statements.
+    Reconcile(ReconcileArguments),
+    /// Reports on the service agreement, and says what it has to know.
+    Sla {
+        #[command(subcommand)]
+        command: SlaCommand,
+    },
+    /// Publishes and lists notices of maintenance.
+    Notice {
+        #[command(subcommand)]
+        command: NoticeCommand,
     },
     /// Checks and exports the journal.
     Journal {
@@ -396,6 +426,46 @@ pub(crate) enum TenantCommand {
         #[arg(long)]
         units: Option<u64>,
     },
+    /// Suspends a tenant: it may look, and sign nothing; what it has in flight is not released either.
+    Suspend {
+        /// Its name.
+        name: TenantName,
+    },
+    /// Lets a suspended tenant sign again.
+    Resume {
+        /// Its name.
+        name: TenantName,
+    },
+    /// Closes a tenant, for good.
+    Close {
+        /// Its name.
+        name: TenantName,
+        /// Its name once more.
+        #[arg(long, value_name = "NAME")]
+        confirm: TenantName,
+    },
+    /// Sets from when on production calls of a tenant are taken.
+    Activate {
+        /// Its name.
+        name: TenantName,
+        /// A day, YYYY-MM-DD in Shanghai, or a minute, YYYY-MM-DDThh:mm+08:00 [default: now].
+        #[arg(long)]
+        at: Option<String>,
+    },
+    /// Binds a tenant to the version of an agreement that was in force when it signed.
+    Agreement {
+        /// Its name.
+        name: TenantName,
+        /// bjca or bestsign.
+        #[arg(long)]
+        policy: String,
+        /// YYYY-MM-DD.
+        #[arg(long)]
+        signed: String,
+        /// The contract's own clause on compensation, which comes before the table.
+        #[arg(long)]
+        clause: Option<String>,
+    },
     /// Lists the tenants.
     List,
 }
@@ -418,9 +488,34 @@ pub(crate) enum AppCommand {
         /// Take native sessions that are not bound to the TLS exporter.
         #[arg(long)]
         binding_optional: bool,
+        /// For trying only: sandbox credentials, a small rate, nothing charged.
+        #[arg(long)]
+        sandbox: bool,
         /// Where to write a client profile with the secret (mode 0600); without it, the secret is printed.
         #[arg(long, value_name = "FILE")]
         profile_out: Option<PathBuf>,
+    },
+    /// Gives an app a new secret and shows it, once; the old one counts a while longer.
+    RotateSecret {
+        /// Its id.
+        id: AppId,
+        /// Days for which the old secret counts, too; 0: it ends at once.
+        #[arg(long, default_value_t = 7)]
+        overlap_days: u32,
+    },
+    /// Sets what an app may ask for at a time. Beyond it, calls are refused with rate_limited.
+    Contract {
+        /// Its id.
+        id: AppId,
+        /// Signatures a second; 0: no limit.
+        #[arg(long, default_value_t = 0)]
+        rate: u32,
+        /// Signatures at once after a pause [default: the rate, at least 64].
+        #[arg(long)]
+        burst: Option<u32>,
+        /// Calls in flight; 0: no limit.
+        #[arg(long, default_value_t = 0)]
+        concurrency: u32,
     },
     /// Revokes an app: what it has in flight is not released either.
     Revoke {
@@ -454,6 +549,9 @@ pub(crate) enum KeyCommand {
         /// Let it exist only wrapped under this wrapping key, for any device that has it.
         #[arg(long, value_name = "LABEL", conflicts_with = "device")]
         wrapped: Option<String>,
+        /// For sandbox apps only.
+        #[arg(long)]
+        sandbox: bool,
     },
     /// Makes a credential for a key pair that is in a device already.
     Attach {
@@ -526,6 +624,71 @@ pub(crate) enum KeyCommand {
         /// Whose.
         #[arg(long)]
         tenant: TenantName,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CaCommand {
+    /// Makes an authority's key and certificate, and writes a signed transcript of it.
+    Create {
+        /// Its name.
+        name: AuthorityName,
+        /// What it is for.
+        #[arg(long, value_enum)]
+        role: NewRole,
+        /// p256, p384, rsa2048, rsa3072, rsa4096 or sm2.
+        #[arg(long)]
+        kind: KeyKind,
+        /// The name in its certificate, as RFC 4514 writes it [default: made of the name].
+        #[arg(long, value_name = "DN")]
+        subject: Option<String>,
+        /// The authority that certifies it; without it, it certifies itself.
+        #[arg(long)]
+        issuer: Option<AuthorityName>,
+        /// For how long it is valid, never beyond its issuer.
+        #[arg(long, default_value_t = 3650)]
+        days: u64,
+        /// Where to write what was done; the signature over it goes into FILE.sig.
+        #[arg(long, value_name = "FILE")]
+        transcript: PathBuf,
+    },
+    /// Lists the authorities.
+    List,
+}
+
+/// A certificate, by its credential.
+#[derive(Debug, Args)]
+pub(crate) struct CertName {
+    /// Whose.
+    #[arg(long)]
+    pub(crate) tenant: TenantName,
+    /// Its credential.
+    #[arg(long)]
+    pub(crate) credential: CredentialId,
+    /// Which, in hexadecimal [default: the newest].
+    #[arg(long, value_name = "HEX")]
+    pub(crate) serial: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertCommand {
+    /// Lists the certificates of a tenant's credentials.
+    List {
+        /// Whose.
+        #[arg(long)]
+        tenant: TenantName,
+    },
+    /// Suspends a certificate: its credential does not sign until it is resumed.
+    Suspend(CertName),
+    /// Takes a suspension back.
+    Resume(CertName),
+    /// Revokes a certificate for good: what its credential has in flight is not released either.
+    Revoke {
+        #[command(flatten)]
+        name: CertName,
+        /// Why, by its name in RFC 5280 5.3.1, such as keyCompromise.
+        #[arg(long, default_value = "unspecified")]
+        reason: String,
     },
 }
 
@@ -611,4 +774,179 @@ pub(crate) enum JournalCommand {
     Check,
     /// Prints every entry as a line of JSON. Needs a stopped engine.
     Export,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum CountedUnit {
+    /// Enterprise accounts created.
+    User,
+    /// Contracts.
+    Contract,
+}
+
+impl From<CountedUnit> for store::Unit {
+    fn from(unit: CountedUnit) -> Self {
+        match unit {
+            CountedUnit::User => Self::User,
+            CountedUnit::Contract => Self::Contract,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PackageCommand {
+    /// Grants a package to a tenant; the first ends the limitless one it began with.
+    Grant {
+        /// Whose.
+        #[arg(long)]
+        tenant: TenantName,
+        /// by-signature, by-user, by-contract, unlimited, credit, or one of your own.
+        #[arg(long)]
+        kind: String,
+        /// Units; none for a package without a limit.
+        #[arg(long, default_value_t = 0)]
+        units: u64,
+        /// When its term begins: a day in Shanghai or a minute [default: now].
+        #[arg(long, value_name = "TIME")]
+        activated: Option<String>,
+        /// A contract's or an incident's number.
+        #[arg(long, default_value = "")]
+        reference: String,
+    },
+    /// Puts a package right.
+    Correct {
+        /// Its number.
+        #[arg(long)]
+        package: u32,
+        /// Units: above zero given, below zero taken.
+        #[arg(long, allow_negative_numbers = true)]
+        units: i64,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Books units that no signature uses.
+    Use {
+        /// Whose.
+        #[arg(long)]
+        tenant: TenantName,
+        /// Which.
+        #[arg(long, value_enum)]
+        unit: CountedUnit,
+        /// How many.
+        #[arg(long, default_value_t = 1)]
+        units: u64,
+        /// What for.
+        #[arg(long, default_value = "")]
+        reference: String,
+    },
+    /// Lists a tenant's packages and where their units are.
+    List {
+        /// Whose.
+        #[arg(long)]
+        tenant: TenantName,
+    },
+    /// Lists the kinds of packages.
+    Kinds,
+    /// Sets kinds of packages from `[[package_kind]]` tables.
+    SetKinds {
+        /// A TOML file.
+        file: PathBuf,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StatementFormat {
+    /// Totals as JSON.
+    Json,
+    /// Totals as CSV.
+    Csv,
+    /// Every unit with its request, as CSV.
+    Items,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatementArguments {
+    /// Whose.
+    #[arg(long)]
+    pub(crate) tenant: TenantName,
+    /// YYYY-MM, Asia/Shanghai.
+    #[arg(long)]
+    pub(crate) month: String,
+    /// In which form.
+    #[arg(long, value_enum, default_value = "json")]
+    pub(crate) format: StatementFormat,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReconcileArguments {
+    /// Only this month, YYYY-MM.
+    #[arg(long)]
+    pub(crate) month: Option<String>,
+    /// Where nothing differs, let frozen statements be used again.
+    #[arg(long)]
+    pub(crate) thaw: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    /// From now on.
+    On,
+    /// Not any more.
+    Off,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SlaCommand {
+    /// A tenant's month under its agreement, as JSON.
+    Report {
+        /// Whose.
+        #[arg(long)]
+        tenant: TenantName,
+        /// YYYY-MM, Asia/Shanghai.
+        #[arg(long)]
+        month: String,
+        /// As a page, in Chinese.
+        #[arg(long)]
+        html: bool,
+        /// The page in English.
+        #[arg(long, requires = "html")]
+        english: bool,
+    },
+    /// Says that announced maintenance is under way, or over. Needs a running engine.
+    Maintenance {
+        /// On or off.
+        #[arg(value_enum)]
+        state: Switch,
+    },
+    /// Says that capacity is being extended, or has been. Needs a running engine.
+    Extension {
+        /// On or off.
+        #[arg(value_enum)]
+        state: Switch,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NoticeCommand {
+    /// Publishes a notice; it counts from now on.
+    Create {
+        /// Its name.
+        id: String,
+        /// When the service may be interrupted: YYYY-MM-DDThh:mm+08:00.
+        #[arg(long)]
+        from: String,
+        /// Until when.
+        #[arg(long)]
+        to: String,
+        /// What customers are told.
+        #[arg(long, default_value = "")]
+        text: String,
+        /// The notice whose window this one changes.
+        #[arg(long, value_name = "ID")]
+        replaces: Option<String>,
+    },
+    /// Lists the notices.
+    List,
 }

@@ -2,10 +2,12 @@
 
 mod ask;
 pub(crate) mod at;
+mod cert;
 mod content;
 mod device;
 mod journal;
 mod key;
+mod ledger;
 mod operate;
 mod seal;
 mod sign;
@@ -41,6 +43,13 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Refusal> {
         Command::App { command } => operate::app(&config::load(&layers)?, command),
         Command::Device { command } => device::run(&config::load(&layers)?, command),
         Command::Key { command } => key::run(&config::load(&layers)?, command),
+        Command::Package { command } => ledger::package(&config::load(&layers)?, command),
+        Command::Statement(arguments) => ledger::statement(&config::load(&layers)?, &arguments),
+        Command::Reconcile(arguments) => ledger::reconcile(&config::load(&layers)?, &arguments),
+        Command::Sla { command } => ledger::sla(&config::load(&layers)?, &command),
+        Command::Notice { command } => ledger::notice(&config::load(&layers)?, command),
+        Command::Ca { command } => cert::authority(&config::load(&layers)?, command),
+        Command::Cert { command } => cert::certificate(&config::load(&layers)?, command),
         Command::Journal {
             command: JournalCommand::Check,
         } => journal::check(&config::load(&layers)?),

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use actors::time_stamps::ClockRule;
+use documents::x509::ObjectIdentifier;
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use hsm_pool::device::{DeviceConfig, Kind};
@@ -14,6 +16,8 @@ use protocol::algorithm::KeyKind;
 use protocol::error_code::{Code, Refusal};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
+
+use crate::pki::{self, PkiSettings};
 
 /// One device, `[[device]]` in the file.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -102,6 +106,22 @@ pub(crate) struct Spec {
     listen: SocketAddr,
     /// Plain HTTP for /livez, /readyz and /metrics.
     admin: SocketAddr,
+    /// Plain HTTP for time stamps, OCSP and revocation lists.
+    pki: SocketAddr,
+    /// Under which URL clients reach `pki`; it is in every certificate. `http://` and that address if not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pki_url: Option<String>,
+    /// `verified`: a clock that the kernel does not vouch for stamps nothing. `unverified`: tokens state no accuracy;
+    /// for sandboxes. With `--dev` `unverified` if not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tsa_clock: Option<TsaClock>,
+    /// The accuracy of time stamps, in milliseconds.
+    tsa_accuracy_ms: u32,
+    /// The policy of time stamps, an object identifier. If not set, one for examples (RFC 5612).
+    tsa_policy: String,
+    /// Whether whoever asks gets a time stamp. With `--dev` yes if not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tsa_anonymous: Option<bool>,
     /// Core threads; 0: one for each processor.
     cores: u16,
     /// Software lanes; 0: one for each processor.
@@ -153,6 +173,12 @@ impl Default for Spec {
             home: "./var".into(),
             listen: address(8443),
             admin: address(9443),
+            pki: address(8080),
+            pki_url: None,
+            tsa_clock: None,
+            tsa_accuracy_ms: 1_000,
+            tsa_policy: "1.3.6.1.4.1.32473.1".into(),
+            tsa_anonymous: None,
             cores: 0,
             lanes: 0,
             lanes_max: 0,
@@ -175,6 +201,51 @@ impl Default for Spec {
     }
 }
 
+/// How much the clock must prove before it stamps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum TsaClock {
+    Verified,
+    Unverified,
+}
+
+/// What is set about certificates and time stamps.
+#[derive(Clone, Debug)]
+pub(crate) struct PkiConfig {
+    pub(crate) address: SocketAddr,
+    url: Option<String>,
+    clock: Option<TsaClock>,
+    accuracy_ms: u32,
+    policy: ObjectIdentifier,
+    anonymous: Option<bool>,
+}
+
+impl PkiConfig {
+    /// What the certificate service goes by.
+    pub(crate) fn settings(&self, dev: bool) -> PkiSettings {
+        let unverified = match self.clock {
+            Some(clock) => clock == TsaClock::Unverified,
+            None => dev,
+        };
+        PkiSettings {
+            base_url: self.url.clone().unwrap_or_else(|| pki::default_url(self.address)),
+            clock: if unverified {
+                ClockRule::Unverified
+            } else {
+                ClockRule::Within {
+                    accuracy_ms: self.accuracy_ms,
+                }
+            },
+            policy: self.policy,
+        }
+    }
+
+    /// Whether whoever asks gets a time stamp.
+    pub(crate) fn anonymous(&self, dev: bool) -> bool {
+        self.anonymous.unwrap_or(dev)
+    }
+}
+
 /// Where the master key is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum MasterKeySource {
@@ -188,6 +259,7 @@ pub(crate) struct Config {
     pub(crate) home: PathBuf,
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
+    pub(crate) pki: PkiConfig,
     pub(crate) cores: u16,
     pub(crate) lanes: Bounds,
     pub(crate) verify: Verify,
@@ -296,11 +368,26 @@ fn check(spec: Spec) -> Result<Config, Refusal> {
     };
     check_devices(&spec.device)?;
     check_key_pools(&spec.key_pool, &spec.device)?;
+    let policy = ObjectIdentifier::new(&spec.tsa_policy).map_err(|_| {
+        let text = format!(
+            "configuration: tsa_policy '{}' is not an object identifier",
+            spec.tsa_policy
+        );
+        usage(text)
+    })?;
     let lanes = if spec.lanes == 0 { processors } else { spec.lanes };
     Ok(Config {
         home: spec.home,
         listen: spec.listen,
         admin: spec.admin,
+        pki: PkiConfig {
+            address: spec.pki,
+            url: spec.pki_url.map(|url| url.trim_end_matches('/').to_owned()),
+            clock: spec.tsa_clock,
+            accuracy_ms: spec.tsa_accuracy_ms,
+            policy,
+            anonymous: spec.tsa_anonymous,
+        },
         cores: cores.min(256),
         lanes: Bounds {
             min: lanes,

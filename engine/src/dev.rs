@@ -7,26 +7,31 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use actors::call::Ticket;
+use actors::certificates::{AuthorityPlan, found};
 use actors::keymaster::{CredentialPlan, KeyPlace, Keymaster};
-use actors::registrar::{AppProof, Issuer, Ledger, create_app};
+use actors::registrar::{AppProof, Ledger, create_app};
 use actors::vault::Vault;
 use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use documents::x509::{self, NameParts, Profile, Spec};
+use documents::x509::{self, Name, NameParts, Profile, Spec};
 use hsm_pool::soft::{self, SoftKey};
 use protocol::algorithm::{Algorithm, KeyKind};
 use protocol::client::Profile as ClientProfile;
 use protocol::clock::{self, UnixMillis};
 use protocol::error_code::{Code, Refusal};
-use protocol::ids::{AppId, CredentialId, TenantName};
+use protocol::ids::{AppId, AuthorityName, CredentialId, TenantName};
 use protocol::verify::SM2_DEFAULT_USER_ID;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
-use store::{Change, Store, StoreHandle};
+use store::{AuthorityRow, CertificateChange, Change, Environment, Role, Store, StoreHandle};
 use zeroize::Zeroizing;
 
+use crate::admin::operator::AsActor;
 use crate::front::tls::Identity;
+use crate::pki::Pki;
 
+/// Who makes the changes, in the journal.
+const ACTOR: &str = "--dev";
 const TENANT: &str = "demo";
 const APP: &str = "demo-app";
 const CREDENTIALS: [(&str, KeyKind); 4] = [
@@ -48,6 +53,8 @@ struct Root {
     key: SoftKey,
     algorithm: Algorithm,
     certificate: Vec<u8>,
+    /// The private key, wrapped under the master key.
+    wrapped: Vec<u8>,
 }
 
 /// The development CA: one root for P-256 and everything it may sign, one for SM2, one for TLS.
@@ -90,23 +97,27 @@ fn spec(
     rand::fill(&mut serial).map_err(internal)?;
     // Positive, and of full length: the first byte is 64 to 127.
     serial[0] = serial[0] & 0x3f | 0x40;
-    let parts = NameParts {
-        country: Some("CN"),
-        organization: Some("Cinnabar development"),
-        common_name: Some(common_name),
-    };
     // A little in the past, for clocks that are a little behind.
     let now = clock::wall().0;
     Ok(Spec {
         serial,
         issuer,
-        subject: parts.try_into().map_err(internal)?,
+        subject: subject(common_name)?,
         not_before: UnixMillis(now - DAY_MS),
         not_after: UnixMillis(now + days * DAY_MS),
         subject_public_key: public_key.to_vec(),
         profile,
         terms: x509::Terms::default(),
     })
+}
+
+fn subject(common_name: &str) -> Result<Name, Refusal> {
+    let parts = NameParts {
+        country: Some("CN"),
+        organization: Some("Cinnabar development"),
+        common_name: Some(common_name),
+    };
+    parts.try_into().map_err(internal)
 }
 
 /// Which root, how it is named in the store, and what it is.
@@ -157,6 +168,7 @@ impl RootPlan {
             key,
             algorithm: self.algorithm,
             certificate,
+            wrapped,
         }))
     }
 
@@ -187,24 +199,12 @@ impl RootPlan {
             key,
             algorithm: self.algorithm,
             certificate,
+            wrapped,
         })
     }
 }
 
 impl DevCa {
-    /// The CA of this store, if it has one.
-    pub(crate) fn load(store: &Store<Ticket>, vault: &Vault) -> Result<Option<Self>, Refusal> {
-        let roots = (
-            P256.load(store, vault)?,
-            SM2.load(store, vault)?,
-            TLS.load(store, vault)?,
-        );
-        Ok(match roots {
-            (Some(p256), Some(sm2), Some(tls)) => Some(Self { p256, sm2, tls }),
-            _ => None,
-        })
-    }
-
     /// The CA of this store; what it has not is made.
     pub(crate) fn load_or_make(store: &Store<Ticket>, vault: &Vault) -> Result<Self, Refusal> {
         // Each for itself: a start that was cut short may have made some of them.
@@ -243,23 +243,58 @@ impl DevCa {
     }
 }
 
-impl Issuer for DevCa {
-    fn issue(&self, subject: &str, public_key: &[u8], kind: KeyKind) -> Result<Vec<Vec<u8>>, Refusal> {
-        let root = if kind == KeyKind::Sm2 {
-            &self.sm2
-        } else {
-            &self.p256
+/// What the development CA's roots are called as authorities.
+const ROOTS: [(&str, KeyKind); 2] = [("dev-p256", KeyKind::P256), ("dev-sm2", KeyKind::Sm2)];
+
+/// Those who stamp and answer below them: name, role, kind, issuer.
+const SERVANTS: [(&str, Role, KeyKind, &str); 5] = [
+    ("dev-ocsp-p256", Role::Ocsp, KeyKind::P256, "dev-p256"),
+    ("dev-ocsp-sm2", Role::Ocsp, KeyKind::Sm2, "dev-sm2"),
+    ("dev-tsa-p256", Role::TimeStamping, KeyKind::P256, "dev-p256"),
+    (
+        "dev-tsa-rsa2048",
+        Role::TimeStamping,
+        KeyKind::Rsa2048,
+        "dev-p256",
+    ),
+    ("dev-tsa-sm2", Role::TimeStamping, KeyKind::Sm2, "dev-sm2"),
+];
+
+/// Makes what is missing of the development authorities.
+fn set_up_authorities(pki: &Pki, ca: &DevCa) -> Result<(), Refusal> {
+    let ledger = AsActor(&pki.store, ACTOR);
+    let name = |text: &str| AuthorityName::new(text).map_err(internal);
+    for ((root, kind), known) in ROOTS.into_iter().zip([&ca.p256, &ca.sm2]) {
+        if pki.current().authorities.get(root).is_err() {
+            ledger.change(Change::Certificates(CertificateChange::AddAuthority(
+                AuthorityRow {
+                    name: name(root)?,
+                    role: Role::Development,
+                    kind,
+                    issuer: None,
+                    wrapped: known.wrapped.clone(),
+                    certificate: known.certificate.clone(),
+                },
+            )))?;
+        }
+    }
+    pki.reload()?;
+    let current = pki.current();
+    for (servant, role, kind, issuer) in SERVANTS {
+        if current.authorities.get(servant).is_ok() {
+            continue;
+        }
+        let plan = AuthorityPlan {
+            name: name(servant)?,
+            role,
+            kind,
+            subject: subject(&format!("Cinnabar development {servant}"))?,
+            issuer: Some(name(issuer)?),
+            days: LEAF_DAYS,
         };
-        Ok(vec![root.issue(subject, public_key, Profile::Signer)?])
+        found(&current.authorities, &ledger, &pki.vault, plan, clock::wall())?;
     }
-}
-
-struct AsDev<'a>(&'a StoreHandle<Ticket>);
-
-impl Ledger for AsDev<'_> {
-    fn changes(&self, changes: Vec<Change>) -> Result<(), Refusal> {
-        self.0.changes("--dev", changes).map_err(store_failed)
-    }
+    pki.reload()
 }
 
 /// Where the development files are.
@@ -302,14 +337,15 @@ impl DevFiles {
 
 /// Makes what is missing of the demo tenant, app and credentials, and writes the files.
 pub(crate) fn set_up(
-    store: &StoreHandle<Ticket>,
-    vault: &Vault,
+    pki: &Pki,
     ca: &DevCa,
     home: &Path,
     listen: SocketAddr,
     admin: SocketAddr,
 ) -> Result<DevFiles, Refusal> {
-    let ledger = AsDev(store);
+    let (store, vault) = (&*pki.store, &*pki.vault);
+    let ledger = AsActor(store, ACTOR);
+    set_up_authorities(pki, ca)?;
     let name = |text: &str| TenantName::new(text).map_err(internal);
     if store.directory().tenant(TENANT).is_none() {
         ledger.change(Change::CreateTenant {
@@ -337,7 +373,7 @@ pub(crate) fn set_up(
         vault,
         reader: &reader,
         pool: None,
-        issuer: Some(ca),
+        issuer: Some(pki),
     };
     for (id, kind) in CREDENTIALS {
         let missing = store
@@ -351,6 +387,7 @@ pub(crate) fn set_up(
                 id,
                 kind,
                 place: KeyPlace::Software,
+                environment: Environment::Production,
             };
             keys.create(plan)?;
         }

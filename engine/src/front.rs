@@ -5,6 +5,7 @@ pub(crate) mod http;
 pub(crate) mod openapi;
 pub(crate) mod proof;
 pub(crate) mod quic;
+mod reports;
 mod session;
 pub(crate) mod sockets;
 mod stream;

@@ -9,6 +9,8 @@ mod dev;
 mod front;
 mod key_pools;
 mod master_key;
+mod pki;
+mod reconciler;
 mod serve;
 mod shutdown;
 mod telemetry;

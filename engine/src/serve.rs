@@ -9,6 +9,7 @@ use actix_rt::{Arbiter, ArbiterHandle, System};
 use actors::call::Ticket;
 use actors::core::{Core, CoreRemote};
 use actors::keeper::{Keeper, SpawnCore};
+use actors::minutes::{MinuteKeeper, Probe};
 use actors::services::{Limits, Services, router};
 use actors::task::{Task, ToJournal};
 use actors::vault::{StoredKeys, Vault};
@@ -16,6 +17,7 @@ use hsm_pool::device::DeviceConfig;
 use hsm_pool::job::Sink;
 use hsm_pool::pool::{Pool, PoolConfig};
 use parking_lot::Mutex;
+use protocol::clock;
 use protocol::error_code::{Code, Refusal};
 use store::{Options, Store, StoreHandle};
 use tokio::sync::watch;
@@ -31,7 +33,9 @@ use crate::front::quic::QuicParts;
 use crate::front::sockets::Sockets;
 use crate::front::tls::{Identity, TlsConfigs};
 use crate::front::{FrontContext, FrontLimits, Phase, http, quic, sockets, tls};
-use crate::{key_pools, master_key, shutdown};
+use crate::pki::clock::SystemClock;
+use crate::pki::{self, Pki};
+use crate::{key_pools, master_key, reconciler, shutdown};
 
 /// Runs the engine until it is told to stop.
 pub(crate) fn serve(config: Config, layers: Layers, dev: bool) -> Result<(), Refusal> {
@@ -74,7 +78,7 @@ fn seal_process() {
 }
 
 fn check_loopback(config: &Config) -> Result<(), Refusal> {
-    for address in [config.listen, config.admin] {
+    for address in [config.listen, config.admin, config.pki.address] {
         if !address.ip().is_loopback() {
             let text = format!(
                 "--dev makes credentials that anybody could use; {address} is not a loopback address"
@@ -120,6 +124,7 @@ struct Engine {
     parts: Arc<FrontParts>,
     dev_ca: Option<Arc<DevCa>>,
     admin: std::net::TcpListener,
+    pki_listener: std::net::TcpListener,
     phase: watch::Sender<Phase>,
 }
 
@@ -144,6 +149,8 @@ impl Engine {
     ) -> Result<Self, Refusal> {
         let sockets = sockets::bind(config.listen, config.cores)?;
         let admin = admin_http::bind(config.admin)?;
+        let pki_listener = admin_http::bind(config.pki.address)?;
+        config.pki.address = pki_listener.local_addr().unwrap_or(config.pki.address);
         config.listen = sockets.address;
         config.admin = admin.local_addr().unwrap_or(config.admin);
         let services = start_services(&config, store, &vault)?;
@@ -175,6 +182,7 @@ impl Engine {
             parts: Arc::new(parts),
             dev_ca,
             admin,
+            pki_listener,
             phase,
         })
     }
@@ -186,19 +194,16 @@ impl Engine {
             parts,
             dev_ca,
             admin,
+            pki_listener,
             phase,
         } = self;
+        let dev = dev_ca.is_some();
+        let (store, vault) = (Arc::clone(&services.store), Arc::clone(&services.vault));
+        let pki = Arc::new(Pki::open(store, vault, config.pki.settings(dev))?);
         let dev_files = match &dev_ca {
             Some(ca) => {
-                let (store, vault) = (&services.store, &services.vault);
-                Some(dev::set_up(
-                    store,
-                    vault,
-                    ca,
-                    &config.home,
-                    config.listen,
-                    config.admin,
-                )?)
+                let (home, listen, admin) = (&config.home, config.listen, config.admin);
+                Some(dev::set_up(&pki, ca, home, listen, admin)?)
             }
             None => None,
         };
@@ -219,7 +224,8 @@ impl Engine {
             vault: Arc::clone(&services.vault),
             pool: Some(Arc::clone(&services.pool)),
             device_source: Some(Arc::new(FromConfig(layers))),
-            dev_ca,
+            services: Some(Arc::clone(&services)),
+            pki: Arc::clone(&pki),
             rehearsals: dev_files.is_some().then(|| {
                 Arc::new(Rehearsal {
                     services: Arc::clone(&services),
@@ -229,13 +235,50 @@ impl Engine {
         };
         socket::serve(socket::bind(&config.home)?, operator)
             .map_err(|error| Refusal::new(Code::Internal, format!("the admin thread: {error}")))?;
+        start_pki(&pki, &config, dev, pki_listener)?;
         shutdown::wait_until_ready(&services).await;
         key_pools::start(&services, config.key_pools.clone())?;
+        let minutes = keep_minutes(&services)?;
+        reconciler::start(&services)?;
         announce(&config, dev_files.as_ref());
         shutdown::wait_for_signal().await?;
-        shutdown::stop(&config, &services, &phase, keeper).await;
+        shutdown::stop(&config, &services, &phase, keeper, minutes).await;
         Ok(())
     }
+}
+
+/// The minutes of the service agreement, with what the engine finds when it looks at itself.
+fn keep_minutes(services: &Arc<Services>) -> Result<MinuteKeeper, Refusal> {
+    let watched = Arc::clone(services);
+    let probe = move |now: clock::UnixMillis| {
+        let ready = admin_http::not_ready(&watched, now.0).is_empty();
+        // Certificates are issued by this process and recorded in this store: what stops one stops the other.
+        Probe {
+            signing: ready,
+            certificates: ready,
+        }
+    };
+    MinuteKeeper::start(Arc::clone(services), probe)
+        .map_err(|error| Refusal::new(Code::Internal, format!("the minutes thread: {error}")))
+}
+
+/// The certificate service: its threads, its first lists, its listener.
+fn start_pki(
+    pki: &Arc<Pki>,
+    config: &Config,
+    dev: bool,
+    listener: std::net::TcpListener,
+) -> Result<(), Refusal> {
+    if let Err(error) = pki.publish_due(clock::wall()) {
+        tracing::warn!(%error, "revocation lists are not up to date");
+    }
+    let desk = pki::start(pki, Arc::new(SystemClock::new()), usize::from(config.cores))?;
+    let shown = pki::http::Shown {
+        desk,
+        anonymous_stamps: config.pki.anonymous(dev),
+    };
+    actix_rt::spawn(pki::http::serve(listener, shown));
+    Ok(())
 }
 
 fn start_services(
@@ -381,8 +424,8 @@ impl Rehearsals for Rehearsal {
 /// The one line that says it serves, and a command to copy.
 fn announce(config: &Config, dev: Option<&DevFiles>) {
     println!(
-        "cinnabar is ready: QUIC and HTTPS on {}, health and metrics on {}",
-        config.listen, config.admin
+        "cinnabar is ready: QUIC and HTTPS on {}, health and metrics on {}, PKI on {}",
+        config.listen, config.admin, config.pki.address
     );
     if let Some(files) = dev {
         let program = std::env::args().next().unwrap_or_else(|| "cinnabar".into());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::keeper::Keeper;
+use actors::minutes::MinuteKeeper;
 use actors::services::Services;
 use protocol::clock;
 use protocol::error_code::{Code, Refusal};
@@ -57,6 +58,7 @@ pub(crate) async fn stop(
     services: &Arc<Services>,
     phase: &watch::Sender<Phase>,
     keeper: Keeper,
+    minutes: MinuteKeeper,
 ) {
     tracing::info!("stopping");
     // 1. New work is refused and readiness is gone; recorded signatures can still be read.
@@ -76,6 +78,7 @@ pub(crate) async fn stop(
     tokio::time::sleep(GOODBYE).await;
     // 5. From here on nothing is started anew.
     keeper.stop();
+    minutes.stop();
     // 6. The journal writes what it has been handed, and ends.
     let store = Arc::clone(services);
     let stopped = tokio::task::spawn_blocking(move || store.store.stop()).await;

@@ -274,15 +274,15 @@ fn run_children(
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
         piped.spawn().unwrap()
     };
-    let mut children: Vec<Child> = (0..size.processes).map(|_| start()).collect();
-    let mut said: Vec<_> = children
-        .iter_mut()
-        .map(|child| BufReader::new(child.stdout.take().unwrap()))
-        .collect();
-    let mut line = String::new();
-    said.iter_mut().for_each(|lines| {
-        lines.read_line(&mut line).unwrap();
-    });
+    // One after another: SoftHSM2 processes that start at the same time do not all see their token.
+    let (mut children, mut said) = (Vec::new(), Vec::new());
+    for _ in 0..size.processes {
+        let mut child: Child = start();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        lines.read_line(&mut String::new()).unwrap();
+        children.push(child);
+        said.push(lines);
+    }
     for child in &mut children {
         child.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
     }
@@ -321,20 +321,28 @@ fn direct(arguments: &[String]) {
         Attribute::Class(ObjectClass::PRIVATE_KEY),
         Attribute::Id(unhex(id)),
     ];
-    let key = session.find_objects(&wanted).unwrap()[0];
+    let find = || session.find_objects(&wanted).unwrap()[0];
+    let key = std::cell::Cell::new(find());
     let public = PublicKey::from_spki(&unhex(public_key)).unwrap();
     let algorithm = public.kind().algorithms()[0];
     let is_rsa = public.kind() == KeyKind::Rsa2048;
     // DigestInfo of SHA-256 (RFC 8017 9.2, note 1).
     let info = unhex("3031300d060960864801650304020105000420");
     let digest = [7; 32];
-    let sign = || {
+    let try_sign = || {
         if is_rsa {
             let input = [&info[..], &digest].concat();
-            return session.sign(&Mechanism::RsaPkcs, key, &input).unwrap();
+            return session.sign(&Mechanism::RsaPkcs, key.get(), &input);
         }
-        let pair = session.sign(&Mechanism::Ecdsa, key, &digest).unwrap();
-        pair_to_der(&pair).unwrap().to_vec()
+        let pair = session.sign(&Mechanism::Ecdsa, key.get(), &digest)?;
+        Ok(pair_to_der(&pair).unwrap().to_vec())
+    };
+    // SoftHSM2 forgets handles when another process has changed the token, as the one that made the key did.
+    let sign = || {
+        try_sign().unwrap_or_else(|_| {
+            key.set(find());
+            try_sign().unwrap()
+        })
     };
     let verify = verify == "true";
     println!("ready");

@@ -107,6 +107,16 @@ codes! {
     UnsupportedMediaType = 121, "unsupported_media_type", 415, Caller, retry false;
     /// The path is not one of ours.
     UnknownPath = 122, "unknown_path", 404, Caller, retry false;
+    /// The tenant is suspended: it may look, and sign nothing.
+    TenantSuspended = 123, "tenant_suspended", 403, Caller, retry false;
+    /// The tenant is closed.
+    TenantClosed = 124, "tenant_closed", 403, Caller, retry false;
+    /// Production calls are taken from the activation date only.
+    NotActivated = 125, "not_activated", 403, Caller, retry false;
+    /// The term of every package is over.
+    PackageExpired = 126, "package_expired", 403, Caller, retry false;
+    /// The month is not one that can be asked for.
+    MonthInvalid = 127, "month_invalid", 422, Caller, retry false;
     /// A command line, profile or configuration that cannot be used.
     Usage = 130, "usage", 400, Caller, retry false;
     /// A local file that cannot be read or written.

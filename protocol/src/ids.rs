@@ -101,6 +101,10 @@ name_id!(
     /// The id of a credential (a key and its certificate), unique within its tenant.
     CredentialId
 );
+name_id!(
+    /// The name of a certificate authority, or of one of its servants: a time-stamping authority, an OCSP responder.
+    AuthorityName
+);
 
 macro_rules! row_id {
     ($(#[$doc:meta])* $name:ident) => {

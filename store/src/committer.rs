@@ -4,14 +4,15 @@
 //! A crash before the commit: nobody got the signature, nobody pays, the key is absent.
 //! A crash after it: the retry finds the entry, gets the same bytes, and pays once.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use protocol::clock::{self, UnixMillis};
 use protocol::error_code::{Code, Refusal};
-use protocol::ids::Sequence;
+use protocol::ids::{Sequence, TenantRow};
 use protocol::verify::SignatureBytes;
 use rusqlite::Connection;
 
@@ -21,10 +22,15 @@ use crate::error::{Result, StoreError};
 use crate::fence::Epoch;
 use crate::index::{self, Delivery, KeyIndex, Outcome, Pending, Settled, State};
 use crate::journal::Batch;
+use crate::ledger::book::Books;
+use crate::ledger::change::Moment;
+use crate::ledger::{PackageRow, rows};
+use crate::minutes::{self, MinuteRecord};
 use crate::record::{DiscardReason, Fingerprint, Item, ItemRecord, Record};
-use crate::registry::{self, Change};
+use crate::registry::{self, Change, Effect};
 use crate::space::Reserve;
 use crate::tail::{ChainPoint, Tail};
+use crate::tenancy::TenantState;
 use crate::usage::Tally;
 
 /// One try to sign one item: admitted by the gate, carried through the pool, judged here.
@@ -38,6 +44,27 @@ pub struct Attempt {
     pub app: (Arc<App>, Epoch),
     /// With which credential, and the epoch under which that was allowed.
     pub credential: (Arc<Credential>, Epoch),
+    /// When a unit was held for it.
+    pub held: HoldTime,
+}
+
+/// When a unit was held in memory, in Unix milliseconds; zero: not yet.
+#[derive(Debug, Default)]
+pub struct HoldTime(AtomicU64);
+
+impl HoldTime {
+    /// A unit is held from now on.
+    pub fn set(&self, now: UnixMillis) {
+        self.0.store(now.0, Ordering::Release);
+    }
+
+    /// The time that decides from which package the unit is paid.
+    fn or(&self, now: UnixMillis) -> UnixMillis {
+        match self.0.load(Ordering::Acquire) {
+            0 => now,
+            ms => UnixMillis(ms),
+        }
+    }
 }
 
 /// Something to be written about an attempt.
@@ -62,6 +89,7 @@ impl Draft {
 /// What the committing thread is asked to do.
 pub(crate) enum Command {
     Drafts(Vec<Draft>),
+    Minutes(Vec<MinuteRecord>),
     Changes {
         actor: String,
         changes: Vec<Change>,
@@ -80,6 +108,9 @@ pub(crate) struct Committer<W> {
     pub(crate) end: ChainPoint,
     pub(crate) index: Arc<KeyIndex<W>>,
     pub(crate) directory: Arc<Directory>,
+    pub(crate) books: Books,
+    /// The entry with which this life of the engine began.
+    pub(crate) life: Sequence,
     pub(crate) reserve: Reserve,
     /// Failures that could not be recorded while the disk was full.
     pub(crate) owed: Vec<Draft>,
@@ -92,9 +123,11 @@ pub(crate) struct Committer<W> {
 
 /// What a draft becomes, decided before anything is written.
 enum Verdict {
-    Sign,
+    /// Released, and paid from a package where one is named.
+    Sign(Option<PackageRow>),
     Discard(DiscardReason),
-    Pend,
+    /// Pending, with a unit held in a package.
+    Pend(Option<PackageRow>),
     Fail,
 }
 
@@ -119,6 +152,7 @@ struct Plan {
 impl<W: Clone> Committer<W> {
     /// Runs until told to stop, or until the store fails.
     pub(crate) fn run(mut self, commands: &Receiver<Command>) {
+        self.lapse();
         let mut due = clock::monotonic() + HOUSEKEEPING;
         loop {
             let first = match commands.recv_deadline(due) {
@@ -149,8 +183,14 @@ impl<W: Clone> Committer<W> {
                 } => {
                     self.commit(std::mem::take(&mut drafts));
                     let result = self.change(&actor, changes);
+                    // A package may be granted whose term is over.
+                    self.lapse();
                     // Whoever asked may have gone; the change stands all the same.
                     let _ = reply.send(result);
+                }
+                Command::Minutes(records) => {
+                    self.commit(std::mem::take(&mut drafts));
+                    self.write_minutes(&records);
                 }
                 Command::Stop => {
                     self.commit(drafts);
@@ -186,12 +226,15 @@ impl<W: Clone> Committer<W> {
         }
         match result {
             Ok(()) => self.settle(plan, drafts, point),
-            Err(error) if error.is_full() => self.give_back(&drafts, &error.refusal()),
+            Err(error) if error.is_full() => {
+                self.books.revert();
+                self.give_back(&drafts, &error.refusal());
+            }
             Err(error) => (self.fatal)(&error),
         }
     }
 
-    fn plan(&self, drafts: &[Draft]) -> Plan {
+    fn plan(&mut self, drafts: &[Draft]) -> Plan {
         let mut plan = Plan {
             at: clock::wall(),
             batch: Batch::starting_at(self.end.sequence + 1),
@@ -200,11 +243,11 @@ impl<W: Clone> Committer<W> {
         };
         for (place, draft) in drafts.iter().enumerate() {
             // The journal may have it already, or nobody asked: then there is nothing to write.
-            let Some((verdict, pending)) = self.judge(draft, &plan.tally) else {
+            let Some((verdict, pending)) = self.judge(draft, plan.at) else {
                 continue;
             };
             let sequence = plan.record(draft, &verdict);
-            let clears_pending = !matches!(verdict, Verdict::Pend) && pending != Pending::No;
+            let clears_pending = !matches!(verdict, Verdict::Pend(_)) && pending != Pending::No;
             plan.written.push(Written {
                 place,
                 verdict,
@@ -215,28 +258,57 @@ impl<W: Clone> Committer<W> {
         plan
     }
 
-    fn judge(&self, draft: &Draft, tally: &Tally) -> Option<(Verdict, Pending)> {
-        let key = draft.attempt().fingerprint;
+    fn judge(&mut self, draft: &Draft, now: UnixMillis) -> Option<(Verdict, Pending)> {
+        let attempt = draft.attempt();
+        let key = attempt.fingerprint;
         Some(match draft {
             Draft::Pending(_) => match self.index.pendency(key)? {
                 Pending::Recorded(_) => return None,
-                pending => (Verdict::Pend, pending),
+                pending => (Verdict::Pend(self.hold(attempt, now)), pending),
             },
-            Draft::Failed(..) => (Verdict::Fail, self.index.begin_commit(key)?),
-            Draft::Signed(attempt, _) => {
+            Draft::Failed(..) => {
                 let pending = self.index.begin_commit(key)?;
-                (
-                    discard_reason(attempt, tally).map_or(Verdict::Sign, Verdict::Discard),
-                    pending,
-                )
+                self.books.settle_hold(key, false);
+                (Verdict::Fail, pending)
+            }
+            Draft::Signed(..) => {
+                let pending = self.index.begin_commit(key)?;
+                (self.pay(attempt, now), pending)
             }
         })
+    }
+
+    /// A finished signature is paid and released, or there is a reason why not. Nothing is charged on a sandbox.
+    fn pay(&mut self, attempt: &Attempt, now: UnixMillis) -> Verdict {
+        let (app, key) = (&attempt.app.0, attempt.fingerprint);
+        if let Some(reason) = revoked(attempt) {
+            self.books.settle_hold(key, false);
+            return Verdict::Discard(reason);
+        }
+        if app.environment.is_sandbox() {
+            return Verdict::Sign(None);
+        }
+        let held = self.books.settle_hold(key, true);
+        let paid = held.or_else(|| self.books.pay(app.tenant.row, attempt.held.or(now)));
+        paid.map_or(Verdict::Discard(DiscardReason::Balance), |package| {
+            Verdict::Sign(Some(package))
+        })
+    }
+
+    fn hold(&mut self, attempt: &Attempt, now: UnixMillis) -> Option<PackageRow> {
+        let app = &attempt.app.0;
+        if app.environment.is_sandbox() {
+            return None;
+        }
+        self.books
+            .hold(attempt.fingerprint, app.tenant.row, attempt.held.or(now))
     }
 
     fn write(&mut self, plan: &Plan, drafts: &[Draft], point: &ChainPoint) -> Result<()> {
         let change = self.db.transaction()?;
         plan.batch.insert(&change, plan.at, &point.chain)?;
         plan.tally.write(&change, plan.at)?;
+        rows::post(&change, plan.batch.first(), plan.at, self.books.moved())?;
         for written in &plan.written {
             write_pending(&change, written, drafts[written.place].attempt())?;
         }
@@ -245,6 +317,7 @@ impl<W: Clone> Committer<W> {
 
     /// The batch is durable: remember it, then release it.
     fn settle(&mut self, plan: Plan, drafts: Vec<Draft>, point: ChainPoint) {
+        self.books.settle(plan.at);
         if !plan.batch.is_empty() {
             self.end = point;
             if let Err(error) = self.tail.note(point) {
@@ -266,7 +339,7 @@ impl<W: Clone> Committer<W> {
                 continue;
             };
             let key = draft.attempt().fingerprint;
-            let (state, outcome) = self.outcome(&verdict, draft, sequence);
+            let (state, outcome) = outcome(&verdict, draft, sequence);
             let waiters = match state {
                 State::Pending => self.index.mark_pending(key, sequence),
                 _ => self.index.settle(key, Settled { sequence, state }),
@@ -283,22 +356,6 @@ impl<W: Clone> Committer<W> {
             last: self.end.sequence,
         });
         (self.deliver)(deliveries);
-    }
-
-    /// What the waiters hear, after the balance has been charged.
-    fn outcome(&self, verdict: &Verdict, draft: Draft, sequence: Sequence) -> (State, Outcome) {
-        match (verdict, draft) {
-            (Verdict::Sign, Draft::Signed(attempt, signature)) => {
-                let account = &attempt.app.0.tenant.account;
-                if account.left().is_some() {
-                    account.add_used(1);
-                }
-                (State::Done, Outcome::Done { sequence, signature })
-            }
-            (Verdict::Discard(reason), _) => (State::Failed, Outcome::Failed(discarded(*reason))),
-            (_, Draft::Failed(_, refusal)) => (State::Failed, Outcome::Failed(refusal)),
-            _ => (State::Pending, Outcome::Pending),
-        }
     }
 
     /// Nothing could be written: every key is free again, and its waiters hear why. What is on disk as pending
@@ -330,6 +387,10 @@ impl<W: Clone> Committer<W> {
     fn write_changes(&mut self, actor: &str, changes: Vec<Change>) -> Result<()> {
         let at = clock::wall();
         let mut batch = Batch::starting_at(self.end.sequence + 1);
+        let moment = Moment {
+            at,
+            batch: batch.first(),
+        };
         let mut effects = Vec::with_capacity(changes.len());
         let transaction = self.db.transaction()?;
         for change in changes {
@@ -339,21 +400,90 @@ impl<W: Clone> Committer<W> {
                 action: action.into(),
                 subject: subject.into(),
             });
-            effects.push(registry::apply(&transaction, &self.directory, at, change)?);
+            effects.push(registry::apply(&transaction, &self.directory, moment, change)?);
         }
         let point = batch.chain_point(&self.end);
         batch.insert(&transaction, at, &point.chain)?;
         transaction.commit()?;
         self.end = point;
         self.tail.note(point)?;
+        let tenants: BTreeSet<_> = effects.iter().filter_map(Effect::books_of).collect();
         effects
             .into_iter()
             .for_each(|effect| effect.take(&self.directory));
+        self.read_books(&tenants, at)?;
         let _ = self.background.send(Committed {
             keys: Vec::new(),
             last: point.sequence,
         });
         Ok(())
+    }
+
+    fn read_books(&mut self, tenants: &BTreeSet<TenantRow>, now: UnixMillis) -> Result<()> {
+        if tenants.is_empty() {
+            return Ok(());
+        }
+        for tenant in self.directory.tenants() {
+            if tenants.contains(&tenant.row) {
+                self.books
+                    .put(&tenant, rows::read_held(&self.db, tenant.row)?, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets lapse what has to, and sees to packages that have begun or ended.
+    fn lapse(&mut self) {
+        match self.write_lapses(clock::wall()) {
+            Ok(()) => {}
+            Err(error) if error.is_full() => self.full.store(true, Ordering::Release),
+            Err(error) => (self.fatal)(&error),
+        }
+    }
+
+    fn write_lapses(&mut self, now: UnixMillis) -> Result<()> {
+        let turned = self.books.turned(now);
+        let mut batch = Batch::starting_at(self.end.sequence + 1);
+        let mut lapses = Vec::new();
+        for tenant in &turned {
+            for lapse in self.books.lapses(tenant.row, now) {
+                batch.push(&Record::Change {
+                    actor: "engine".into(),
+                    action: "package.lapse".into(),
+                    subject: format!("{} {} units={}", tenant.name, lapse.package.0, lapse.units).into(),
+                });
+                lapses.push(lapse);
+            }
+        }
+        if !lapses.is_empty() {
+            let point = batch.chain_point(&self.end);
+            let transaction = self.db.transaction()?;
+            batch.insert(&transaction, now, &point.chain)?;
+            rows::post(&transaction, batch.first(), now, &lapses)?;
+            transaction.commit()?;
+            self.end = point;
+            self.tail.note(point)?;
+            let _ = self.background.send(Committed {
+                keys: Vec::new(),
+                last: point.sequence,
+            });
+        }
+        let tenants = turned.iter().map(|tenant| tenant.row).collect();
+        self.read_books(&tenants, now)
+    }
+
+    /// Minutes are written for themselves; what cannot be written now is written with the next ones.
+    fn write_minutes(&mut self, records: &[MinuteRecord]) {
+        let mut write = || -> Result<()> {
+            let transaction = self.db.transaction()?;
+            minutes::write(&transaction, self.life.0, clock::wall(), records)?;
+            Ok(transaction.commit()?)
+        };
+        match write() {
+            Ok(()) => {}
+            Err(error) if error.is_full() => self.full.store(true, Ordering::Release),
+            Err(error) => (self.fatal)(&error),
+        }
     }
 
     fn housekeep_if(&mut self, due: Instant) -> Instant {
@@ -371,6 +501,7 @@ impl<W: Clone> Committer<W> {
             let owed = std::mem::take(&mut self.owed);
             self.commit(owed);
         }
+        self.lapse();
         clock::monotonic() + HOUSEKEEPING
     }
 
@@ -389,12 +520,13 @@ impl Plan {
         let attempt = draft.attempt();
         let item = &attempt.item;
         match (verdict, draft) {
-            (Verdict::Sign, Draft::Signed(_, signature)) => {
+            (Verdict::Sign(package), Draft::Signed(_, signature)) => {
                 self.tally.count(item.app, item.credential);
-                if attempt.app.0.tenant.account.left().is_some() {
-                    self.tally.count_prepaid(item.tenant);
-                }
-                self.batch.push(&ItemRecord::Signature { item, signature })
+                self.batch.push(&ItemRecord::Signature {
+                    item,
+                    signature,
+                    package: package.map(|package| package.0),
+                })
             }
             (Verdict::Discard(reason), _) => self.batch.push(&ItemRecord::Discarded {
                 item,
@@ -409,33 +541,47 @@ impl Plan {
     }
 }
 
-/// Why a finished signature must not be released, if there is a reason: a revocation that was committed before it,
-/// or a balance that ends with it.
-fn discard_reason(attempt: &Attempt, tally: &Tally) -> Option<DiscardReason> {
+/// Why a finished signature must not be released, if there is a reason: something was revoked, and that was committed
+/// before it.
+fn revoked(attempt: &Attempt) -> Option<DiscardReason> {
     let (app, app_epoch) = &attempt.app;
     let (credential, credential_epoch) = &attempt.credential;
-    let tenant = &app.tenant;
+    if app.tenant.standing.state() != TenantState::Active {
+        return Some(DiscardReason::Tenant);
+    }
     if !app.fence.holds(*app_epoch) {
         return Some(DiscardReason::App);
     }
-    if !credential.fence.holds(*credential_epoch) {
-        return Some(DiscardReason::Credential);
-    }
-    let left = tenant.account.left()?;
-    (left <= tally.prepaid_of(tenant.row)).then_some(DiscardReason::Balance)
+    (!credential.fence.holds(*credential_epoch)).then_some(DiscardReason::Credential)
 }
 
 /// Keeps the table of pending items in step: what a crash leaves in it is failed at the next start.
 fn write_pending(db: &Connection, written: &Written, attempt: &Attempt) -> Result<()> {
-    if matches!(written.verdict, Verdict::Pend) {
+    if let Verdict::Pend(package) = written.verdict {
         let item = minicbor::to_vec(&attempt.item).expect("writing to a Vec cannot fail");
-        db.prepare_cached("INSERT OR REPLACE INTO pending (key, item) VALUES (?, ?)")?
-            .execute(rusqlite::params![attempt.fingerprint.0, item])?;
+        let package = package.map(|package| package.0);
+        db.prepare_cached("INSERT OR REPLACE INTO pending (key, item, package) VALUES (?, ?, ?)")?
+            .execute(rusqlite::params![attempt.fingerprint.0, item, package])?;
     } else if written.clears_pending {
         db.prepare_cached("DELETE FROM pending WHERE key = ?")?
             .execute([attempt.fingerprint.0])?;
     }
     Ok(())
+}
+
+/// What the waiters hear.
+fn outcome(verdict: &Verdict, draft: Draft, sequence: Sequence) -> (State, Outcome) {
+    match (verdict, draft) {
+        (Verdict::Sign(_), Draft::Signed(_, signature)) => {
+            (State::Done, Outcome::Done { sequence, signature })
+        }
+        (Verdict::Discard(reason), draft) => (
+            State::Failed,
+            Outcome::Failed(discarded(*reason, draft.attempt())),
+        ),
+        (_, Draft::Failed(_, refusal)) => (State::Failed, Outcome::Failed(refusal)),
+        _ => (State::Pending, Outcome::Pending),
+    }
 }
 
 fn deliver_to<W>(deliveries: &mut Vec<Delivery<W>>, mut waiters: index::Waiters<W>, outcome: Outcome) {
@@ -452,13 +598,22 @@ fn deliver_to<W>(deliveries: &mut Vec<Delivery<W>>, mut waiters: index::Waiters<
     });
 }
 
-fn discarded(reason: DiscardReason) -> Refusal {
+fn discarded(reason: DiscardReason, attempt: &Attempt) -> Refusal {
     match reason {
         DiscardReason::App => Refusal::new(Code::AppRevoked, "the app was revoked while the request ran"),
         DiscardReason::Credential => Refusal::new(
             Code::CredentialDisabled,
             "the credential was disabled while the request ran",
         ),
-        DiscardReason::Balance => Refusal::new(Code::QuotaExhausted, "the prepaid balance is used up"),
+        DiscardReason::Tenant => match attempt.app.0.tenant.standing.state() {
+            TenantState::Closed => {
+                Refusal::new(Code::TenantClosed, "the tenant was closed while the request ran")
+            }
+            _ => Refusal::new(
+                Code::TenantSuspended,
+                "the tenant was suspended while the request ran",
+            ),
+        },
+        DiscardReason::Balance => attempt.app.0.tenant.account.exhausted(),
     }
 }

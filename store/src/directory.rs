@@ -5,31 +5,75 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use protocol::algorithm::KeyKind;
+use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AppId, AppRow, CredentialId, CredentialRow, KeyRow, TenantName, TenantRow};
 use protocol::verify::PublicKey;
 
 use crate::fence::Fence;
+use crate::ledger::book::Standing;
+use crate::tenancy::{self, Allowance, Environment, SecretCell};
 
-/// A tenant's prepaid units. The committing thread is the judge of the last unit; everybody else only reads.
+/// What a tenant may still use of its packages, in one number. The committing thread has the books and is the judge of
+/// the last unit; everybody else only reads.
 #[derive(Debug)]
 pub struct Account {
-    /// `UNLIMITED`, or the units granted.
+    /// `UNLIMITED`, or the units of limited packages: used ever, held, and to be used now.
     granted: AtomicU64,
     used: AtomicU64,
+    /// Units that came back from pending items and that metering does not know of yet.
+    returned: AtomicU64,
+    expired: AtomicBool,
 }
 
 const UNLIMITED: u64 = u64::MAX;
 
 impl Account {
-    pub(crate) fn new(prepaid: Option<u64>, used: u64) -> Self {
-        Self {
-            granted: AtomicU64::new(prepaid.unwrap_or(UNLIMITED)),
-            used: AtomicU64::new(used),
+    pub(crate) fn new(standing: Standing) -> Self {
+        let account = Self {
+            granted: AtomicU64::new(0),
+            used: AtomicU64::new(0),
+            returned: AtomicU64::new(0),
+            expired: AtomicBool::new(false),
+        };
+        account.set(standing);
+        account
+    }
+
+    /// Takes over how the books stand.
+    pub(crate) fn set(&self, standing: Standing) {
+        let Standing { left, used, expired } = standing;
+        let granted = left.map_or(UNLIMITED, |left| used.saturating_add(left));
+        self.used.store(used, Ordering::Release);
+        self.granted.store(granted, Ordering::Release);
+        self.expired.store(expired, Ordering::Release);
+    }
+
+    /// Whether the term of every package is over.
+    pub fn is_expired(&self) -> bool {
+        self.expired.load(Ordering::Acquire)
+    }
+
+    /// Why nothing can be charged: the packages are over, or used up.
+    pub fn exhausted(&self) -> Refusal {
+        if self.is_expired() {
+            Refusal::new(Code::PackageExpired, "the term of every package is over")
+        } else {
+            Refusal::new(Code::QuotaExhausted, "the prepaid balance is used up")
         }
+    }
+
+    /// Units that came back from pending items since the last call of this function.
+    pub fn take_returned(&self) -> u64 {
+        self.returned.swap(0, Ordering::AcqRel)
+    }
+
+    /// Units that were held for pending items are free again.
+    pub(crate) fn put_back(&self, units: u64) {
+        self.returned.fetch_add(units, Ordering::AcqRel);
     }
 
     /// Units left, or `None` without a limit.
@@ -44,18 +88,9 @@ impl Account {
         (granted != UNLIMITED).then_some(granted)
     }
 
-    /// Units used since there is a limit.
+    /// Units of limited packages that are used or held for pending items.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn add_used(&self, units: u64) {
-        self.used.fetch_add(units, Ordering::AcqRel);
-    }
-
-    pub(crate) fn grant(&self, prepaid: Option<u64>) {
-        self.granted
-            .store(prepaid.unwrap_or(UNLIMITED), Ordering::Release);
     }
 }
 
@@ -68,17 +103,25 @@ pub struct Tenant {
     pub name: TenantName,
     /// What it may still use.
     pub account: Account,
+    /// Its state, and from when on it is served.
+    pub standing: tenancy::Standing,
     credentials: RwLock<HashMap<CredentialId, Arc<Credential>>>,
     /// The same by id, for lists that are read page by page.
     by_id: RwLock<BTreeMap<CredentialId, Arc<Credential>>>,
 }
 
 impl Tenant {
-    pub(crate) fn new(row: TenantRow, name: TenantName, account: Account) -> Self {
+    pub(crate) fn new(
+        row: TenantRow,
+        name: TenantName,
+        account: Account,
+        standing: tenancy::Standing,
+    ) -> Self {
         Self {
             row,
             name,
             account,
+            standing,
             credentials: RwLock::default(),
             by_id: RwLock::default(),
         }
@@ -94,14 +137,21 @@ impl Tenant {
         self.by_id.read().values().cloned().collect()
     }
 
-    /// At most so many of its credentials, by id, after this id or from the first on.
-    pub fn credentials_after(&self, after: Option<&str>, count: usize) -> Vec<Arc<Credential>> {
+    /// At most so many of its credentials in an environment, by id, after this id or from the first on.
+    pub fn credentials_after(
+        &self,
+        after: Option<&str>,
+        environment: Environment,
+        count: usize,
+    ) -> Vec<Arc<Credential>> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let by_id = self.by_id.read();
-        by_id
+        let all = by_id
             .range::<str, _>((from, Bound::Unbounded))
+            .map(|(_, credential)| credential);
+        all.filter(|one| one.environment == environment)
             .take(count)
-            .map(|(_, credential)| Arc::clone(credential))
+            .cloned()
             .collect()
     }
 }
@@ -117,8 +167,12 @@ pub struct App {
     pub tenant: Arc<Tenant>,
     /// Whether it may ask.
     pub fence: Fence,
-    /// Its shared secret, wrapped under the master key.
-    pub secret: Option<Box<[u8]>>,
+    /// For what it is used.
+    pub environment: Environment,
+    /// What it may ask for at a time.
+    pub allowance: Allowance,
+    /// Its shared secrets.
+    pub secrets: SecretCell,
     /// Its public key for HTTP message signatures.
     pub public_key: Option<PublicKey>,
     /// SHA-256 of its TLS client certificate.
@@ -160,6 +214,8 @@ pub struct Credential {
     /// The key's kind.
     pub kind: KeyKind,
     place: RwLock<Place>,
+    /// For what it is used: an app finds those of its own environment only.
+    pub environment: Environment,
     /// Whether it signs.
     pub fence: Fence,
 }
@@ -170,7 +226,7 @@ impl Credential {
         id: CredentialId,
         (key, kind): (KeyRow, KeyKind),
         place: Place,
-        fence: Fence,
+        (environment, fence): (Environment, Fence),
     ) -> Self {
         let place = RwLock::new(place);
         Self {
@@ -179,6 +235,7 @@ impl Credential {
             key,
             kind,
             place,
+            environment,
             fence,
         }
     }

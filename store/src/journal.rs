@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::{Result, StoreError};
 use crate::record::Record;
+use crate::statement;
 use crate::tail::ChainPoint;
 
 /// An entry as read back.
@@ -49,6 +50,11 @@ impl Batch {
         sequence
     }
 
+    /// The number of its first entry.
+    pub(crate) const fn first(&self) -> u64 {
+        self.first
+    }
+
     pub(crate) const fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -72,7 +78,7 @@ impl Batch {
             self.records,
             chain
         ])?;
-        Ok(())
+        statement::note_month(db, self.first, at)
     }
 }
 
@@ -191,6 +197,24 @@ pub(crate) fn scan(
             if row.first + at >= from.0 {
                 visit(row.entry(at, record)?)?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// Visits the encoded records of the batches from `from` up to but without `to`, in order.
+pub(crate) fn scan_raw(
+    db: &Connection,
+    from: u64,
+    to: u64,
+    mut visit: impl FnMut(Sequence, UnixMillis, &[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut statement = db.prepare_cached(&format!("{ROW} WHERE first >= ? AND first < ? ORDER BY first"))?;
+    let mut rows = statement.query([from.cast_signed(), to.cast_signed()])?;
+    while let Some(row) = rows.next()? {
+        let row = read_row(row)?;
+        for (at, record) in (0u64..).zip(row.slices()) {
+            visit(Sequence(row.first + at), row.at, record?)?;
         }
     }
     Ok(())

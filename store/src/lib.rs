@@ -5,6 +5,9 @@
 //! - [`record`] says what a journal entry is; [`journal`] how batches of them lie on disk, chained by hash.
 //! - [`index`] knows every idempotency key: running in memory, settled in memory or in sorted runs on disk.
 //! - [`registry`] holds tenants, apps, keys and credentials; [`directory`] is the same in memory, for the gate.
+//! - [`ledger`]: packages and where each of their units is; [`statement`]: a month added up, and reconciled.
+//! - [`tenancy`]: states, contracts and secrets; [`minutes`]: what was observed for the service agreement.
+//! - [`certificates`] is what authorities have issued, revoked and published.
 //! - [`fence`] is how a revocation wins over signatures already in flight.
 //! - [`tail`] and [`space`] are for bad days: lost entries, a full disk.
 //!
@@ -12,31 +15,49 @@
 //! wires, keys or devices, and releases nothing before its commit.
 
 mod background;
+mod certificates;
 mod committer;
 mod directory;
 mod error;
 mod fence;
 mod index;
 mod journal;
+mod ledger;
 mod lock;
+mod minutes;
 mod open;
 mod reader;
 mod record;
 mod registry;
 mod space;
 mod sqlite;
+mod statement;
 mod tail;
+mod tenancy;
 mod usage;
 
-pub use committer::{Attempt, Draft};
+pub use certificates::{
+    AuthorityRow, CertificateChange, CertificateRow, CertificateStanding, Holder, KeptCrl, Prepared, RevokedRow,
+    Role, SerialBlocks,
+};
+pub use committer::{Attempt, Draft, HoldTime};
 pub use directory::{Account, App, Credential, Directory, Place, Tenant};
 pub use error::{Result, StoreError};
 pub use fence::{Epoch, Fence};
 pub use index::{Claim, Delivery, KeyIndex, Known, Outcome, Release, Settled, State, Waiters};
 pub use journal::Entry;
+pub use ledger::change::LedgerChange;
+pub use ledger::kind::{KindError, PackageKind, Tier};
+pub use ledger::{Balance, LedgerAccount, Package, PackageRow, Unit};
+pub use minutes::MinuteRecord;
 pub use open::{CHANGES_MAX, Options, Store, StoreHandle};
 pub use reader::Reader;
 pub use record::{DiscardReason, Fingerprint, Item, Proof, ProofKind, Record, RequestHash, month_of};
 pub use registry::{Change, NewApp, NewCredential, SpareKey, SpareRow, StoredKey};
+pub use statement::{Difference, Reconciliation, Statement, StatementItem, StatementKey};
 pub use tail::ChainPoint;
+pub use tenancy::{
+    Agreement, Allowance, Contract, Environment, SANDBOX_RATE, SecretCell, Secrets, Standing, TenancyChange,
+    TenantState,
+};
 pub use usage::UsageRow;

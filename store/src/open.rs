@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, bounded};
 use parking_lot::Mutex;
-use protocol::clock;
+use protocol::clock::{self, UnixMillis};
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::Sequence;
 use rusqlite::Connection;
@@ -19,7 +19,9 @@ use crate::directory::Directory;
 use crate::error::{Result, StoreError};
 use crate::index::{self, Delivery, KeyIndex, Runs, Settled, State};
 use crate::journal::{self, Batch};
+use crate::ledger::{PackageRow, rows};
 use crate::lock::FolderLock;
+use crate::minutes::MinuteRecord;
 use crate::reader::Reader;
 use crate::record::{Fingerprint, Item, ItemRecord, Record};
 use crate::registry::{self, Change};
@@ -51,6 +53,8 @@ impl Default for Options {
     }
 }
 
+/// The database's name in the data folder.
+pub(crate) const DATABASE: &str = "cinnabar.db";
 /// Batches of drafts that may wait for the committing thread. Requests in flight bound it far more tightly.
 const COMMANDS_MAX: usize = 4096;
 /// Changes in one commit: more would hold up the signatures behind them.
@@ -68,6 +72,8 @@ pub struct Store<W> {
     index: Arc<KeyIndex<W>>,
     directory: Arc<Directory>,
     unflushed: Vec<index::Entry>,
+    /// The entry with which this life of the engine began.
+    life: Sequence,
     options: Options,
     lock: FolderLock,
 }
@@ -96,7 +102,7 @@ impl<W: Clone + Send + 'static> Store<W> {
         }
         let runs = Runs::open(&folder.join("index"), end.sequence)?;
         let index = Arc::new(KeyIndex::new(runs));
-        let directory = Arc::new(registry::load(&db)?);
+        let directory = Arc::new(registry::load(&db, clock::wall())?);
         let mut store = Self {
             folder: folder.into(),
             db,
@@ -105,6 +111,7 @@ impl<W: Clone + Send + 'static> Store<W> {
             index,
             directory,
             unflushed: Vec::new(),
+            life: Sequence(0),
             options,
             lock,
         };
@@ -156,13 +163,13 @@ impl<W: Clone + Send + 'static> Store<W> {
         let first = self.end.sequence + 1;
         // Numbers of lost entries are never used again.
         let mut batch = Batch::starting_at(lost_upto.map_or(first, |last| last + 1));
-        batch.push(&Record::Opened {
+        self.life = batch.push(&Record::Opened {
             version: self.options.version.as_str().into(),
         });
         if let Some(last) = lost_upto {
             batch.push(&Record::LossAccepted { first, last });
         }
-        self.write(&batch, |_| Ok(()))
+        self.write(&batch, |_, _| Ok(()))
     }
 
     /// What was pending when the process died will never be delivered: its worker died with it (SEMANTICS 1.3).
@@ -173,7 +180,9 @@ impl<W: Clone + Send + 'static> Store<W> {
         }
         let mut batch = Batch::starting_at(self.end.sequence + 1);
         let mut settled = Vec::with_capacity(items.len());
-        for item in &items {
+        let held = items.iter().filter_map(|(_, package)| *package);
+        let releases = rows::releases(&self.db, held)?;
+        for (item, _) in &items {
             let sequence = batch.push(&ItemRecord::Failed {
                 item,
                 code: Code::Restarted.wire(),
@@ -186,9 +195,10 @@ impl<W: Clone + Send + 'static> Store<W> {
                 },
             ));
         }
-        self.write(&batch, |db| {
+        let first = batch.first();
+        self.write(&batch, |db, at| {
             db.execute("DELETE FROM pending", [])?;
-            Ok(())
+            rows::post(db, first, at, &releases)
         })?;
         for (key, settled) in settled {
             self.index.restore(key, settled);
@@ -197,11 +207,16 @@ impl<W: Clone + Send + 'static> Store<W> {
         Ok(())
     }
 
-    fn write(&mut self, batch: &Batch, also: impl FnOnce(&Connection) -> Result<()>) -> Result<()> {
+    fn write(
+        &mut self,
+        batch: &Batch,
+        also: impl FnOnce(&Connection, UnixMillis) -> Result<()>,
+    ) -> Result<()> {
+        let at = clock::wall();
         let point = batch.chain_point(&self.end);
         let change = self.db.transaction()?;
-        batch.insert(&change, clock::wall(), &point.chain)?;
-        also(&change)?;
+        batch.insert(&change, at, &point.chain)?;
+        also(&change, at)?;
         change.commit()?;
         self.end = point;
         self.tail.note(point)
@@ -228,7 +243,10 @@ impl<W: Clone + Send + 'static> Store<W> {
             last: self.end.sequence,
             collected: self.unflushed,
         };
+        let books = rows::load(&self.db, &self.directory, clock::wall())?;
         let committer = Committer {
+            books,
+            life: self.life,
             db: self.db,
             tail: self.tail,
             end: self.end,
@@ -266,7 +284,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
 }
 
 fn database(folder: &Path) -> PathBuf {
-    folder.join("cinnabar.db")
+    folder.join(DATABASE)
 }
 
 fn settled_state(record: &Record) -> Option<(Fingerprint, State)> {
@@ -279,15 +297,19 @@ fn settled_state(record: &Record) -> Option<(Fingerprint, State)> {
     Some((record.item()?.fingerprint(), state))
 }
 
-fn read_pending(db: &Connection) -> Result<Vec<Item>> {
-    let mut statement = db.prepare("SELECT item FROM pending")?;
-    let rows = statement.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
-    rows.map(|bytes| {
+fn read_pending(db: &Connection) -> Result<Vec<(Item, Option<PackageRow>)>> {
+    let mut statement = db.prepare("SELECT item, package FROM pending")?;
+    let rows = statement.query_map([], |row| {
+        let package = row.get::<_, Option<u32>>(1)?.map(PackageRow);
+        Ok((row.get::<_, Vec<u8>>(0)?, package))
+    })?;
+    rows.map(|row| {
+        let (bytes, package) = row?;
         let corrupt = |_| StoreError::Corrupt {
             sequence: 0,
             what: "a pending item cannot be read",
         };
-        minicbor::decode(&bytes?).map_err(corrupt)
+        Ok((minicbor::decode(&bytes).map_err(corrupt)?, package))
     })
     .collect()
 }
@@ -340,6 +362,11 @@ impl<W> StoreHandle<W> {
                 Command::Drafts(drafts) => drafts,
                 _ => Vec::new(),
             })
+    }
+
+    /// Hands over minutes to be written, unless the committing thread is far behind; then false.
+    pub fn record_minutes(&self, records: Vec<MinuteRecord>) -> bool {
+        self.commands.try_send(Command::Minutes(records)).is_ok()
     }
 
     /// Makes a change of the registry and returns when it is durable.

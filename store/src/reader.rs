@@ -3,14 +3,22 @@
 use std::path::Path;
 
 use protocol::algorithm::KeyKind;
-use protocol::ids::{AppRow, CredentialRow, KeyRow, Sequence};
+use protocol::clock::UnixMillis;
+use protocol::ids::{AppRow, AuthorityName, CredentialRow, KeyRow, Sequence, TenantName, TenantRow};
 use rusqlite::Connection;
 
-use crate::error::Result;
+use crate::certificates::{self, AuthorityRow, CertificateRow, KeptCrl, RevokedRow, SerialBlocks};
+use crate::directory::Directory;
+use crate::error::{Result, StoreError};
 use crate::journal::{self, Entry};
+use crate::ledger::kind::PackageKind;
+use crate::ledger::{Balance, Package, rows};
+use crate::minutes::{self, MinuteRecord};
 use crate::registry::{self, SpareKey, SpareRow, StoredKey};
 use crate::sqlite;
+use crate::statement::{self, Reconciliation, Statement, StatementItem};
 use crate::tail::ChainPoint;
+use crate::tenancy::{self, Agreement};
 use crate::usage::{self, UsageRow};
 
 /// A read-only view of the store.
@@ -20,6 +28,23 @@ pub struct Reader(Connection);
 impl Reader {
     pub(crate) fn open(database: &Path) -> Result<Self> {
         Ok(Self(sqlite::open_reader(database)?))
+    }
+
+    /// Opens the store of a data folder for reading, beside the engine that may run in it.
+    pub fn beside(folder: &Path) -> Result<Self> {
+        let database = folder.join(crate::open::DATABASE);
+        if !database.exists() {
+            let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+            return Err(StoreError::file(database)(missing));
+        }
+        let reader = Self::open(&database)?;
+        sqlite::check_readable(&reader.0)?;
+        Ok(reader)
+    }
+
+    /// The registry as it is on disk.
+    pub fn directory(&self, now: UnixMillis) -> Result<Directory> {
+        registry::load(&self.0, now)
     }
 
     /// One journal entry.
@@ -63,8 +88,105 @@ impl Reader {
         registry::read_calibration(&self.0, device)
     }
 
+    /// A tenant's packages, in order of expiry, each with its balances.
+    pub fn packages(&self, tenant: TenantRow) -> Result<Vec<(Package, Vec<Balance>)>> {
+        let with_balances = |package: Package| {
+            let balances = rows::balances(&self.0, package.row)?;
+            Ok((package, balances))
+        };
+        rows::packages(&self.0, tenant)?
+            .into_iter()
+            .map(with_balances)
+            .collect()
+    }
+
+    /// All kinds of packages, by name.
+    pub fn package_kinds(&self) -> Result<Vec<PackageKind>> {
+        rows::kinds(&self.0)
+    }
+
+    /// A tenant's month (YYYYMM), from the journal.
+    pub fn statement(&self, tenant: TenantRow, month: u32) -> Result<Statement> {
+        statement::statement(&self.0, tenant, month)
+    }
+
+    /// Visits every unit of a tenant's month.
+    pub fn statement_items(
+        &self,
+        tenant: TenantRow,
+        month: u32,
+        visit: impl FnMut(StatementItem) -> Result<()>,
+    ) -> Result<()> {
+        statement::items(&self.0, tenant, month, visit)
+    }
+
+    /// The months (YYYYMM) in which something was recorded.
+    pub fn months(&self) -> Result<Vec<u32>> {
+        statement::months(&self.0)
+    }
+
+    /// Holds the journal of some months against the ledger and the usage counters.
+    pub fn reconcile(&self, months: &[u32]) -> Result<Reconciliation> {
+        statement::reconcile(&self.0, months)
+    }
+
+    /// Why a month's statements are not to be used.
+    pub fn frozen(&self, month: u32) -> Result<Option<String>> {
+        statement::frozen(&self.0, month)
+    }
+
+    /// The agreement that binds a tenant.
+    pub fn agreement(&self, tenant: TenantRow) -> Result<Option<Agreement>> {
+        tenancy::agreement(&self.0, tenant)
+    }
+
+    /// All notices of maintenance, as JSON.
+    pub fn notices(&self) -> Result<Vec<String>> {
+        tenancy::notices(&self.0)
+    }
+
+    /// Visits the records of a span of minutes; those of one minute follow each other.
+    pub fn minutes(&self, from: u32, to: u32, visit: impl FnMut(MinuteRecord) -> Result<()>) -> Result<()> {
+        minutes::visit(&self.0, from, to, visit)
+    }
+
+    /// Until when an engine is known to have lived.
+    pub fn last_minute_written(&self) -> Result<Option<UnixMillis>> {
+        minutes::last_written(&self.0)
+    }
+
     /// An app's usage.
     pub fn usage(&self, app: AppRow) -> Result<Vec<UsageRow>> {
         usage::read(&self.0, app)
+    }
+
+    /// Every authority, by name.
+    pub fn authorities(&self) -> Result<Vec<AuthorityRow>> {
+        certificates::read_authorities(&self.0)
+    }
+
+    /// A certificate by its issuer and serial number.
+    pub fn certificate(&self, issuer: &AuthorityName, serial: &[u8]) -> Result<Option<CertificateRow>> {
+        certificates::read_certificate(&self.0, issuer, serial)
+    }
+
+    /// The certificates of a tenant's credentials, the oldest first.
+    pub fn certificates(&self, tenant: &TenantName) -> Result<Vec<CertificateRow>> {
+        certificates::read_certificates(&self.0, tenant)
+    }
+
+    /// Who of an issuer's certificates is revoked or suspended, of those that are not expired at `now`.
+    pub fn revoked(&self, issuer: &AuthorityName, now: UnixMillis) -> Result<Vec<RevokedRow>> {
+        certificates::read_revoked(&self.0, issuer, now)
+    }
+
+    /// The newest revocation list of an issuer.
+    pub fn crl(&self, issuer: &AuthorityName) -> Result<Option<KeptCrl>> {
+        certificates::read_crl(&self.0, issuer)
+    }
+
+    /// Where an authority's reserved serial numbers end.
+    pub fn serial_blocks(&self, authority: &AuthorityName) -> Result<SerialBlocks> {
+        certificates::read_serial_blocks(&self.0, authority)
     }
 }

@@ -123,12 +123,15 @@ pub enum DiscardReason {
     /// The prepaid balance was used up meanwhile.
     #[n(2)]
     Balance,
+    /// The tenant was suspended or closed meanwhile.
+    #[n(3)]
+    Tenant,
 }
 
 /// One journal entry.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Record {
-    /// A signature, released after this entry was durable and charged as one unit.
+    /// A signature, released after this entry was durable and charged as one unit where a package is named.
     #[n(1)]
     Signature {
         /// What was asked.
@@ -137,6 +140,9 @@ pub enum Record {
         /// What was released.
         #[cbor(n(1), with = "small_bytes")]
         signature: SignatureBytes,
+        /// The package that paid; `None`: nothing was charged, as on a sandbox.
+        #[n(2)]
+        package: Option<u32>,
     },
     /// Still running when its caller had to be answered.
     #[n(2)]
@@ -215,6 +221,56 @@ impl Record {
     }
 }
 
+/// What a statement needs of a [`Record::Signature`], read without copying anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Signed<'b> {
+    pub(crate) tenant: u32,
+    pub(crate) app: u32,
+    pub(crate) credential: u32,
+    pub(crate) key: &'b str,
+    pub(crate) item: u16,
+    pub(crate) algorithm: u8,
+    pub(crate) format: u8,
+    pub(crate) package: Option<u32>,
+}
+
+impl<'b> Signed<'b> {
+    /// Reads a record; `None` where it is of another kind.
+    pub(crate) fn read(record: &'b [u8]) -> Result<Option<Self>, minicbor::decode::Error> {
+        let mut d = minicbor::Decoder::new(record);
+        d.array()?;
+        if d.u32()? != 1 {
+            return Ok(None);
+        }
+        let fields = d.array()?.unwrap_or(0);
+        let item_fields = d.array()?.unwrap_or(0);
+        let mut signed = Self {
+            tenant: d.u32()?,
+            app: d.u32()?,
+            credential: d.u32()?,
+            key: d.str()?,
+            item: d.u16()?,
+            algorithm: 0,
+            format: 0,
+            package: None,
+        };
+        // Items in the call, and the request's hash.
+        d.skip()?;
+        d.skip()?;
+        signed.algorithm = d.u8()?;
+        signed.format = d.u8()?;
+        for _ in 9..item_fields {
+            d.skip()?;
+        }
+        // The signature.
+        d.skip()?;
+        if fields > 2 {
+            signed.package = d.decode()?;
+        }
+        Ok(Some(signed))
+    }
+}
+
 /// A [`Record`] about an item, borrowed: what the committing thread writes without copying the item.
 #[derive(Debug, Encode)]
 pub(crate) enum ItemRecord<'a> {
@@ -227,6 +283,9 @@ pub(crate) enum ItemRecord<'a> {
         /// What is released.
         #[cbor(n(1), with = "small_bytes")]
         signature: &'a SignatureBytes,
+        /// The package that pays.
+        #[n(2)]
+        package: Option<u32>,
     },
     /// [`Record::Pending`].
     #[n(2)]
@@ -398,6 +457,7 @@ pub(crate) mod tests {
             Record::Signature {
                 item: item(1, "k", 0),
                 signature: SmallVec::from_slice(&[3; 71]),
+                package: Some(70_000),
             },
             Record::Pending {
                 item: item(1, "k", 1),
@@ -433,13 +493,42 @@ pub(crate) mod tests {
         let bytes = minicbor::to_vec(ItemRecord::Signature {
             item: &item,
             signature: &signature,
+            package: Some(1),
         })
         .unwrap();
         assert!(bytes.len() < 260, "{} bytes", bytes.len());
         assert_eq!(
             Record::decode_from(&bytes).unwrap(),
-            Record::Signature { item, signature }
+            Record::Signature {
+                item,
+                signature,
+                package: Some(1)
+            }
         );
+    }
+
+    #[test]
+    fn what_a_statement_needs_is_read_without_the_rest() {
+        let item = item(3, "order 7", 5);
+        for package in [None, Some(9)] {
+            let signature = SmallVec::from_slice(&[3; 71]);
+            let record = ItemRecord::Signature {
+                item: &item,
+                signature: &signature,
+                package,
+            };
+            let bytes = minicbor::to_vec(&record).unwrap();
+            let signed = Signed::read(&bytes).unwrap().unwrap();
+            assert_eq!((signed.tenant, signed.app, signed.credential), (1, 3, 1));
+            assert_eq!((signed.key, signed.item, signed.package), ("order 7", 5, package));
+            assert_eq!(signed.algorithm, Algorithm::EcdsaP256Sha256.wire());
+            assert_eq!(signed.format, Format::Raw.wire());
+            for end in 0..bytes.len() - usize::from(package.is_some()) {
+                assert!(Signed::read(&bytes[..end]).is_err(), "{end}");
+            }
+        }
+        let other = minicbor::to_vec(&Record::Pending { item }).unwrap();
+        assert_eq!(Signed::read(&other).unwrap(), None);
     }
 
     #[test]

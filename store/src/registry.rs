@@ -11,9 +11,15 @@ use protocol::ids::{AppId, AppRow, CredentialId, CredentialRow, KeyRow, TenantNa
 use protocol::verify::PublicKey;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
+use crate::certificates::{self, CertificateChange};
 use crate::directory::{Account, App, Credential, Directory, Place, Tenant};
 use crate::error::{Result, StoreError};
 use crate::fence::Fence;
+use crate::ledger::change::{self, LedgerChange, Moment};
+use crate::ledger::{book, kind, rows};
+use crate::tenancy::{
+    self, Allowance, Contract, Environment, SecretCell, Secrets, TenancyChange, TenancyEffect,
+};
 
 /// A new app.
 #[derive(Debug)]
@@ -22,6 +28,8 @@ pub struct NewApp {
     pub tenant: TenantName,
     /// Its id.
     pub id: AppId,
+    /// For what it is used.
+    pub environment: Environment,
     /// Its shared secret, wrapped under the master key.
     pub secret: Option<Box<[u8]>>,
     /// Its public key for HTTP message signatures, SubjectPublicKeyInfo.
@@ -39,6 +47,8 @@ pub struct NewCredential {
     pub tenant: TenantName,
     /// Its id.
     pub id: CredentialId,
+    /// For what it is used.
+    pub environment: Environment,
     /// The key's kind.
     pub kind: KeyKind,
     /// SubjectPublicKeyInfo.
@@ -127,6 +137,10 @@ pub enum Change {
     },
     /// A key pair made ahead of need.
     AddSpare(SpareKey),
+    /// Packages and their units.
+    Ledger(LedgerChange),
+    /// Tenants and apps beyond their names.
+    Tenancy(TenancyChange),
     /// What calibration has found out about a device.
     SetCalibration {
         /// Which device.
@@ -134,6 +148,8 @@ pub enum Change {
         /// What, as JSON.
         found: String,
     },
+    /// Something about certificates.
+    Certificates(CertificateChange),
 }
 
 impl Change {
@@ -156,7 +172,10 @@ impl Change {
                 let place = spare.device.as_deref().unwrap_or("software");
                 ("key.spare", format!("{} {place}", spare.kind))
             }
+            Self::Ledger(change) => change.describe(),
+            Self::Tenancy(change) => change.describe(),
             Self::SetCalibration { device, .. } => ("device.calibrate", device.clone()),
+            Self::Certificates(change) => change.describe(),
             Self::SetCredential {
                 tenant,
                 id,
@@ -174,7 +193,9 @@ impl Change {
 /// What takes effect in memory after the commit.
 pub(crate) enum Effect {
     Tenant(Arc<Tenant>),
-    Grant(Arc<Tenant>, Option<u64>),
+    /// A tenant's books are to be read anew.
+    Books(TenantRow),
+    Tenancy(TenancyEffect),
     App(Arc<App>),
     TurnApp(Arc<App>, bool),
     Credential(Arc<Tenant>, Arc<Credential>),
@@ -188,7 +209,7 @@ impl Effect {
     pub(crate) fn take(self, directory: &Directory) {
         match self {
             Self::Tenant(tenant) => directory.add_tenant(tenant),
-            Self::Grant(tenant, prepaid) => tenant.account.grant(prepaid),
+            Self::Tenancy(effect) => effect.take(directory),
             Self::App(app) => directory.add_app(app),
             Self::TurnApp(app, active) => app.fence.turn(active),
             Self::Credential(tenant, credential) => directory.add_credential(&tenant, credential),
@@ -198,16 +219,25 @@ impl Effect {
                 credential.fence.turn(false);
                 credential.set_place(Place::Destroyed);
             }
-            Self::None => {}
+            Self::Books(_) | Self::None => {}
+        }
+    }
+
+    /// Whose books are not as the committing thread has them any more.
+    pub(crate) fn books_of(&self) -> Option<TenantRow> {
+        match self {
+            Self::Tenant(tenant) => Some(tenant.row),
+            Self::Books(tenant) => Some(*tenant),
+            _ => None,
         }
     }
 }
 
-fn refuse(code: Code, message: String) -> StoreError {
+pub(crate) fn refuse(code: Code, message: String) -> StoreError {
     StoreError::Refused(Refusal::new(code, message))
 }
 
-fn exists(what: &str, id: impl std::fmt::Display) -> StoreError {
+pub(crate) fn exists(what: &str, id: impl std::fmt::Display) -> StoreError {
     refuse(Code::AlreadyExists, format!("{what} '{id}' exists already"))
 }
 
@@ -221,18 +251,21 @@ fn tenant_of(directory: &Directory, name: &TenantName) -> Result<Arc<Tenant>> {
 pub(crate) fn apply(
     db: &Connection,
     directory: &Directory,
-    at: UnixMillis,
+    moment: Moment,
     change: Change,
 ) -> Result<Effect> {
+    let at = moment.at;
     match change {
-        Change::CreateTenant { name, prepaid } => create_tenant(db, directory, at, name, prepaid),
+        Change::CreateTenant { name, prepaid } => create_tenant(db, directory, moment, name, prepaid),
+        Change::Ledger(change) => {
+            let tenant = change::apply(db, directory, moment, change)?;
+            Ok(tenant.map_or(Effect::None, Effect::Books))
+        }
+        Change::Tenancy(change) => tenancy::apply(db, directory, at, change).map(Effect::Tenancy),
         Change::SetPrepaid { tenant, prepaid } => {
-            let tenant = tenant_of(directory, &tenant)?;
-            db.execute(
-                "UPDATE tenant SET prepaid = ? WHERE row = ?",
-                params![signed(prepaid), tenant.row.0],
-            )?;
-            Ok(Effect::Grant(tenant, prepaid))
+            let tenant = tenant_of(directory, &tenant)?.row;
+            change::set_prepaid(db, moment, tenant, prepaid)?;
+            Ok(Effect::Books(tenant))
         }
         Change::CreateApp(new) => create_app(db, directory, at, new),
         Change::SetApp { id, active } => {
@@ -250,6 +283,9 @@ pub(crate) fn apply(
                     Code::CredentialDisabled,
                     format!("the key of '{tenant}/{id}' is destroyed"),
                 ));
+            }
+            if active {
+                certificates::check_in_force(db, &tenant, &id)?;
             }
             turn(db, "credential", credential.row.0, active)?;
             Ok(Effect::TurnCredential(credential, active))
@@ -270,10 +306,15 @@ pub(crate) fn apply(
             )?;
             Ok(Effect::None)
         }
+        Change::Certificates(change) => certificates::apply(db, directory, at, change),
     }
 }
 
-fn credential_of(directory: &Directory, tenant: &TenantName, id: &CredentialId) -> Result<Arc<Credential>> {
+pub(crate) fn credential_of(
+    directory: &Directory,
+    tenant: &TenantName,
+    id: &CredentialId,
+) -> Result<Arc<Credential>> {
     tenant_of(directory, tenant)?
         .credential(id.as_str())
         .ok_or_else(|| {
@@ -368,11 +409,7 @@ pub(crate) fn read_calibration(db: &Connection, device: &str) -> Result<Option<S
         .optional()?)
 }
 
-fn signed(units: Option<u64>) -> Option<i64> {
-    units.map(|units| i64::try_from(units).unwrap_or(i64::MAX))
-}
-
-fn turn(db: &Connection, table: &'static str, row: u32, active: bool) -> Result<()> {
+pub(crate) fn turn(db: &Connection, table: &'static str, row: u32, active: bool) -> Result<()> {
     let sql = format!("UPDATE {table} SET active = ?, epoch = epoch + 1 WHERE row = ?");
     db.execute(&sql, params![active, row])?;
     Ok(())
@@ -386,20 +423,27 @@ fn new_row(db: &Connection) -> Result<u32> {
 fn create_tenant(
     db: &Connection,
     directory: &Directory,
-    at: UnixMillis,
+    moment: Moment,
     name: TenantName,
     prepaid: Option<u64>,
 ) -> Result<Effect> {
     if directory.tenant(name.as_str()).is_some() {
         return Err(exists("tenant", &name));
     }
-    let sql = "INSERT INTO tenant (name, prepaid, created_ms) VALUES (?, ?, ?)";
-    db.execute(sql, params![name.as_str(), signed(prepaid), at.0.cast_signed()])?;
+    let sql = "INSERT INTO tenant (name, activated_ms, created_ms) VALUES (?, ?, ?)";
+    let at_ms = moment.at.0.cast_signed();
+    db.execute(sql, params![name.as_str(), at_ms, at_ms])?;
     let row = TenantRow(new_row(db)?);
+    let kind = if prepaid.is_some() {
+        kind::PREPAID
+    } else {
+        kind::OPEN
+    };
+    change::begin(db, moment, row, kind, prepaid.unwrap_or(0))?;
+    let account = Account::new(book::standing(&rows::read_held(db, row)?, moment.at));
+    let standing = tenancy::Standing::new(0, moment.at);
     Ok(Effect::Tenant(Arc::new(Tenant::new(
-        row,
-        name,
-        Account::new(prepaid, 0),
+        row, name, account, standing,
     ))))
 }
 
@@ -418,8 +462,10 @@ fn create_app(db: &Connection, directory: &Directory, at: UnixMillis, new: NewAp
     }
     let tenant = tenant_of(directory, &new.tenant)?;
     let public_key = new.public_key.as_deref().map(read_public_key).transpose()?;
+    let contract = Contract::default_of(new.environment);
     let sql = "INSERT INTO app (tenant, id, active, epoch, secret, public_key, client_certificate, \
-               binding_required, created_ms) VALUES (?, ?, TRUE, 0, ?, ?, ?, ?, ?)";
+               binding_required, created_ms, sandbox, rate, burst, concurrency) \
+               VALUES (?, ?, TRUE, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     db.execute(
         sql,
         params![
@@ -429,15 +475,25 @@ fn create_app(db: &Connection, directory: &Directory, at: UnixMillis, new: NewAp
             new.public_key,
             new.client_certificate,
             new.binding_required,
-            at.0.cast_signed()
+            at.0.cast_signed(),
+            new.environment.is_sandbox(),
+            contract.rate,
+            contract.burst,
+            contract.concurrency
         ],
     )?;
+    let secrets = Secrets {
+        current: new.secret.map(Into::into),
+        ..Secrets::default()
+    };
     Ok(Effect::App(Arc::new(App {
         row: AppRow(new_row(db)?),
         id: new.id,
         tenant,
         fence: Fence::new(0, true),
-        secret: new.secret,
+        environment: new.environment,
+        allowance: Allowance::new(contract),
+        secrets: SecretCell::new(secrets),
         public_key,
         client_certificate: new.client_certificate,
         binding_required: new.binding_required,
@@ -467,15 +523,16 @@ fn create_credential(
             "the spare key has been taken meanwhile".into(),
         ));
     }
-    let sql = "INSERT INTO credential (tenant, id, key, active, epoch, chain, created_ms) \
-               VALUES (?, ?, ?, TRUE, 0, ?, ?)";
+    let sql = "INSERT INTO credential (tenant, id, key, active, epoch, chain, created_ms, sandbox) \
+               VALUES (?, ?, ?, TRUE, 0, ?, ?, ?)";
     let chain = encode_chain(&new.chain);
     let inserted = db.prepare_cached(sql)?.execute(params![
         tenant.row.0,
         new.id.as_str(),
         key.0,
         chain,
-        at.0.cast_signed()
+        at.0.cast_signed(),
+        new.environment.is_sandbox()
     ]);
     match inserted {
         // Another change of the same commit has made it.
@@ -485,7 +542,8 @@ fn create_credential(
         other => other?,
     };
     let row = CredentialRow(new_row(db)?);
-    let credential = Credential::new(row, new.id, (key, new.kind), new.place, Fence::new(0, true));
+    let life = (new.environment, Fence::new(0, true));
+    let credential = Credential::new(row, new.id, (key, new.kind), new.place, life);
     Ok(Effect::Credential(tenant, Arc::new(credential)))
 }
 
@@ -565,9 +623,9 @@ pub(crate) fn read_key(db: &Connection, key: KeyRow) -> Result<Option<StoredKey>
 }
 
 /// Loads everything into memory.
-pub(crate) fn load(db: &Connection) -> Result<Directory> {
+pub(crate) fn load(db: &Connection, now: UnixMillis) -> Result<Directory> {
     let directory = Directory::default();
-    let tenants = load_tenants(db, &directory)?;
+    let tenants = load_tenants(db, &directory, now)?;
     load_apps(db, &directory, &tenants)?;
     load_credentials(db, &directory, &tenants)?;
     Ok(directory)
@@ -576,29 +634,43 @@ pub(crate) fn load(db: &Connection) -> Result<Directory> {
 type Tenants = HashMap<u32, Arc<Tenant>>;
 
 /// A row that breaks what the writer guarantees.
-fn corrupt(what: &'static str) -> StoreError {
+pub(crate) fn corrupt(what: &'static str) -> StoreError {
     StoreError::Corrupt { sequence: 0, what }
 }
 
-fn load_tenants(db: &Connection, directory: &Directory) -> Result<Tenants> {
-    let mut statement = db.prepare("SELECT row, name, prepaid, used FROM tenant")?;
+fn load_tenants(db: &Connection, directory: &Directory, now: UnixMillis) -> Result<Tenants> {
+    let mut statement = db.prepare("SELECT row, name, state, activated_ms FROM tenant")?;
     let mut rows = statement.query([])?;
     let mut tenants = Tenants::new();
     while let Some(row) = rows.next()? {
         let name = TenantName::new(&row.get::<_, String>(1)?).map_err(|_| corrupt("a tenant's name"))?;
-        let account = Account::new(
-            row.get::<_, Option<i64>>(2)?.map(i64::cast_unsigned),
-            row.get::<_, i64>(3)?.cast_unsigned(),
-        );
-        let tenant = Arc::new(Tenant::new(TenantRow(row.get(0)?), name, account));
+        let standing = tenancy::Standing::new(row.get(2)?, millis(row.get(3)?));
+        let row = TenantRow(row.get(0)?);
+        let account = Account::new(book::standing(&rows::read_held(db, row)?, now));
+        let tenant = Arc::new(Tenant::new(row, name, account, standing));
         tenants.insert(tenant.row.0, Arc::clone(&tenant));
         directory.add_tenant(tenant);
     }
     Ok(tenants)
 }
 
+fn millis(ms: i64) -> UnixMillis {
+    UnixMillis(ms.cast_unsigned())
+}
+
+fn read_secrets(row: &rusqlite::Row<'_>) -> rusqlite::Result<Secrets> {
+    let secret = |at: usize| row.get(at).map(|secret: Option<Vec<u8>>| secret.map(Arc::from));
+    let until: Option<i64> = row.get(10)?;
+    Ok(Secrets {
+        generation: row.get(11)?,
+        current: secret(5)?,
+        previous: secret(9)?.zip(until.map(millis)),
+    })
+}
+
 fn load_apps(db: &Connection, directory: &Directory, tenants: &Tenants) -> Result<()> {
-    let sql = "SELECT row, tenant, id, active, epoch, secret, public_key, client_certificate, binding_required FROM app";
+    let sql = "SELECT row, tenant, id, active, epoch, secret, public_key, client_certificate, binding_required, \
+               previous_secret, previous_until_ms, generation, sandbox, rate, burst, concurrency FROM app";
     let mut statement = db.prepare(sql)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -613,7 +685,13 @@ fn load_apps(db: &Connection, directory: &Directory, tenants: &Tenants) -> Resul
             ),
             id: AppId::new(&row.get::<_, String>(2)?).map_err(|_| corrupt("an app's id"))?,
             fence: Fence::new(row.get::<_, i64>(4)?.cast_unsigned(), row.get(3)?),
-            secret: row.get::<_, Option<Vec<u8>>>(5)?.map(Into::into),
+            environment: Environment::of_sandbox(row.get(12)?),
+            allowance: Allowance::new(Contract {
+                rate: row.get(13)?,
+                burst: row.get(14)?,
+                concurrency: row.get(15)?,
+            }),
+            secrets: SecretCell::new(read_secrets(row)?),
             public_key: public_key.map_err(|_| corrupt("an app's public key"))?,
             client_certificate: row.get(7)?,
             binding_required: row.get(8)?,
@@ -638,7 +716,7 @@ fn load_homes(db: &Connection) -> Result<Homes> {
 }
 
 fn load_credentials(db: &Connection, directory: &Directory, tenants: &Tenants) -> Result<()> {
-    let sql = "SELECT c.row, c.tenant, c.id, c.key, c.active, c.epoch, k.kind, k.object, k.kek, k.destroyed \
+    let sql = "SELECT c.row, c.tenant, c.id, c.key, c.active, c.epoch, k.kind, k.object, k.kek, k.destroyed, c.sandbox \
                FROM credential c JOIN key k ON k.row = c.key";
     let mut homes = load_homes(db)?;
     let mut keks: HashMap<Vec<u8>, Arc<[u8]>> = HashMap::new();
@@ -668,7 +746,8 @@ fn load_credentials(db: &Connection, directory: &Directory, tenants: &Tenants) -
             .parse()
             .map_err(|_| corrupt("a key's kind"))?;
         let fence = Fence::new(row.get::<_, i64>(5)?.cast_unsigned(), row.get(4)?);
-        let credential = Credential::new(CredentialRow(row.get(0)?), id, (KeyRow(key), kind), place, fence);
+        let life = (Environment::of_sandbox(row.get(10)?), fence);
+        let credential = Credential::new(CredentialRow(row.get(0)?), id, (KeyRow(key), kind), place, life);
         directory.add_credential(tenant, Arc::new(credential));
     }
     Ok(())

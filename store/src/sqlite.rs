@@ -5,6 +5,8 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::error::{Result, StoreError};
+use crate::ledger::rows;
+use crate::{minutes, statement, tenancy};
 
 /// What this version reads and writes (`docs/store-format.md`).
 const FORMAT: i64 = 1;
@@ -22,7 +24,8 @@ const SCHEMA: &str = "
     );
     CREATE TABLE pending (            -- items whose last entry is Pending
         key    BLOB PRIMARY KEY,
-        item   BLOB NOT NULL
+        item   BLOB NOT NULL,
+        package INTEGER               -- the package in which a unit is held for it; NULL: none
     ) WITHOUT ROWID;
     CREATE TABLE usage (
         app        INTEGER NOT NULL,
@@ -34,8 +37,8 @@ const SCHEMA: &str = "
     CREATE TABLE tenant (
         row     INTEGER PRIMARY KEY,
         name    TEXT NOT NULL UNIQUE,
-        prepaid INTEGER,              -- units granted; NULL: unlimited
-        used    INTEGER NOT NULL DEFAULT 0,
+        state   INTEGER NOT NULL DEFAULT 0, -- 0 active, 1 suspended, 2 closed
+        activated_ms INTEGER NOT NULL,      -- production calls are taken from then on
         created_ms INTEGER NOT NULL
     );
     CREATE TABLE app (
@@ -44,7 +47,14 @@ const SCHEMA: &str = "
         id      TEXT NOT NULL UNIQUE,
         active  INTEGER NOT NULL,
         epoch   INTEGER NOT NULL,
+        sandbox INTEGER NOT NULL DEFAULT FALSE,
         secret  BLOB,                 -- wrapped under the master key; NULL: no shared secret
+        previous_secret BLOB,         -- the one before, until the time below
+        previous_until_ms INTEGER,
+        generation INTEGER NOT NULL DEFAULT 0, -- how often the secret was changed
+        rate    INTEGER NOT NULL,     -- signatures a second; 0: no limit, here and below
+        burst   INTEGER NOT NULL,
+        concurrency INTEGER NOT NULL, -- calls in flight
         public_key BLOB,              -- SubjectPublicKeyInfo for HTTP message signatures
         client_certificate BLOB,      -- SHA-256 of the TLS client certificate
         binding_required INTEGER NOT NULL,
@@ -80,6 +90,7 @@ const SCHEMA: &str = "
         tenant  INTEGER NOT NULL REFERENCES tenant,
         id      TEXT NOT NULL,
         key     INTEGER NOT NULL REFERENCES key,
+        sandbox INTEGER NOT NULL DEFAULT FALSE,
         active  INTEGER NOT NULL,
         epoch   INTEGER NOT NULL,
         chain   BLOB NOT NULL,        -- CBOR array of certificates, DER, the credential's own first
@@ -89,6 +100,9 @@ const SCHEMA: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE probe (n INTEGER PRIMARY KEY);
 ";
+
+/// Tables that chapters of their own describe.
+const PARTS: [&str; 4] = [rows::SCHEMA, tenancy::SCHEMA, minutes::SCHEMA, statement::SCHEMA];
 
 /// Opens the database for the one writer, and makes it if it is new.
 pub(crate) fn open_writer(path: &Path, bytes_max: Option<u64>) -> Result<Connection> {
@@ -111,6 +125,8 @@ pub(crate) fn open_writer(path: &Path, bytes_max: Option<u64>) -> Result<Connect
         db.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
     }
     check_format(&mut db)?;
+    // Stores that were made before there were certificates get the tables when they are opened.
+    db.execute_batch(crate::certificates::SCHEMA)?;
     Ok(db)
 }
 
@@ -121,9 +137,30 @@ fn check_format(db: &mut Connection) -> Result<()> {
         0 => {
             let change = db.transaction()?;
             change.execute_batch(SCHEMA)?;
+            for part in PARTS {
+                change.execute_batch(part)?;
+            }
+            rows::seed(&change)?;
             change.pragma_update(None, "user_version", FORMAT)?;
             Ok(change.commit()?)
         }
+        _ => Err(StoreError::Format { found, known: FORMAT }),
+    }
+}
+
+/// A new database that is gone with its connection.
+#[cfg(test)]
+pub(crate) fn in_memory() -> Result<Connection> {
+    let mut db = Connection::open_in_memory()?;
+    check_format(&mut db)?;
+    Ok(db)
+}
+
+/// Whether a database is one that this version reads.
+pub(crate) fn check_readable(db: &Connection) -> Result<()> {
+    let found: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match found {
+        FORMAT => Ok(()),
         _ => Err(StoreError::Format { found, known: FORMAT }),
     }
 }

@@ -2,7 +2,7 @@
 //! as the entries they count, so they cannot differ from the journal.
 
 use protocol::clock::UnixMillis;
-use protocol::ids::{AppRow, CredentialRow, TenantRow};
+use protocol::ids::{AppRow, CredentialRow};
 use rusqlite::{Connection, params};
 
 use crate::error::Result;
@@ -23,7 +23,6 @@ pub struct UsageRow {
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     credentials: Vec<((AppRow, CredentialRow), u64)>,
-    prepaid: Vec<(TenantRow, u64)>,
 }
 
 fn add<K: PartialEq>(counts: &mut Vec<(K, u64)>, key: K) {
@@ -38,18 +37,6 @@ impl Tally {
         add(&mut self.credentials, (app, credential));
     }
 
-    pub(crate) fn count_prepaid(&mut self, tenant: TenantRow) {
-        add(&mut self.prepaid, tenant);
-    }
-
-    /// Units of this commit that are charged to a prepaid tenant.
-    pub(crate) fn prepaid_of(&self, tenant: TenantRow) -> u64 {
-        self.prepaid
-            .iter()
-            .find(|(counted, _)| *counted == tenant)
-            .map_or(0, |(_, units)| *units)
-    }
-
     /// Writes the counts into the open transaction.
     pub(crate) fn write(&self, db: &Connection, at: UnixMillis) -> Result<()> {
         let sql = "INSERT INTO usage (app, credential, month, units) VALUES (?, ?, ?, ?) \
@@ -57,10 +44,6 @@ impl Tally {
         let mut statement = db.prepare_cached(sql)?;
         for ((app, credential), units) in &self.credentials {
             statement.execute(params![app.0, credential.0, month_of(at), units.cast_signed()])?;
-        }
-        let mut statement = db.prepare_cached("UPDATE tenant SET used = used + ? WHERE row = ?")?;
-        for (tenant, units) in &self.prepaid {
-            statement.execute(params![units.cast_signed(), tenant.0])?;
         }
         Ok(())
     }

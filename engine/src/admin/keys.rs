@@ -16,7 +16,7 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::{CredentialId, TenantName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::{Change, Credential, Place, StoreHandle};
+use store::{Change, Credential, Environment, Place, StoreHandle};
 
 /// What an operator wants done with keys.
 #[derive(Debug, Deserialize, Serialize)]
@@ -30,6 +30,8 @@ pub(crate) enum KeyOrder {
         devices: Vec<String>,
         /// The label of the wrapping key under which it is to exist only.
         wrapped: Option<String>,
+        #[serde(default)]
+        environment: Environment,
     },
     Attach {
         tenant: TenantName,
@@ -137,6 +139,7 @@ impl Keys<'_> {
                 kind,
                 devices,
                 wrapped,
+                environment,
             } => {
                 let place = match wrapped {
                     Some(kek) => KeyPlace::Wrapped(kek),
@@ -148,6 +151,7 @@ impl Keys<'_> {
                     id,
                     kind,
                     place,
+                    environment,
                 };
                 self.with_master(|keys| keys.create(plan))?;
             }
@@ -164,6 +168,7 @@ impl Keys<'_> {
                     id,
                     kind,
                     place,
+                    environment: Environment::Production,
                 };
                 self.with_master(|keys| keys.attach(plan, &device, &name))?;
             }
@@ -229,7 +234,7 @@ impl Keys<'_> {
                 Place::Destroyed => ("destroyed", Vec::new()),
             };
             let active = credential.fence.pass().is_some();
-            json!({ "id": credential.id, "kind": credential.kind, "place": place, "devices": devices, "active": active })
+            json!({ "id": credential.id, "environment": credential.environment, "kind": credential.kind, "place": place, "devices": devices, "active": active })
         };
         Ok(Value::Array(tenant.credentials().iter().map(show).collect()))
     }

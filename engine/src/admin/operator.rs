@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use actors::bill;
 use actors::call::Ticket;
 use actors::registrar::{self, AppProof, Issuer, Ledger};
 use actors::vault::Vault;
@@ -13,11 +14,13 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AppId, TenantName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::{Change, StoreHandle};
+use store::{Change, Environment, StoreHandle};
 
+use super::certificates::{CertificateOrder, Certificates};
 use super::devices::{DeviceOrder, DeviceSource, Devices};
 use super::keys::{KeyOrder, Keys};
-use crate::dev::DevCa;
+use super::ledger::{Clerk, LedgerOrder};
+use crate::pki::Pki;
 
 /// What an operator wants done.
 #[derive(Debug, Deserialize, Serialize)]
@@ -40,6 +43,8 @@ pub(crate) enum Order {
         /// SHA-256 of the certificate.
         client_certificate: Option<[u8; 32]>,
         binding_optional: bool,
+        #[serde(default)]
+        environment: Environment,
     },
     SetApp {
         id: AppId,
@@ -48,6 +53,9 @@ pub(crate) enum Order {
     ListApps,
     Key(KeyOrder),
     Device(DeviceOrder),
+    /// Packages, statements, contracts, the service agreement.
+    Ledger(LedgerOrder),
+    Certificate(CertificateOrder),
     /// Rehearsals, in a development engine only.
     PoisonShard {
         core: u16,
@@ -79,12 +87,14 @@ pub(crate) struct Operator {
     pub(crate) vault: Arc<Vault>,
     pub(crate) pool: Option<Arc<Pool<actors::task::Task>>>,
     pub(crate) device_source: Option<Arc<dyn DeviceSource>>,
-    pub(crate) dev_ca: Option<Arc<DevCa>>,
+    /// Of a running engine.
+    pub(crate) services: Option<Arc<actors::services::Services>>,
+    pub(crate) pki: Arc<Pki>,
     pub(crate) rehearsals: Option<Arc<dyn Rehearsals>>,
 }
 
 /// The store, with the name of whoever makes the change.
-struct AsActor<'a>(&'a StoreHandle<Ticket>, &'a str);
+pub(crate) struct AsActor<'a>(pub(crate) &'a StoreHandle<Ticket>, pub(crate) &'a str);
 
 impl Ledger for AsActor<'_> {
     fn changes(&self, changes: Vec<Change>) -> Result<(), Refusal> {
@@ -112,12 +122,14 @@ impl Operator {
                 public_key,
                 client_certificate,
                 binding_optional,
+                environment,
             } => {
                 let public_key = public_key.map(|text| decode(&text)).transpose()?;
                 let proof = AppProof {
                     public_key,
                     client_certificate,
                     binding_optional,
+                    environment,
                 };
                 let secret = registrar::create_app(&ledger, &self.vault, tenant, id, proof)?;
                 return Ok(json!({ "secret": STANDARD.encode(&secret[..]) }));
@@ -125,6 +137,12 @@ impl Operator {
             Order::SetApp { id, active } => ledger.change(Change::SetApp { id, active })?,
             Order::Key(order) => return self.keys(&ledger).obey(order),
             Order::Device(order) => return self.device(&ledger, order),
+            Order::Ledger(order) => return self.book(&ledger, order),
+            Order::Certificate(order) => {
+                let pki = &*self.pki;
+                let ledger = &ledger;
+                return Certificates { pki, ledger, actor }.obey(order);
+            }
             Order::ListTenants => return Ok(self.tenants()),
             Order::ListApps => return Ok(self.apps()),
             Order::PoisonShard { core } => return self.rehearse(|engine| engine.poison_shard(core)),
@@ -134,12 +152,22 @@ impl Operator {
         Ok(json!({}))
     }
 
+    fn book(&self, ledger: &dyn Ledger, order: LedgerOrder) -> Result<Value, Refusal> {
+        let clerk = Clerk {
+            store: &self.store,
+            vault: &self.vault,
+            services: self.services.as_deref(),
+            ledger,
+        };
+        clerk.obey(order)
+    }
+
     fn keys<'a>(&'a self, ledger: &'a dyn Ledger) -> Keys<'a> {
         Keys {
             store: &self.store,
             vault: &self.vault,
             pool: self.pool.as_deref(),
-            issuer: self.dev_ca.as_deref().map(|ca| ca as &dyn Issuer),
+            issuer: Some(&*self.pki as &dyn Issuer),
             ledger,
         }
     }
@@ -163,7 +191,7 @@ impl Operator {
 
     fn tenants(&self) -> Value {
         let list = self.store.directory().tenants();
-        let show = |tenant: &Arc<store::Tenant>| json!({ "name": tenant.name, "prepaid": tenant.account.granted(), "left": tenant.account.left() });
+        let show = |tenant: &Arc<store::Tenant>| json!({ "name": tenant.name, "state": tenant.standing.state(), "activated": bill::moment(tenant.standing.activated()), "prepaid": tenant.account.granted(), "left": tenant.account.left(), "expired": tenant.account.is_expired() });
         Value::Array(list.iter().map(show).collect())
     }
 
@@ -174,7 +202,9 @@ impl Operator {
                 "id": app.id,
                 "tenant": app.tenant.name,
                 "active": app.fence.pass().is_some(),
-                "secret": app.secret.is_some(),
+                "environment": app.environment,
+                "contract": app.allowance.contract(),
+                "secret": app.secrets.is_set(),
                 "public_key": app.public_key.is_some(),
                 "client_certificate": app.client_certificate.is_some(),
                 "binding_required": app.binding_required,

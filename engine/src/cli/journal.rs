@@ -95,8 +95,13 @@ pub(super) fn export(config: &Config) -> Result<(), Refusal> {
 
 fn show(entry: &Entry) -> Value {
     let mut value = match &entry.record {
-        Record::Signature { item, signature } => {
+        Record::Signature {
+            item,
+            signature,
+            package,
+        } => {
             let mut value = show_item("signature", item);
+            value["package"] = json!(package);
             value["signature"] = STANDARD.encode(signature).into();
             value
         }

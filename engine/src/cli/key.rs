@@ -6,7 +6,7 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::{CredentialId, TenantName};
 use serde_json::Value;
 
-use super::operate::send;
+use super::operate::{environment, send};
 use super::{print_json, print_line, read_file};
 use crate::admin::keys::KeyOrder;
 use crate::admin::operator::Order;
@@ -28,6 +28,7 @@ pub(super) fn run(config: &Config, command: KeyCommand) -> Result<(), Refusal> {
             kind,
             device: devices,
             wrapped,
+            sandbox,
         } => (
             format!("made credential {tenant}/{id} with a {kind} key"),
             KeyOrder::Create {
@@ -36,6 +37,7 @@ pub(super) fn run(config: &Config, command: KeyCommand) -> Result<(), Refusal> {
                 kind,
                 devices,
                 wrapped,
+                environment: environment(sandbox),
             },
         ),
         KeyCommand::Attach {

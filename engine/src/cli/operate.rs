@@ -13,12 +13,13 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::AppId;
 use serde_json::Value;
 
+use super::ledger;
 use super::{print_json, print_line, read_file, verify};
 use crate::admin::operator::{Operator, Order};
 use crate::admin::socket;
 use crate::args::{AppCommand, Part, TenantCommand};
 use crate::config::{Config, MasterKeySource};
-use crate::dev::DevCa;
+use crate::pki::Pki;
 use crate::{master_key, serve};
 
 /// `cinnabar init`.
@@ -56,17 +57,18 @@ fn offline(config: &Config, order: Order) -> Result<Value, Refusal> {
     let vault = Arc::new(master_key::read(&config.master_key)?);
     let store = serve::open_store(config, false)?;
     master_key::check(&store, &vault)?;
-    let dev_ca = DevCa::load(&store, &vault)?.map(Arc::new);
     let handle = store
         .start(|_| {}, |error| tracing::error!(%error, "store"))
         .map_err(|error| error.refusal())?;
     let store = Arc::new(handle);
+    let pki = Pki::open(Arc::clone(&store), Arc::clone(&vault), config.pki.settings(false))?;
     let operator = Operator {
         store: Arc::clone(&store),
         vault,
         pool: None,
         device_source: None,
-        dev_ca,
+        services: None,
+        pki: Arc::new(pki),
         rehearsals: None,
     };
     let user = rustix::process::getuid().as_raw();
@@ -88,6 +90,24 @@ pub(super) fn tenant(config: &Config, command: TenantCommand) -> Result<(), Refu
             send(config, Order::SetPrepaid { name, units })?;
             print_line(&text)
         }
+        TenantCommand::Suspend { name } => ledger::set_state(config, name, store::TenantState::Suspended),
+        TenantCommand::Resume { name } => ledger::set_state(config, name, store::TenantState::Active),
+        TenantCommand::Close { name, confirm } => {
+            if name != confirm {
+                return Err(Refusal::new(
+                    Code::Usage,
+                    "--confirm names another tenant; nothing was closed",
+                ));
+            }
+            ledger::set_state(config, name, store::TenantState::Closed)
+        }
+        TenantCommand::Activate { name, at } => ledger::activate(config, name, at),
+        TenantCommand::Agreement {
+            name,
+            policy,
+            signed,
+            clause,
+        } => ledger::bind(config, name, policy, signed, clause),
         TenantCommand::List => print_json(&send(config, Order::ListTenants)?),
     }
 }
@@ -101,6 +121,7 @@ pub(super) fn app(config: &Config, command: AppCommand) -> Result<(), Refusal> {
             public_key,
             client_certificate,
             binding_optional,
+            sandbox,
             profile_out,
         } => {
             let order = Order::CreateApp {
@@ -109,6 +130,7 @@ pub(super) fn app(config: &Config, command: AppCommand) -> Result<(), Refusal> {
                 public_key: public_key.as_deref().map(app_key).transpose()?,
                 client_certificate: client_certificate.as_deref().map(certificate_hash).transpose()?,
                 binding_optional,
+                environment: environment(sandbox),
             };
             let answer = send(config, order)?;
             let secret = answer["secret"].as_str().unwrap_or_default();
@@ -117,9 +139,31 @@ pub(super) fn app(config: &Config, command: AppCommand) -> Result<(), Refusal> {
                 None => print_line(secret),
             }
         }
+        AppCommand::RotateSecret { id, overlap_days } => ledger::rotate_secret(config, id, overlap_days),
+        AppCommand::Contract {
+            id,
+            rate,
+            burst,
+            concurrency,
+        } => {
+            let contract = store::Contract {
+                rate,
+                burst: burst.unwrap_or_else(|| rate.max(64)),
+                concurrency,
+            };
+            ledger::set_contract(config, id, contract)
+        }
         AppCommand::Revoke { id } => set_app(config, id, false),
         AppCommand::Enable { id } => set_app(config, id, true),
         AppCommand::List => print_json(&send(config, Order::ListApps)?),
+    }
+}
+
+pub(super) const fn environment(sandbox: bool) -> store::Environment {
+    if sandbox {
+        store::Environment::Sandbox
+    } else {
+        store::Environment::Production
     }
 }
 

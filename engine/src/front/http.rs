@@ -41,7 +41,7 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use super::proof::{self, PeerCertificate};
-use super::{FrontContext, Phase, openapi};
+use super::{FrontContext, Phase, openapi, reports};
 
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 const BODY_MAX: Duration = Duration::from_secs(10);
@@ -54,6 +54,10 @@ pub(crate) fn router(services: Arc<Services>) -> Router {
         .route("/v1/signatures/{idempotency_key}", get(look_up))
         .route("/v1/credentials", get(credentials))
         .route("/v1/usage", get(usage))
+        .route("/v1/packages", get(reports::packages))
+        .route("/v1/statements/{month}", get(reports::statement))
+        .route("/v1/sla/{month}", get(reports::agreement))
+        .route("/v1/notices", get(reports::notices))
         .route("/openapi.json", get(openapi::document))
         .fallback(unknown_path)
         .method_not_allowed_fallback(method_not_allowed)
@@ -157,11 +161,11 @@ async fn nothing_asked(first: &Notify, silence: Duration) {
     }
 }
 
-type Shared = State<Arc<Services>>;
+pub(super) type Shared = State<Arc<Services>>;
 
 /// A proved request.
-struct Proved {
-    app: Arc<store::App>,
+pub(super) struct Proved {
+    pub(super) app: Arc<store::App>,
     proof: store::Proof,
     head: Head,
     body: Bytes,
@@ -193,7 +197,7 @@ async fn read_body(body: Body) -> Result<Bytes, Refusal> {
     }
 }
 
-async fn prove(services: &Services, request: Request<Body>) -> Result<Proved, Refusal> {
+pub(super) async fn prove(services: &Services, request: Request<Body>) -> Result<Proved, Refusal> {
     let (head, body) = request.into_parts();
     let body = read_body(body).await?;
     let received = clock::monotonic();
@@ -252,16 +256,23 @@ async fn sign_request(
     request: Request<Body>,
 ) -> Result<(Result<Answer, Refusal>, String), Refusal> {
     let proved = prove(services, request).await.inspect_err(count)?;
-    let (call, deadline_ms) = admit(&proved).inspect_err(count)?;
+    let (call, deadline_ms) = admit(&proved).inspect_err(|refusal| count_of(&proved.app, refusal))?;
     let key = proof::idempotency_key(&proved.head)?.to_owned();
     let answer = ask(Ask::Sign(Box::new(call)), proved.received, deadline_ms).await;
     Ok((answer, key))
 }
 
 /// Counts a refusal that never became a call.
-fn count(refusal: &Refusal) {
+pub(super) fn count(refusal: &Refusal) {
     if let Some(core) = Core::current() {
-        core.stats().count_refusal(refusal.code);
+        core.count_refusal(None, refusal);
+    }
+}
+
+/// The same for a request of a proved app.
+fn count_of(app: &store::App, refusal: &Refusal) {
+    if let Some(core) = Core::current() {
+        core.count_refusal(Some(app), refusal);
     }
 }
 
@@ -293,7 +304,7 @@ fn admit(proved: &Proved) -> Result<(actors::call::SignCall, Option<u64>), Refus
         inputs: inputs.iter().map(Vec::as_slice),
         user_id: user_id.as_deref(),
     };
-    let call = gate::admit_sign(&proved.app, fields, proved.proof.clone())?;
+    let call = gate::admit_sign(&proved.app, fields, proved.proof.clone(), clock::wall())?;
     Ok((call, body.deadline_ms.map(u64::from)))
 }
 
@@ -422,7 +433,7 @@ async fn method_not_allowed() -> Response {
     ))
 }
 
-fn json(body: &impl Serialize) -> Response {
+pub(super) fn json(body: &impl Serialize) -> Response {
     axum::Json(body).into_response()
 }
 
@@ -439,7 +450,7 @@ fn items_response(items: &[ItemOutcome], key: Option<&str>) -> Response {
     problem_response(&problem)
 }
 
-fn refuse(refusal: &Refusal) -> Response {
+pub(super) fn refuse(refusal: &Refusal) -> Response {
     problem_response(&Problem::of(refusal))
 }
 

@@ -13,7 +13,8 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
             with created, keyid = app id and tag = \"cinnabar\"; or by a registered TLS client certificate. \
             Binary fields are base64. Errors are problem documents (RFC 9457) with a stable `code`."
     ),
-    paths(super::http::sign, super::http::look_up, super::http::credentials, super::http::usage),
+    paths(super::http::sign, super::http::look_up, super::http::credentials, super::http::usage,
+        super::reports::packages, super::reports::statement, super::reports::agreement, super::reports::notices),
     modifiers(&Proof),
     security(("http-message-signature" = []))
 )]

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use aws_lc_rs::rand;
+use protocol::clock;
 use protocol::error_code::{Code, Refusal};
 use protocol::frame::{self, FrameReader};
 use protocol::limits::{BATCH_ITEMS_MAX, FRAME_BYTES_MAX, FRAME_UNPROVED_BYTES_MAX, SESSION_IN_FLIGHT_MAX};
@@ -126,7 +127,10 @@ impl Opening<'_> {
         let bound = hello.binding() == Some(Binding::Exporter);
         let exporter = bound.then(|| self.exporter()).transpose()?;
         let vault = &self.context.core.services().vault;
-        let secret = app.as_ref().and_then(|app| vault.secret(app).ok().flatten());
+        let secrets = app
+            .as_ref()
+            .and_then(|app| vault.secrets(app, clock::wall()).ok())
+            .unwrap_or_default();
         // An app that does not exist costs the same work as one whose proof is wrong, and hears the same.
         let nobody = [0; 32];
         let context = Context {
@@ -136,13 +140,17 @@ impl Opening<'_> {
             certificate_hash: &self.context.certificate_hash,
             exporter: exporter.as_ref(),
         };
-        let key = SessionKey::derive(
-            secret.as_ref().map_or(&nobody[..], |secret| &secret.bytes),
-            &context,
-        );
-        let proved = key.check_client(transcript, &proof.mac);
-        let app = app.filter(|_| secret.is_some()).ok_or_else(unauthenticated)?;
-        proved.map_err(|_| unauthenticated())?;
+        let derive = |secret: &[u8]| {
+            let key = SessionKey::derive(secret, &context);
+            key.check_client(transcript, &proof.mac).ok().map(|()| key)
+        };
+        // While a secret is being rotated the one before counts, too.
+        let proved = if secrets.is_empty() {
+            derive(&nobody).and(None)
+        } else {
+            secrets.iter().find_map(|secret| derive(&secret.bytes))
+        };
+        let (app, key) = app.zip(proved).ok_or_else(unauthenticated)?;
         if app.binding_required && !bound {
             return Err(Refusal::new(
                 Code::BindingRequired,

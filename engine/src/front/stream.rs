@@ -247,7 +247,7 @@ fn take_frame(core: &Core, outbox: &Rc<Outbox>, payload: &[u8], received: Instan
             ));
         }
         Err(refusal) => {
-            core.stats().count_refusal(refusal.code);
+            core.count_refusal(Some(&outbox.session.app), &refusal);
             outbox.reply(id, Err(refusal));
         }
     }
@@ -293,5 +293,5 @@ fn admit_sign(app: &Arc<App>, sign: &Sign<'_>, proof: Proof) -> Result<actors::c
         inputs: sign.inputs.0.iter().copied(),
         user_id: sign.user_id.map(|id| &**id),
     };
-    gate::admit_sign(app, fields, proof)
+    gate::admit_sign(app, fields, proof, clock::wall())
 }

@@ -169,8 +169,12 @@ fn a_client_of_other_libraries_signs_over_https_in_every_way() {
             },
             "openapi": {
                 "/v1/credentials": ["get"],
+                "/v1/notices": ["get"],
+                "/v1/packages": ["get"],
                 "/v1/signatures": ["post"],
                 "/v1/signatures/{idempotency_key}": ["get"],
+                "/v1/sla/{month}": ["get"],
+                "/v1/statements/{month}": ["get"],
                 "/v1/usage": ["get"],
             },
             "signed": 1,

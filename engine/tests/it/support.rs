@@ -88,7 +88,9 @@ impl Setup {
         let loopback = "127.0.0.1:0";
         command
             .args(["--home", "var", "--listen", loopback, "--admin", loopback])
-            .args(&self.arguments);
+            .args(&self.arguments)
+            // Behind the others: what stands before the command is forgotten where more follows it.
+            .args(["--set", "pki=127.0.0.1:0"]);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
@@ -101,6 +103,7 @@ pub(crate) struct Engine {
     pub(crate) process: Child,
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
+    pub(crate) pki: SocketAddr,
 }
 
 fn address_after(line: &str, words: &str) -> SocketAddr {
@@ -124,6 +127,7 @@ impl Engine {
         Self {
             listen: address_after(&line, "QUIC and HTTPS on "),
             admin: address_after(&line, "metrics on "),
+            pki: address_after(&line, "PKI on "),
             folder: Some(folder),
             process,
         }

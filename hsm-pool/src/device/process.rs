@@ -175,6 +175,22 @@ impl Process {
     }
 }
 
+/// How long a process that is not needed any more may take to end by itself.
+const GOODBYE: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(2);
+
+impl Process {
+    /// Lets a process end by itself: a library that is killed while it writes may damage a token (SoftHSM2 does).
+    pub(crate) fn retire(mut self) {
+        // Its read ends, and so does it.
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+        let until = clock::monotonic() + GOODBYE;
+        while matches!(self.child.try_wait(), Ok(None)) && clock::monotonic() < until {
+            std::thread::sleep(LOOK);
+        }
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended by itself; either way it is reaped here.

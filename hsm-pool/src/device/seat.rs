@@ -27,7 +27,7 @@ const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 /// Work sent ahead of a process whose calls are short, in microseconds: it never waits for us, and a hang takes
 /// little with it.
-const AHEAD_US: f64 = 1_000.0;
+const AHEAD_US: f64 = 4_000.0;
 const AHEAD_MAX: f64 = 32.0;
 
 /// How a seat is told that there is work.
@@ -197,16 +197,30 @@ impl<T: Work> Seat<T> {
             }
         };
         self.unit.state.worker_down();
-        drop(process);
-        self.tell_end(&end, flight.jobs.len() as u64);
-        self.unit
-            .state
-            .in_flight
-            .fetch_sub(flight.jobs.len(), Ordering::Relaxed);
-        for (_, sent) in flight.jobs {
-            self.inner.again(&self.unit, sent.job, JobError::WorkerLost);
+        match end {
+            ProcessEnd::Retired => process.retire(),
+            _ => drop(process),
         }
+        let in_flight = flight.jobs.len();
+        self.unit.state.in_flight.fetch_sub(in_flight, Ordering::Relaxed);
+        let (begun, not_begun) = self.split(flight);
+        self.tell_end(&end, begun.len() as u64);
+        for job in begun {
+            self.inner.again(&self.unit, job, JobError::WorkerLost);
+        }
+        self.inner.route_again(&self.unit, not_begun);
         end
+    }
+
+    /// What a process that has ended may have been working on, and what was only lying with it: its sessions take jobs in
+    /// the order in which they were sent.
+    fn split(&self, flight: Flight<T>) -> (Vec<Queued<T>>, Vec<Queued<T>>) {
+        let mut jobs: Vec<(u64, Sent<T>)> = flight.jobs.into_iter().collect();
+        jobs.sort_unstable_by_key(|(id, _)| *id);
+        let sessions = usize::from(self.unit.config.sessions.max(1));
+        let mut begun: Vec<_> = jobs.into_iter().map(|(_, sent)| sent.job).collect();
+        let not_begun = begun.split_off(sessions.min(begun.len()));
+        (begun, not_begun)
     }
 
     /// Tells the device's life how a process ended.

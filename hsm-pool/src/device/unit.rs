@@ -318,6 +318,13 @@ impl<T: Work> Unit<T> {
         spare
     }
 
+    /// Ends the processes that serve nobody.
+    pub(crate) fn retire_spares(&self) {
+        let spare = self.spare.lock().take();
+        let operator = self.operator.lock().take();
+        spare.into_iter().chain(operator).for_each(Process::retire);
+    }
+
     pub(crate) fn put_spare(&self, process: Process) {
         *self.spare.lock() = Some(process);
     }
@@ -347,7 +354,9 @@ impl<T: Work> Unit<T> {
 
     /// What processes know of the token is out of date: keys have come or gone by another one.
     pub(crate) fn refresh(&self) -> Result<(), JobError> {
-        *self.operator.lock() = None;
+        if let Some(old) = self.operator.lock().take() {
+            old.retire();
+        }
         *self.operator.lock() = Some(self.start_process().map_err(|end| lost(&end))?);
         Ok(())
     }

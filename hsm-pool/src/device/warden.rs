@@ -60,7 +60,7 @@ impl<T: Work> Warden<T> {
             self.look(&mut memory);
             self.unit.wait_for_bell(LOOK);
         }
-        drop(self.unit.take_spare());
+        self.unit.retire_spares();
     }
 
     fn look(&self, memory: &mut Memory) {
@@ -125,7 +125,7 @@ impl<T: Work> Warden<T> {
         if !known {
             // It may just have made the key, and a process of SoftHSM2 that has written to a token overlooks what others
             // write at about that time. Only processes that have written nothing serve.
-            drop(process);
+            process.retire();
             process = self.unit.start_process()?;
         }
         sign_once(&mut process, &key)?;

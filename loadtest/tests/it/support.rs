@@ -42,7 +42,16 @@ impl Engine {
         command
             .current_dir(folder.path())
             .args([
-                "--home", "var", "--listen", loopback, "--admin", loopback, "serve", "--dev",
+                "--home",
+                "var",
+                "--listen",
+                loopback,
+                "--admin",
+                loopback,
+                "--set",
+                "pki=127.0.0.1:0",
+                "serve",
+                "--dev",
             ])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

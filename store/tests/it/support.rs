@@ -9,8 +9,8 @@ use protocol::algorithm::{Algorithm, Format, KeyKind};
 use protocol::ids::{AppId, CredentialId, TenantName};
 use smallvec::SmallVec;
 use store::{
-    Attempt, Change, Claim, Delivery, Draft, Fingerprint, Item, NewApp, NewCredential, Options, Outcome,
-    Place, Proof, ProofKind, RequestHash, Store, StoreHandle,
+    Attempt, Change, Claim, Delivery, Draft, Environment, Fingerprint, HoldTime, Item, NewApp, NewCredential,
+    Options, Outcome, Place, Proof, ProofKind, RequestHash, Store, StoreHandle,
 };
 
 pub(crate) const REQUEST: RequestHash = RequestHash([1; 16]);
@@ -47,6 +47,7 @@ pub(crate) fn create(folder: &Path, options: Options, prepaid: Option<u64>) -> W
         Change::CreateApp(NewApp {
             tenant: tenant.clone(),
             id: AppId::new("a").unwrap(),
+            environment: Environment::Production,
             secret: Some(b"wrapped".as_slice().into()),
             public_key: None,
             client_certificate: None,
@@ -55,6 +56,7 @@ pub(crate) fn create(folder: &Path, options: Options, prepaid: Option<u64>) -> W
         Change::CreateCredential(NewCredential {
             tenant,
             id: CredentialId::new("c").unwrap(),
+            environment: Environment::Production,
             kind: KeyKind::P256,
             public_key: b"spki".as_slice().into(),
             place: Place::Software,
@@ -96,6 +98,7 @@ impl World {
             item,
             app: (app, app_epoch),
             credential: (credential, credential_epoch),
+            held: HoldTime::default(),
         })
     }
 

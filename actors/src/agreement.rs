@@ -1,0 +1,209 @@
+//! The service agreement of a tenant: which version binds it, and what its months come to. The arithmetic is in crate
+//! `sla`; this gathers what it asks for.
+
+use protocol::clock::UnixMillis;
+use protocol::error_code::{Code, Refusal};
+use sla::calendar::{MinuteIndex, Month, Span};
+use sla::credit::{Customer, Purchase};
+use sla::minute::Minute;
+use sla::notice::Notice;
+use sla::observed::Observed;
+use sla::policy::Policy;
+use sla::report::{Particulars, Report, report};
+use sla::state::Term;
+use sla::verdict::{Case, JudgeError};
+use sla::working_days::WorkingDays;
+use store::{LedgerAccount, Package, Reader, StoreError, Tenant, Unit};
+
+use crate::bill::month_number;
+
+/// The policy of a tenant that was bound to none: the stricter about who is asked, agreement A.
+const DEFAULT_POLICY: &str = "bjca";
+/// Minutes read beside the month, for runs that reach beyond it: few at first, more where a run is longer.
+const MARGINS: [u32; 4] = [1_440, 31 * 1_440, 366 * 1_440, 10 * 366 * 1_440];
+
+fn failed(error: &StoreError) -> Refusal {
+    error.refusal()
+}
+
+fn corrupt(what: &str) -> Refusal {
+    Refusal::new(Code::DataCorrupt, what.to_owned())
+}
+
+/// The version of the agreement that binds a tenant.
+pub fn policy(reader: &Reader, tenant: &Tenant, policies: &[Policy]) -> Result<Policy, Refusal> {
+    let bound = reader.agreement(tenant.row).map_err(|error| failed(&error))?;
+    let (name, signed) = match &bound {
+        Some(bound) => (bound.policy.as_str(), bound.signed.parse().ok()),
+        None => {
+            let activated = MinuteIndex::of_unix_seconds(tenant.standing.activated().seconds());
+            (DEFAULT_POLICY, Some(activated.civil().date()))
+        }
+    };
+    let signed = signed.ok_or_else(|| corrupt("the date of an agreement cannot be read"))?;
+    Policy::binding(policies, name, signed).cloned().ok_or_else(|| {
+        let text = format!("no version of policy '{name}' was in force on {signed}");
+        Refusal::new(Code::NotFound, text)
+    })
+}
+
+/// All notices of maintenance.
+pub fn notices(reader: &Reader) -> Result<Vec<Notice>, Refusal> {
+    let texts = reader.notices().map_err(|error| failed(&error))?;
+    let read = |text: &String| {
+        serde_json::from_str(text).map_err(|_| corrupt("a notice of maintenance cannot be read"))
+    };
+    texts.iter().map(read).collect()
+}
+
+/// The records of a span, parts of a minute added up.
+fn observe<'p>(reader: &Reader, policy: &'p Policy, covered: Span) -> Result<Observed<'p>, Refusal> {
+    let mut observed = Observed::new(policy, covered);
+    let mut open: Option<(MinuteIndex, Minute)> = None;
+    let mut add = |index: MinuteIndex, minute: &Minute| {
+        observed
+            .add(index, minute)
+            .map_err(|_| corrupt("a minute was recorded twice"))
+    };
+    let mut result = Ok(());
+    let visit = |record: store::MinuteRecord| {
+        let index = MinuteIndex::new(record.minute);
+        let Ok(part) = Minute::decode(&record.record) else {
+            result = Err(corrupt("the record of a minute cannot be read"));
+            return Ok(());
+        };
+        match &mut open {
+            Some((same, minute)) if *same == index => minute.merge(&part),
+            _ => {
+                if let Some((index, minute)) = open.replace((index, part))
+                    && result.is_ok()
+                {
+                    result = add(index, &minute);
+                }
+            }
+        }
+        Ok(())
+    };
+    let read = reader.minutes(covered.from.number(), covered.to.number(), visit);
+    read.map_err(|error| failed(&error))?;
+    if let Some((index, minute)) = open
+        && result.is_ok()
+    {
+        result = add(index, &minute);
+    }
+    result.map(|()| observed)
+}
+
+/// What the tenant bought, as far as a credit depends on it: the kind of the package that ends last.
+fn purchase(reader: &Reader, tenant: &Tenant, month: Month) -> Result<Purchase, StoreError> {
+    let packages = reader.packages(tenant.row)?;
+    let end = u64::from(month.span().to.number()) * 60_000;
+    let begun = |package: &Package| package.activated.0 < end;
+    let Some((package, balances)) = packages.iter().rev().find(|(package, _)| begun(package)) else {
+        return Ok(Purchase::Unlimited);
+    };
+    let sum = |wanted: &[LedgerAccount]| {
+        let of = balances
+            .iter()
+            .filter(|balance| balance.unit == package.unit && wanted.contains(&balance.account));
+        of.map(|balance| balance.units.unsigned_abs()).sum::<u64>()
+    };
+    let used = sum(&[LedgerAccount::Used]);
+    let months = months_until(package.activated, month);
+    Ok(match (package.unlimited, package.unit) {
+        (true, _) => Purchase::Unlimited,
+        (_, Unit::User) => Purchase::ByUser,
+        (_, Unit::Contract) => Purchase::ByContract {
+            contracts_this_year: used,
+            months_this_year: months.min(12),
+        },
+        (_, Unit::Signature) => Purchase::BySignature {
+            package_units: sum(&[LedgerAccount::Sold, LedgerAccount::Credited]),
+            used_in_month: reader.statement(tenant.row, month_number(month))?.charged(),
+            used_in_term: used,
+            months_in_term: months,
+        },
+    })
+}
+
+/// Months from the one in which a term began to `month`, both counted.
+fn months_until(activated: UnixMillis, month: Month) -> u32 {
+    let (from, to) = (store::month_of(activated), month_number(month));
+    let count = |month: u32| month / 100 * 12 + month % 100;
+    (count(to) + 1).saturating_sub(count(from)).max(1)
+}
+
+/// The report of a tenant's month.
+pub fn month_report(
+    reader: &Reader,
+    tenant: &Tenant,
+    month: Month,
+    policies: &[Policy],
+    now: UnixMillis,
+) -> Result<Report, Refusal> {
+    let policy = policy(reader, tenant, policies)?;
+    let bound = reader.agreement(tenant.row).map_err(|error| failed(&error))?;
+    let customer = Customer {
+        name: tenant.name.to_string(),
+        purchase: purchase(reader, tenant, month).map_err(|error| failed(&error))?,
+        contract_clause: bound.and_then(|bound| bound.clause),
+    };
+    let mut result = Err(JudgeError::NotBegun(month));
+    for margin in MARGINS {
+        result = with_margin(reader, tenant, (month, margin), &policy, &customer, now)?;
+        if !matches!(result, Err(JudgeError::NotCovered(_))) {
+            break;
+        }
+    }
+    result.map_err(|error| Refusal::new(Code::MonthInvalid, error.to_string()))
+}
+
+fn with_margin(
+    reader: &Reader,
+    tenant: &Tenant,
+    (month, margin): (Month, u32),
+    policy: &Policy,
+    customer: &Customer,
+    now: UnixMillis,
+) -> Result<Result<Report, JudgeError>, Refusal> {
+    let span = month.span();
+    let covered = Span {
+        from: MinuteIndex::new(span.from.number().saturating_sub(margin)),
+        to: span.to.plus(margin),
+    };
+    let observed = observe(reader, policy, covered)?;
+    let case = Case {
+        month,
+        term: Term {
+            from: MinuteIndex::of_unix_seconds(tenant.standing.activated().seconds()),
+            to: None,
+        },
+        now: MinuteIndex::of_unix_seconds(now.seconds()),
+        observed: &observed,
+        notices: &notices(reader)?,
+        declared: &[],
+        working_days: &WorkingDays::builtin(),
+    };
+    let particulars = Particulars {
+        customer,
+        percentiles: &[],
+        incidents: &[],
+    };
+    Ok(report(&case, &particulars))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_term_has_begun_in_its_first_month() {
+        // 2026-11-24 in Shanghai.
+        let activated = UnixMillis(1_795_500_000_000);
+        let months = |text: &str| months_until(activated, text.parse().unwrap());
+        assert_eq!(
+            (months("2026-11"), months("2026-12"), months("2027-10")),
+            (1, 2, 12)
+        );
+    }
+}

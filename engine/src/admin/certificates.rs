@@ -1,0 +1,289 @@
+//! Operators' orders about authorities and certificates.
+
+use actors::certificates::{AuthorityPlan, found};
+use actors::registrar::Ledger;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use documents::crl::Reason;
+use documents::x509::{self, NameParts};
+use protocol::algorithm::{Hash, KeyKind};
+use protocol::clock::{self, UnixMillis};
+use protocol::error_code::{Code, Refusal};
+use protocol::ids::{AuthorityName, CredentialId, TenantName};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use store::{CertificateRow, Role, CertificateStanding};
+
+use crate::pki::Pki;
+
+/// What an operator wants done with certificates.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(tag = "certificate-order", rename_all = "kebab-case")]
+pub(crate) enum CertificateOrder {
+    /// Makes an authority.
+    Found {
+        name: AuthorityName,
+        role: NewRole,
+        kind: KeyKind,
+        /// RFC 4514; made of the name if not given.
+        subject: Option<String>,
+        issuer: Option<AuthorityName>,
+        days: u64,
+    },
+    Authorities,
+    List {
+        tenant: TenantName,
+    },
+    Set {
+        tenant: TenantName,
+        credential: CredentialId,
+        /// Hexadecimal; the newest in force if not given.
+        serial: Option<String>,
+        to: NewStanding,
+    },
+}
+
+/// The roles that an operator can give.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum NewRole {
+    /// Certifies itself and issuing authorities.
+    Root,
+    /// Certifies credentials, time-stamping authorities and OCSP responders.
+    Issuing,
+    /// Stamps times.
+    Tsa,
+    /// Answers for its issuer.
+    Ocsp,
+}
+
+/// What a certificate is to become.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum NewStanding {
+    Suspended,
+    Resumed,
+    /// CRLReason (RFC 5280 5.3.1).
+    Revoked(u8),
+}
+
+/// Carries orders about certificates out.
+pub(crate) struct Certificates<'a> {
+    pub(crate) pki: &'a Pki,
+    pub(crate) ledger: &'a dyn Ledger,
+    /// Who orders.
+    pub(crate) actor: &'a str,
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Certificates<'_> {
+    pub(crate) fn obey(&self, order: CertificateOrder) -> Result<Value, Refusal> {
+        match order {
+            CertificateOrder::Found {
+                name,
+                role,
+                kind,
+                subject,
+                issuer,
+                days,
+            } => {
+                let subject = match subject {
+                    Some(text) => text.parse().map_err(usage)?,
+                    None => default_subject(&name)?,
+                };
+                let role = match role {
+                    NewRole::Root => Role::Root,
+                    NewRole::Issuing => Role::Issuing,
+                    NewRole::Tsa => Role::TimeStamping,
+                    NewRole::Ocsp => Role::Ocsp,
+                };
+                self.found(AuthorityPlan {
+                    name,
+                    role,
+                    kind,
+                    subject,
+                    issuer,
+                    days,
+                })
+            }
+            CertificateOrder::Authorities => self.authorities(),
+            CertificateOrder::List { tenant } => {
+                let rows = self.certificates(&tenant)?;
+                Ok(Value::Array(rows.iter().map(show).collect()))
+            }
+            CertificateOrder::Set {
+                tenant,
+                credential,
+                serial,
+                to,
+            } => self.set(&tenant, &credential, serial.as_deref(), to),
+        }
+    }
+
+    fn certificates(&self, tenant: &TenantName) -> Result<Vec<CertificateRow>, Refusal> {
+        if self.pki.store.directory().tenant(tenant.as_str()).is_none() {
+            return Err(Refusal::new(Code::NotFound, format!("no tenant '{tenant}'")));
+        }
+        let rows = self.pki.reader()?.certificates(tenant);
+        rows.map_err(|error| error.refusal())
+    }
+
+    fn authorities(&self) -> Result<Value, Refusal> {
+        let current = self.pki.current();
+        let reader = self.pki.reader()?;
+        let mut list = Vec::new();
+        for authority in current.authorities.all() {
+            let crl = reader.crl(&authority.name).map_err(|error| error.refusal())?;
+            let (_, not_after) = x509::validity(&authority.certificate).map_err(usage)?;
+            list.push(json!({
+                "name": authority.name,
+                "role": authority.role.name(),
+                "kind": authority.kind,
+                "issuer": authority.issuer,
+                "subject": x509::subject(&authority.certificate).map_err(usage)?,
+                "not_after_ms": not_after.0,
+                "crl_number": crl.map(|crl| crl.number),
+                "certificate": x509::to_pem(&authority.certificate),
+            }));
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn set(
+        &self,
+        tenant: &TenantName,
+        credential: &CredentialId,
+        serial: Option<&str>,
+        to: NewStanding,
+    ) -> Result<Value, Refusal> {
+        let standing = match to {
+            NewStanding::Suspended => CertificateStanding::Suspended,
+            NewStanding::Resumed => CertificateStanding::Issued,
+            NewStanding::Revoked(reason) => CertificateStanding::Revoked {
+                reason: revocation(reason)?.number(),
+            },
+        };
+        let rows = self.certificates(tenant)?;
+        let wanted = |row: &&CertificateRow| {
+            row.holder
+                .as_ref()
+                .is_some_and(|holder| holder.credential == *credential)
+                && row.standing != CertificateStanding::Prepared
+                && serial.is_none_or(|serial| hex(&row.serial).eq_ignore_ascii_case(serial))
+        };
+        let row = rows.iter().rev().find(wanted).ok_or_else(|| {
+            let text = format!("credential '{tenant}/{credential}' has no such certificate of ours");
+            Refusal::new(Code::NotFound, text)
+        })?;
+        let current = self.pki.current();
+        let reader = self.pki.reader()?;
+        let published =
+            current
+                .authorities
+                .set_standing(self.ledger, &reader, row, standing, clock::wall())?;
+        Ok(
+            json!({ "serial": hex(&row.serial), "issuer": row.issuer, "standing": standing.name(), "crl_number": published }),
+        )
+    }
+
+    /// The ceremony: what was made, by whom and when, signed by the authority that has certified it.
+    fn found(&self, plan: AuthorityPlan) -> Result<Value, Refusal> {
+        let now = clock::wall();
+        let name = plan.name.clone();
+        let made = found(
+            &self.pki.current().authorities,
+            self.ledger,
+            &self.pki.vault,
+            plan,
+            now,
+        )?;
+        self.pki.reload()?;
+        let transcript = self.transcript(&name, &made.certificate, &made.certified_by, now)?;
+        let current = self.pki.current();
+        let signer = current.authorities.get(made.certified_by.as_str())?;
+        let signature = signer.sign_message(transcript.as_bytes())?;
+        if let Err(error) = self.pki.publish_due(clock::wall()) {
+            tracing::warn!(%error, "the new authority's revocation list could not be made yet");
+        }
+        Ok(json!({
+            "certificate": x509::to_pem(&made.certificate),
+            "transcript": transcript,
+            "signature": STANDARD.encode(&signature[..]),
+        }))
+    }
+
+    fn transcript(
+        &self,
+        name: &AuthorityName,
+        certificate: &[u8],
+        certified_by: &AuthorityName,
+        began: UnixMillis,
+    ) -> Result<String, Refusal> {
+        let current = self.pki.current();
+        let authority = current.authorities.get(name.as_str())?;
+        let public_key = x509::subject_public_key(certificate).map_err(usage)?;
+        let signer = current.authorities.get(certified_by.as_str())?;
+        let text = json!({
+            "ceremony": "a certificate authority is made",
+            "operator": self.actor,
+            "began_ms": began.0,
+            "ended_ms": clock::wall().0,
+            "authority": name,
+            "role": authority.role.name(),
+            "kind": authority.kind,
+            "subject": x509::subject(certificate).map_err(usage)?,
+            "serial": hex(&x509::serial_number(certificate).map_err(usage)?),
+            "public_key_sha256": hex(&Hash::Sha256.digest(&public_key)),
+            "certificate_sha256": hex(&Hash::Sha256.digest(certificate)),
+            "certificate": x509::to_pem(certificate),
+            "certified_by": certified_by,
+            "signed_with": signer.algorithm,
+        });
+        let text = serde_json::to_string_pretty(&text);
+        text.map_err(|error| Refusal::new(Code::Internal, format!("JSON: {error}")))
+    }
+}
+
+fn usage(error: impl std::fmt::Display) -> Refusal {
+    Refusal::new(Code::Usage, error.to_string())
+}
+
+fn default_subject(name: &AuthorityName) -> Result<x509::Name, Refusal> {
+    let parts = NameParts {
+        country: Some("CN"),
+        organization: Some("Cinnabar"),
+        common_name: Some(name.as_str()),
+    };
+    parts.try_into().map_err(usage)
+}
+
+/// The reasons for which a certificate is revoked for good.
+fn revocation(number: u8) -> Result<Reason, Refusal> {
+    match Reason::from_number(number) {
+        Some(Reason::CertificateHold | Reason::RemoveFromCrl) | None => Err(usage(format!(
+            "{number} is not a reason to revoke (RFC 5280 5.3.1)"
+        ))),
+        Some(reason) => Ok(reason),
+    }
+}
+
+fn show(row: &CertificateRow) -> Value {
+    let reason = match row.standing {
+        CertificateStanding::Suspended => Some(Reason::CertificateHold),
+        CertificateStanding::Revoked { reason } => Reason::from_number(reason),
+        CertificateStanding::Prepared | CertificateStanding::Issued => None,
+    };
+    json!({
+        "credential": row.holder.as_ref().map(|holder| &holder.credential),
+        "issuer": row.issuer,
+        "serial": hex(&row.serial),
+        "standing": row.standing.name(),
+        "reason": reason.map(Reason::name),
+        "since_ms": row.since.0,
+        "not_after_ms": row.not_after.0,
+        "certificate": (row.standing != CertificateStanding::Prepared).then(|| x509::to_pem(&row.der)),
+    })
+}

@@ -1,0 +1,105 @@
+//! Reconciliation once an hour: the journal of the running month, and of the one before, against ledger and counters. A
+//! difference freezes the month's statements and is an error with a stable name, for whoever is paged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::services::Services;
+use protocol::error_code::{Code, Refusal};
+use store::{Change, LedgerChange, Reconciliation, StoreError};
+
+const EVERY: Duration = Duration::from_secs(3_600);
+/// Months looked at each time; what is older does not change any more and was looked at when it did.
+const MONTHS: usize = 2;
+
+/// Starts the thread. It ends with the process.
+pub(crate) fn start(services: &Arc<Services>) -> Result<(), Refusal> {
+    let services = Arc::clone(services);
+    std::thread::Builder::new()
+        .name("reconciler".into())
+        .spawn(move || {
+            while services.closed().is_none() {
+                std::thread::sleep(EVERY);
+                if let Err(error) = reconcile(&services) {
+                    tracing::error!(%error, "reconciliation_failed");
+                }
+            }
+        })
+        .map(drop)
+        .map_err(|error| Refusal::new(Code::Internal, format!("the reconciler's thread: {error}")))
+}
+
+fn reconcile(services: &Services) -> Result<(), StoreError> {
+    let reader = services.store.reader()?;
+    let mut months = reader.months()?;
+    months.drain(..months.len().saturating_sub(MONTHS));
+    let found = reader.reconcile(&months)?;
+    for change in freezes(&found) {
+        services.store.change("reconciler", change)?;
+    }
+    for difference in &found.differences {
+        tracing::error!(?difference, "reconciliation_difference");
+    }
+    Ok(())
+}
+
+fn freezes(found: &Reconciliation) -> Vec<Change> {
+    let reason = found.differences.first().map(|first| {
+        format!(
+            "{}: {}: {} and {}",
+            first.between, first.subject, first.first, first.second
+        )
+    });
+    let freeze = |month| {
+        Change::Ledger(LedgerChange::Freeze {
+            month,
+            reason: reason.clone().unwrap_or_default(),
+        })
+    };
+    frozen_by(found).into_iter().map(freeze).collect()
+}
+
+/// The months whose statements differences freeze: those they are in; one that is in no month freezes all.
+pub(crate) fn frozen_by(found: &Reconciliation) -> Vec<u32> {
+    let mut months: Vec<u32> = found
+        .differences
+        .iter()
+        .map(|difference| difference.month)
+        .collect();
+    if months.contains(&0) {
+        months.clone_from(&found.months);
+    }
+    months.sort_unstable();
+    months.dedup();
+    months
+}
+
+#[cfg(test)]
+mod tests {
+    use store::Difference;
+
+    use super::*;
+
+    fn months(differences: &[u32]) -> Vec<u32> {
+        let difference = |month: &u32| Difference {
+            between: "journal = ledger",
+            month: *month,
+            subject: "package 1".into(),
+            first: 1,
+            second: 2,
+        };
+        let found = Reconciliation {
+            months: vec![202610, 202611],
+            differences: differences.iter().map(difference).collect(),
+            ..Reconciliation::default()
+        };
+        frozen_by(&found)
+    }
+
+    #[test]
+    fn a_difference_freezes_its_month_and_one_without_a_month_freezes_all() {
+        assert!(months(&[]).is_empty());
+        assert_eq!(months(&[202611, 202611]), [202611]);
+        assert_eq!(months(&[202611, 0]), [202610, 202611]);
+    }
+}

@@ -1,0 +1,675 @@
+//! Authorities, what they have issued, and what became of it. A certificate is recorded before it is signed, a
+//! revocation list before it is public, a block of serial numbers before the first of them is used: a crash leaves a
+//! record without a signature, never a signature without a record (SEMANTICS 1.1).
+
+use protocol::algorithm::KeyKind;
+use protocol::clock::UnixMillis;
+use protocol::error_code::Code;
+use protocol::ids::{AuthorityName, CredentialId, TenantName};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
+
+use crate::directory::Directory;
+use crate::error::Result;
+use crate::registry::{Effect, corrupt, credential_of, exists, refuse, turn};
+
+/// Revocation lists of an issuer that are kept, the newest.
+const LISTS_KEPT: u64 = 100;
+
+pub(crate) const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS authority (
+        name    TEXT PRIMARY KEY,
+        role    TEXT NOT NULL,        -- root, issuing, development, tsa or ocsp
+        kind    TEXT NOT NULL,
+        issuer  TEXT,                 -- whose certificate it has; NULL: its own
+        wrapped BLOB NOT NULL,        -- the private key, encrypted under the master key
+        certificate BLOB NOT NULL,
+        created_ms INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS certificate (
+        row     INTEGER PRIMARY KEY,
+        issuer  TEXT NOT NULL,
+        serial  BLOB NOT NULL,        -- unsigned, big-endian, without leading zeros
+        tenant  TEXT,                 -- whose; NULL: an authority's
+        credential TEXT,
+        der     BLOB NOT NULL,        -- the part to be signed until it is signed, then the certificate
+        standing INTEGER NOT NULL,    -- 0 prepared, 1 issued, 2 suspended, 3 revoked
+        reason  INTEGER NOT NULL DEFAULT 0,   -- CRLReason
+        changed_ms INTEGER NOT NULL,
+        not_after_ms INTEGER NOT NULL,
+        turned_off INTEGER NOT NULL DEFAULT FALSE,  -- whether its suspension has disabled the credential
+        UNIQUE (issuer, serial)
+    );
+    CREATE INDEX IF NOT EXISTS certificate_holder ON certificate (tenant, credential) WHERE tenant IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS certificate_revoked ON certificate (issuer) WHERE standing >= 2;
+    CREATE TABLE IF NOT EXISTS crl (
+        issuer  TEXT NOT NULL,
+        number  INTEGER NOT NULL,
+        der     BLOB NOT NULL,
+        made_ms INTEGER NOT NULL,
+        PRIMARY KEY (issuer, number)
+    );
+    CREATE TABLE IF NOT EXISTS serial_block (
+        authority TEXT PRIMARY KEY,
+        next    INTEGER NOT NULL,     -- the first number that is not reserved
+        reserved_ms INTEGER NOT NULL
+    ) WITHOUT ROWID;
+";
+
+/// What an authority is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Certifies issuing authorities.
+    Root,
+    /// Certifies credentials, time-stamping authorities and OCSP responders.
+    Issuing,
+    /// A root that certifies everything itself, for development.
+    Development,
+    /// Stamps times.
+    TimeStamping,
+    /// Answers for its issuer.
+    Ocsp,
+}
+
+impl Role {
+    const ALL: [Self; 5] = [
+        Self::Root,
+        Self::Issuing,
+        Self::Development,
+        Self::TimeStamping,
+        Self::Ocsp,
+    ];
+
+    /// The name in the store and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Issuing => "issuing",
+            Self::Development => "development",
+            Self::TimeStamping => "tsa",
+            Self::Ocsp => "ocsp",
+        }
+    }
+
+    /// Whether it signs certificates and revocation lists.
+    pub const fn certifies(self) -> bool {
+        matches!(self, Self::Root | Self::Issuing | Self::Development)
+    }
+
+    /// Whether it certifies others than authorities.
+    pub const fn certifies_subjects(self) -> bool {
+        matches!(self, Self::Issuing | Self::Development)
+    }
+}
+
+/// An authority.
+#[derive(Debug)]
+pub struct AuthorityRow {
+    /// Its name.
+    pub name: AuthorityName,
+    /// What it does.
+    pub role: Role,
+    /// The kind of its key.
+    pub kind: KeyKind,
+    /// Who has certified it; `None`: itself.
+    pub issuer: Option<AuthorityName>,
+    /// Its private key, wrapped under the master key.
+    pub wrapped: Vec<u8>,
+    /// Its certificate, in DER.
+    pub certificate: Vec<u8>,
+}
+
+/// Whose certificate it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The tenant.
+    pub tenant: TenantName,
+    /// Its credential.
+    pub credential: CredentialId,
+}
+
+/// How a certificate stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateStanding {
+    /// Recorded, and not yet signed; or given up.
+    Prepared,
+    /// In force.
+    Issued,
+    /// Not in force for now.
+    Suspended,
+    /// Not in force any more.
+    Revoked {
+        /// CRLReason (RFC 5280 5.3.1).
+        reason: u8,
+    },
+}
+
+/// CRLReason certificateHold (RFC 5280 5.3.1).
+const CERTIFICATE_HOLD: u8 = 6;
+
+impl CertificateStanding {
+    const fn columns(self) -> (u8, u8) {
+        match self {
+            Self::Prepared => (0, 0),
+            Self::Issued => (1, 0),
+            Self::Suspended => (2, CERTIFICATE_HOLD),
+            Self::Revoked { reason } => (3, reason),
+        }
+    }
+
+    const fn of(standing: u8, reason: u8) -> Self {
+        match standing {
+            0 => Self::Prepared,
+            1 => Self::Issued,
+            2 => Self::Suspended,
+            _ => Self::Revoked { reason },
+        }
+    }
+
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Prepared => "prepared",
+            Self::Issued => "issued",
+            Self::Suspended => "suspended",
+            Self::Revoked { .. } => "revoked",
+        }
+    }
+
+    /// Whether it may become the other (RFC 5280 5.3.1: only a hold can be taken back).
+    const fn may_become(self, next: Self) -> bool {
+        matches!(
+            (self, next),
+            (Self::Issued, Self::Suspended | Self::Revoked { .. })
+                | (Self::Suspended, Self::Issued | Self::Revoked { .. })
+        )
+    }
+}
+
+/// A certificate that is about to be signed.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Who will sign it.
+    pub issuer: AuthorityName,
+    /// Its serial number, unsigned and big-endian, without leading zeros.
+    pub serial: Vec<u8>,
+    /// Whose it is; `None`: an authority's.
+    pub holder: Option<Holder>,
+    /// TBSCertificate, in DER.
+    pub tbs: Vec<u8>,
+    /// When it expires.
+    pub not_after: UnixMillis,
+}
+
+/// A change of what is known of certificates.
+#[derive(Debug)]
+pub enum CertificateChange {
+    /// A new authority.
+    AddAuthority(AuthorityRow),
+    /// A certificate is about to be signed.
+    Prepare(Prepared),
+    /// It is signed, and may be given out.
+    Issue {
+        /// Who has signed it.
+        issuer: AuthorityName,
+        /// Its serial number.
+        serial: Vec<u8>,
+        /// The certificate, in DER.
+        certificate: Vec<u8>,
+    },
+    /// Suspended, resumed or revoked; its credential with it, if it is the credential's newest.
+    SetStanding {
+        /// Its issuer.
+        issuer: AuthorityName,
+        /// Its serial number.
+        serial: Vec<u8>,
+        /// How it stands from now on.
+        standing: CertificateStanding,
+    },
+    /// A revocation list that is about to be public.
+    KeepCrl {
+        /// Whose.
+        issuer: AuthorityName,
+        /// Its number, above all earlier ones.
+        number: u64,
+        /// The list, in DER.
+        der: Vec<u8>,
+    },
+    /// Serial numbers that nobody else will use.
+    ReserveSerials {
+        /// Whose.
+        authority: AuthorityName,
+        /// The first of them: what [`SerialBlocks::next`] says.
+        first: u64,
+        /// How many.
+        count: u64,
+    },
+}
+
+impl CertificateChange {
+    pub(crate) fn describe(&self) -> (&'static str, String) {
+        let certificate = |issuer: &AuthorityName, serial: &[u8]| format!("{issuer}/{}", hex(serial));
+        match self {
+            Self::AddAuthority(new) => (
+                "ca.create",
+                format!("{} {} {}", new.name, new.role.name(), new.kind),
+            ),
+            Self::Prepare(new) => {
+                let holder = new
+                    .holder
+                    .as_ref()
+                    .map(|holder| format!(" for {}/{}", holder.tenant, holder.credential));
+                let what = certificate(&new.issuer, &new.serial) + &holder.unwrap_or_default();
+                ("certificate.prepare", what)
+            }
+            Self::Issue { issuer, serial, .. } => ("certificate.issue", certificate(issuer, serial)),
+            Self::SetStanding {
+                issuer,
+                serial,
+                standing,
+            } => {
+                let action = match standing {
+                    CertificateStanding::Suspended => "certificate.suspend",
+                    CertificateStanding::Revoked { .. } => "certificate.revoke",
+                    CertificateStanding::Issued | CertificateStanding::Prepared => "certificate.resume",
+                };
+                let reason = standing.columns().1;
+                (action, format!("{} reason={reason}", certificate(issuer, serial)))
+            }
+            Self::KeepCrl { issuer, number, .. } => ("crl.publish", format!("{issuer} number={number}")),
+            Self::ReserveSerials {
+                authority,
+                first,
+                count,
+            } => ("tsa.reserve", format!("{authority} first={first} count={count}")),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Writes a change into the open transaction.
+pub(crate) fn apply(
+    db: &Connection,
+    directory: &Directory,
+    at: UnixMillis,
+    change: CertificateChange,
+) -> Result<Effect> {
+    match change {
+        CertificateChange::AddAuthority(new) => add_authority(db, at, &new),
+        CertificateChange::Prepare(new) => prepare(db, at, &new),
+        CertificateChange::Issue {
+            issuer,
+            serial,
+            certificate,
+        } => issue(db, at, &issuer, &serial, &certificate),
+        CertificateChange::SetStanding {
+            issuer,
+            serial,
+            standing,
+        } => {
+            return set_standing(db, directory, at, &issuer, &serial, standing);
+        }
+        CertificateChange::KeepCrl { issuer, number, der } => keep_crl(db, at, &issuer, number, &der),
+        CertificateChange::ReserveSerials {
+            authority,
+            first,
+            count,
+        } => reserve(db, at, &authority, first, count),
+    }?;
+    Ok(Effect::None)
+}
+
+/// A row that is there already is the caller's mistake, not the store's failure.
+fn unless_exists(result: rusqlite::Result<usize>, what: &str, id: &str) -> Result<()> {
+    match result {
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+            Err(exists(what, id))
+        }
+        other => Ok(other.map(drop)?),
+    }
+}
+
+fn add_authority(db: &Connection, at: UnixMillis, new: &AuthorityRow) -> Result<()> {
+    let sql = "INSERT INTO authority (name, role, kind, issuer, wrapped, certificate, created_ms) \
+               VALUES (?, ?, ?, ?, ?, ?, ?)";
+    let issuer = new.issuer.as_ref().map(AuthorityName::as_str);
+    let added = db.execute(
+        sql,
+        params![
+            new.name.as_str(),
+            new.role.name(),
+            new.kind.name(),
+            issuer,
+            new.wrapped,
+            new.certificate,
+            at.0.cast_signed()
+        ],
+    );
+    unless_exists(added, "authority", new.name.as_str())
+}
+
+fn prepare(db: &Connection, at: UnixMillis, new: &Prepared) -> Result<()> {
+    let sql = "INSERT INTO certificate (issuer, serial, tenant, credential, der, standing, changed_ms, not_after_ms) \
+               VALUES (?, ?, ?, ?, ?, 0, ?, ?)";
+    let tenant = new.holder.as_ref().map(|holder| holder.tenant.as_str());
+    let credential = new.holder.as_ref().map(|holder| holder.credential.as_str());
+    let added = db.prepare_cached(sql)?.execute(params![
+        new.issuer.as_str(),
+        new.serial,
+        tenant,
+        credential,
+        new.tbs,
+        at.0.cast_signed(),
+        new.not_after.0.cast_signed()
+    ]);
+    unless_exists(added, "serial number", &hex(&new.serial))
+}
+
+fn issue(
+    db: &Connection,
+    at: UnixMillis,
+    issuer: &AuthorityName,
+    serial: &[u8],
+    certificate: &[u8],
+) -> Result<()> {
+    let sql = "UPDATE certificate SET der = ?, standing = 1, changed_ms = ? \
+               WHERE issuer = ? AND serial = ? AND standing = 0";
+    let changed =
+        db.prepare_cached(sql)?
+            .execute(params![certificate, at.0.cast_signed(), issuer.as_str(), serial])?;
+    if changed == 1 {
+        return Ok(());
+    }
+    let text = format!(
+        "certificate {issuer}/{} was not prepared, or is issued",
+        hex(serial)
+    );
+    Err(refuse(Code::Internal, text))
+}
+
+fn set_standing(
+    db: &Connection,
+    directory: &Directory,
+    at: UnixMillis,
+    issuer: &AuthorityName,
+    serial: &[u8],
+    standing: CertificateStanding,
+) -> Result<Effect> {
+    let name = || format!("certificate {issuer}/{}", hex(serial));
+    let found = read_certificate(db, issuer, serial)?;
+    let found = found.ok_or_else(|| refuse(Code::NotFound, format!("no {}", name())))?;
+    if !found.standing.may_become(standing) {
+        let (is, wanted) = (found.standing.name(), standing.name());
+        return Err(refuse(
+            Code::Usage,
+            format!("{} is {is} and cannot become {wanted}", name()),
+        ));
+    }
+    let credential = match &found.holder {
+        Some(holder) if newest(db, holder)?.is_some_and(|(row, _)| row == found.row) => {
+            Some(credential_of(directory, &holder.tenant, &holder.credential)?)
+        }
+        _ => None,
+    };
+    let resumes = standing == CertificateStanding::Issued;
+    let active = credential
+        .as_ref()
+        .is_some_and(|credential| credential.fence.pass().is_some());
+    // A credential that an operator has disabled besides stays so when its certificate is resumed.
+    let turns = if resumes { found.turned_off } else { active };
+    let (number, reason) = standing.columns();
+    let sql = "UPDATE certificate SET standing = ?, reason = ?, changed_ms = ?, turned_off = ? WHERE row = ?";
+    let turned_off = !resumes && (turns || found.turned_off);
+    db.execute(
+        sql,
+        params![number, reason, at.0.cast_signed(), turned_off, found.row],
+    )?;
+    let Some(credential) = credential.filter(|_| turns) else {
+        return Ok(Effect::None);
+    };
+    turn(db, "credential", credential.row.0, resumes)?;
+    Ok(Effect::TurnCredential(credential, resumes))
+}
+
+/// The newest certificate of a credential that was ever in force, and how it stands.
+fn newest(db: &Connection, holder: &Holder) -> Result<Option<(i64, CertificateStanding)>> {
+    let sql = "SELECT row, standing, reason FROM certificate WHERE tenant = ? AND credential = ? AND standing > 0 \
+               ORDER BY row DESC LIMIT 1";
+    let read = |row: &Row<'_>| Ok((row.get(0)?, CertificateStanding::of(row.get(1)?, row.get(2)?)));
+    let holder = params![holder.tenant.as_str(), holder.credential.as_str()];
+    Ok(db.prepare_cached(sql)?.query_row(holder, read).optional()?)
+}
+
+/// A credential is usable only while its certificate is.
+pub(crate) fn check_in_force(db: &Connection, tenant: &TenantName, credential: &CredentialId) -> Result<()> {
+    let holder = Holder {
+        tenant: tenant.clone(),
+        credential: credential.clone(),
+    };
+    match newest(db, &holder)? {
+        None | Some((_, CertificateStanding::Issued | CertificateStanding::Prepared)) => Ok(()),
+        Some((_, standing)) => {
+            let text = format!(
+                "the certificate of '{tenant}/{credential}' is {}",
+                standing.name()
+            );
+            Err(refuse(Code::CredentialDisabled, text))
+        }
+    }
+}
+
+fn keep_crl(db: &Connection, at: UnixMillis, issuer: &AuthorityName, number: u64, der: &[u8]) -> Result<()> {
+    let last = read_crl(db, issuer)?.map_or(0, |last| last.number);
+    if number <= last {
+        let text = format!("revocation list {number} of {issuer} comes after {last}");
+        return Err(refuse(Code::AlreadyExists, text));
+    }
+    let sql = "INSERT INTO crl (issuer, number, der, made_ms) VALUES (?, ?, ?, ?)";
+    db.execute(
+        sql,
+        params![issuer.as_str(), number.cast_signed(), der, at.0.cast_signed()],
+    )?;
+    let old = number.saturating_sub(LISTS_KEPT).cast_signed();
+    db.execute(
+        "DELETE FROM crl WHERE issuer = ? AND number <= ?",
+        params![issuer.as_str(), old],
+    )?;
+    Ok(())
+}
+
+fn reserve(db: &Connection, at: UnixMillis, authority: &AuthorityName, first: u64, count: u64) -> Result<()> {
+    let known = read_serial_blocks(db, authority)?;
+    if known.next != first {
+        let text = format!("serial numbers of {authority} from {first} are reserved already");
+        return Err(refuse(Code::AlreadyExists, text));
+    }
+    let sql = "INSERT OR REPLACE INTO serial_block (authority, next, reserved_ms) VALUES (?, ?, ?)";
+    // The time never goes back here, even if the clock does: it is what the next start holds the clock against.
+    let at = at.max(known.reserved_at);
+    let next = first.saturating_add(count).cast_signed();
+    db.execute(sql, params![authority.as_str(), next, at.0.cast_signed()])?;
+    Ok(())
+}
+
+/// A certificate as it is known.
+#[derive(Debug)]
+pub struct CertificateRow {
+    row: i64,
+    turned_off: bool,
+    /// Who has signed it.
+    pub issuer: AuthorityName,
+    /// Its serial number, unsigned and big-endian, without leading zeros.
+    pub serial: Vec<u8>,
+    /// Whose it is; `None`: an authority's.
+    pub holder: Option<Holder>,
+    /// The certificate; while it is only prepared, the part to be signed.
+    pub der: Vec<u8>,
+    /// How it stands.
+    pub standing: CertificateStanding,
+    /// Since when.
+    pub since: UnixMillis,
+    /// When it expires.
+    pub not_after: UnixMillis,
+}
+
+const CERTIFICATE: &str = "SELECT row, turned_off, issuer, serial, tenant, credential, der, standing, reason, \
+                           changed_ms, not_after_ms FROM certificate";
+
+fn time_of(row: &Row<'_>, column: usize) -> rusqlite::Result<UnixMillis> {
+    Ok(UnixMillis(row.get::<_, i64>(column)?.cast_unsigned()))
+}
+
+fn certificate_of(row: &Row<'_>) -> Result<CertificateRow> {
+    let names: (Option<String>, Option<String>) = (row.get(4)?, row.get(5)?);
+    let holder = match names {
+        (Some(tenant), Some(credential)) => Some(Holder {
+            tenant: TenantName::new(&tenant).map_err(|_| corrupt("a certificate's tenant"))?,
+            credential: CredentialId::new(&credential).map_err(|_| corrupt("a certificate's credential"))?,
+        }),
+        _ => None,
+    };
+    Ok(CertificateRow {
+        row: row.get(0)?,
+        turned_off: row.get(1)?,
+        issuer: authority_name(&row.get::<_, String>(2)?)?,
+        serial: row.get(3)?,
+        holder,
+        der: row.get(6)?,
+        standing: CertificateStanding::of(row.get(7)?, row.get(8)?),
+        since: time_of(row, 9)?,
+        not_after: time_of(row, 10)?,
+    })
+}
+
+fn authority_name(text: &str) -> Result<AuthorityName> {
+    AuthorityName::new(text).map_err(|_| corrupt("an authority's name"))
+}
+
+pub(crate) fn read_certificate(
+    db: &Connection,
+    issuer: &AuthorityName,
+    serial: &[u8],
+) -> Result<Option<CertificateRow>> {
+    let mut statement = db.prepare_cached(&format!("{CERTIFICATE} WHERE issuer = ? AND serial = ?"))?;
+    let mut rows = statement.query(params![issuer.as_str(), serial])?;
+    rows.next()?.map(certificate_of).transpose()
+}
+
+pub(crate) fn read_certificates(db: &Connection, tenant: &TenantName) -> Result<Vec<CertificateRow>> {
+    let mut statement = db.prepare_cached(&format!("{CERTIFICATE} WHERE tenant = ? ORDER BY row"))?;
+    let mut rows = statement.query([tenant.as_str()])?;
+    let mut list = Vec::new();
+    while let Some(row) = rows.next()? {
+        list.push(certificate_of(row)?);
+    }
+    Ok(list)
+}
+
+/// A certificate for a revocation list.
+#[derive(Debug)]
+pub struct RevokedRow {
+    /// Its serial number.
+    pub serial: Vec<u8>,
+    /// Since when.
+    pub at: UnixMillis,
+    /// CRLReason (RFC 5280 5.3.1).
+    pub reason: u8,
+}
+
+pub(crate) fn read_revoked(
+    db: &Connection,
+    issuer: &AuthorityName,
+    now: UnixMillis,
+) -> Result<Vec<RevokedRow>> {
+    let sql = "SELECT serial, changed_ms, reason FROM certificate \
+               WHERE issuer = ? AND standing >= 2 AND not_after_ms >= ? ORDER BY row";
+    let read = |row: &Row<'_>| {
+        Ok(RevokedRow {
+            serial: row.get(0)?,
+            at: time_of(row, 1)?,
+            reason: row.get(2)?,
+        })
+    };
+    let mut statement = db.prepare_cached(sql)?;
+    let rows = statement.query_map(params![issuer.as_str(), now.0.cast_signed()], read)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// A revocation list that was made.
+#[derive(Debug)]
+pub struct KeptCrl {
+    /// Its number.
+    pub number: u64,
+    /// The list, in DER.
+    pub der: Vec<u8>,
+    /// When it was kept.
+    pub made_at: UnixMillis,
+}
+
+pub(crate) fn read_crl(db: &Connection, issuer: &AuthorityName) -> Result<Option<KeptCrl>> {
+    let sql = "SELECT number, der, made_ms FROM crl WHERE issuer = ? ORDER BY number DESC LIMIT 1";
+    let read = |row: &Row<'_>| {
+        Ok(KeptCrl {
+            number: row.get::<_, i64>(0)?.cast_unsigned(),
+            der: row.get(1)?,
+            made_at: time_of(row, 2)?,
+        })
+    };
+    Ok(db
+        .prepare_cached(sql)?
+        .query_row([issuer.as_str()], read)
+        .optional()?)
+}
+
+/// How far an authority's serial numbers are reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SerialBlocks {
+    /// The first number that is not reserved; 1 in the beginning.
+    pub next: u64,
+    /// When the last block was reserved.
+    pub reserved_at: UnixMillis,
+}
+
+pub(crate) fn read_serial_blocks(db: &Connection, authority: &AuthorityName) -> Result<SerialBlocks> {
+    let sql = "SELECT next, reserved_ms FROM serial_block WHERE authority = ?";
+    let read = |row: &Row<'_>| {
+        Ok(SerialBlocks {
+            next: row.get::<_, i64>(0)?.cast_unsigned(),
+            reserved_at: time_of(row, 1)?,
+        })
+    };
+    let found = db
+        .prepare_cached(sql)?
+        .query_row([authority.as_str()], read)
+        .optional()?;
+    Ok(found.unwrap_or(SerialBlocks {
+        next: 1,
+        reserved_at: UnixMillis(0),
+    }))
+}
+
+pub(crate) fn read_authorities(db: &Connection) -> Result<Vec<AuthorityRow>> {
+    let sql = "SELECT name, role, kind, issuer, wrapped, certificate FROM authority ORDER BY name";
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    let mut list = Vec::new();
+    while let Some(row) = rows.next()? {
+        let role: String = row.get(1)?;
+        let mut roles = Role::ALL.into_iter();
+        let kind: String = row.get(2)?;
+        let issuer: Option<String> = row.get(3)?;
+        list.push(AuthorityRow {
+            name: authority_name(&row.get::<_, String>(0)?)?,
+            role: roles
+                .find(|known| known.name() == role)
+                .ok_or_else(|| corrupt("an authority's role"))?,
+            kind: kind.parse().map_err(|_| corrupt("an authority's kind"))?,
+            issuer: issuer.as_deref().map(authority_name).transpose()?,
+            wrapped: row.get(4)?,
+            certificate: row.get(5)?,
+        });
+    }
+    Ok(list)
+}
