@@ -16,7 +16,8 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::AuthorityName;
 use protocol::verify::{SM2_DEFAULT_USER_ID, SignatureBytes};
 use store::{
-    AuthorityRow, CertificateChange, CertificateRow, Change, Holder, Prepared, Reader, Role, CertificateStanding,
+    AuthorityRow, CertificateChange, CertificateRow, CertificateStanding, Change, Holder, Prepared, Reader,
+    Role,
 };
 
 use crate::registrar::{Issued, Issuer, Ledger};

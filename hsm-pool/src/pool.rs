@@ -1,5 +1,6 @@
 //! The handle: routes a job to the software lanes or to the least loaded device that holds its key, and never waits.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -496,6 +497,7 @@ impl<T: Work> Inner<T> {
                 inner: Arc::clone(self),
                 unit: Arc::clone(unit),
                 bell,
+                up: Cell::new(false),
             };
             self.spawn(format!("dev-{}-{}", unit.name(), unit.seats()), move || {
                 seat.run();

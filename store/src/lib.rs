@@ -37,8 +37,8 @@ mod tenancy;
 mod usage;
 
 pub use certificates::{
-    AuthorityRow, CertificateChange, CertificateRow, CertificateStanding, Holder, KeptCrl, Prepared, RevokedRow,
-    Role, SerialBlocks,
+    AuthorityRow, CertificateChange, CertificateRow, CertificateStanding, Holder, KeptCrl, Prepared,
+    RevokedRow, Role, SerialBlocks,
 };
 pub use committer::{Attempt, Draft, HoldTime};
 pub use directory::{Account, App, Credential, Directory, Place, Tenant};

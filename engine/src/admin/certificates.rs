@@ -12,7 +12,7 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AuthorityName, CredentialId, TenantName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::{CertificateRow, Role, CertificateStanding};
+use store::{CertificateRow, CertificateStanding, Role};
 
 use crate::pki::Pki;
 

@@ -1,6 +1,7 @@
 //! A seat: a thread that feeds one worker process, checks every signature, kills the process when it hangs, and takes
 //! another. It waits for its process and for work at once, and never for more than one thing.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -84,6 +85,8 @@ pub(crate) struct Seat<T> {
     pub(crate) inner: Arc<Inner<T>>,
     pub(crate) unit: Arc<Unit<T>>,
     pub(crate) bell: Arc<Bell>,
+    /// Whether the seat counts among the processes that serve.
+    pub(crate) up: Cell<bool>,
 }
 
 /// What a process has been sent and has not answered.
@@ -121,23 +124,19 @@ impl<T: Work> Seat<T> {
     /// Runs until the seat is taken away or the pool stops.
     pub(crate) fn run(self) {
         let mut back_off = Duration::ZERO;
+        let mut spare = None;
         while self.is_kept() {
             let since = clock::monotonic();
-            match self.process() {
+            match spare.take().map_or_else(|| self.process(), Ok) {
                 Ok(process) => {
                     let end = self.serve(process);
                     if matches!(end, ProcessEnd::Retired) {
-                        return;
+                        break;
                     }
                     tracing::warn!(device = &*self.unit.config.name, reason = %end, "worker process ended");
                 }
                 Err(end) => {
-                    if !self.unit.state.is_latched() {
-                        tracing::warn!(device = &*self.unit.config.name, reason = %end, "no worker process");
-                    }
-                    if self.unit.state.workers_up() == 0 && self.unit.state.is_settled() {
-                        self.inner.reroute(&self.unit);
-                    }
+                    self.tell_none(&end);
                     back_off = back_off.max(BACK_OFF_MIN);
                 }
             }
@@ -147,8 +146,42 @@ impl<T: Work> Seat<T> {
             } else {
                 back_off
             };
-            self.pause(back_off);
+            spare = self.replace(back_off);
             back_off = (back_off * 2).clamp(BACK_OFF_MIN, BACK_OFF_MAX);
+        }
+        self.stand_down();
+    }
+
+    /// The spare, if a process may be replaced at once: then the seat has not been empty for anybody. Otherwise the seat
+    /// is empty, and waits.
+    fn replace(&self, back_off: Duration) -> Option<Process> {
+        let spare = back_off.is_zero().then(|| self.unit.take_spare()).flatten();
+        if spare.is_none() {
+            self.stand_down();
+            self.pause(back_off);
+        }
+        spare
+    }
+
+    fn stand_up(&self) {
+        if !self.up.replace(true) {
+            self.unit.state.worker_up();
+        }
+    }
+
+    fn stand_down(&self) {
+        if self.up.replace(false) {
+            self.unit.state.worker_down();
+        }
+    }
+
+    /// There is no process to be had: what waits for the device must not wait for that.
+    fn tell_none(&self, end: &ProcessEnd) {
+        if !self.unit.state.is_latched() {
+            tracing::warn!(device = &*self.unit.config.name, reason = %end, "no worker process");
+        }
+        if self.unit.state.workers_up() == 0 && self.unit.state.is_settled() {
+            self.inner.reroute(&self.unit);
         }
     }
 
@@ -190,13 +223,12 @@ impl<T: Work> Seat<T> {
             "worker process serves"
         );
         let mut flight = Flight::new();
-        self.unit.state.worker_up();
+        self.stand_up();
         let end = loop {
             if let Err(end) = self.turn(&mut process, &mut flight) {
                 break end;
             }
         };
-        self.unit.state.worker_down();
         match end {
             ProcessEnd::Retired => process.retire(),
             _ => drop(process),

@@ -192,6 +192,11 @@ impl TokenSession {
         Ok(handle)
     }
 
+    fn sign_object(&mut self, id: &[u8], algorithm: Algorithm, input: &[u8]) -> Result<Vec<u8>, TokenError> {
+        let handle = self.handle(ObjectClass::PRIVATE_KEY, id)?;
+        mechanism::sign_with(&self.session, handle, algorithm, input)
+    }
+
     /// Signs with a key that is unwrapped first, if it is not there already.
     fn sign_wrapped(
         &mut self,
@@ -246,15 +251,31 @@ impl TokenSession {
     }
 }
 
+/// Whether a call failed because its handle is not one any more.
+const fn is_stale_handle(error: &TokenError) -> bool {
+    matches!(
+        error,
+        TokenError::Call(Error::Pkcs11(
+            RvError::KeyHandleInvalid | RvError::ObjectHandleInvalid,
+            _
+        ))
+    )
+}
+
 impl Session for TokenSession {
     fn sign(&mut self, key: &OpKey<'_>, algorithm: Algorithm, input: &[u8]) -> Result<Made, ModuleError> {
         let OpKey::Object(id) = *key else {
             return Ok(self.sign_wrapped(key, algorithm, input)?);
         };
-        let handle = self.handle(ObjectClass::PRIVATE_KEY, id)?;
-        let signature = mechanism::sign_with(&self.session, handle, algorithm, input)?;
+        let mut signature = self.sign_object(id, algorithm, input);
+        if signature.as_ref().is_err_and(is_stale_handle) {
+            // Some modules (SoftHSM2) forget handles when another process has changed the token. Looked up again it is the
+            // right key or none: whatever it is, its signature is verified.
+            self.renew()?;
+            signature = self.sign_object(id, algorithm, input);
+        }
         Ok(Made {
-            signature,
+            signature: signature?,
             unwrapped: false,
         })
     }
@@ -271,6 +292,7 @@ impl Session for TokenSession {
             .module
             .open_rw_session(self.token.slot)
             .map_err(TokenError::from)?;
+        self.handles.clear();
         Ok(())
     }
 }
