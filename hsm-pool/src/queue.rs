@@ -20,7 +20,8 @@ pub enum Priority {
     Batch,
 }
 
-/// What a tenant is given in its turn, in microseconds of lane time: a few P-256 signatures, or part of an RSA one.
+/// What a tenant is given in its turn at least, in microseconds of lane time: a few P-256 signatures. While dearer jobs wait it is
+/// what the dearest costs, so that one turn pays for any job and a pop does not go round and round.
 const QUANTUM_US: u64 = 100;
 /// Of each so many turns, this one is batch's while interactive jobs wait: batch gets at least a tenth of the turns and is
 /// not starved.
@@ -48,6 +49,7 @@ struct Class<T> {
     /// Tenants that have jobs, in the order of their turns.
     ring: VecDeque<TenantRow>,
     waiting_us: u64,
+    quantum_us: u64,
 }
 
 impl<T> Default for Class<T> {
@@ -56,6 +58,7 @@ impl<T> Default for Class<T> {
             flows: HashMap::new(),
             ring: VecDeque::new(),
             waiting_us: 0,
+            quantum_us: QUANTUM_US,
         }
     }
 }
@@ -174,6 +177,7 @@ impl<T> FairQueue<T> {
 impl<T> Class<T> {
     fn push(&mut self, tenant: TenantRow, cost_us: u64, job: T) {
         self.waiting_us += cost_us;
+        self.quantum_us = self.quantum_us.max(cost_us);
         let flow = self.flows.entry(tenant).or_insert_with(|| {
             self.ring.push_back(tenant);
             Flow {
@@ -196,7 +200,7 @@ impl<T> Class<T> {
             };
             let cost = flow.jobs.front().map_or(0, |(cost, _)| *cost);
             if !alone && flow.deficit_us < cost {
-                flow.deficit_us += QUANTUM_US;
+                flow.deficit_us += self.quantum_us;
                 self.ring.rotate_left(1);
                 continue;
             }
@@ -213,6 +217,9 @@ impl<T> Class<T> {
         if self.flows.get(&tenant).is_some_and(|flow| flow.jobs.is_empty()) {
             self.flows.remove(&tenant);
             self.ring.retain(|other| *other != tenant);
+        }
+        if self.ring.is_empty() {
+            self.quantum_us = QUANTUM_US;
         }
     }
 
