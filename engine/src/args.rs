@@ -37,6 +37,9 @@ pub(crate) struct Settings {
     /// Address for /livez, /readyz and /metrics.
     #[arg(long, global = true, value_name = "ADDRESS")]
     admin: Option<String>,
+    /// Address for time stamps, OCSP and revocation lists.
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pki: Option<String>,
     /// Any other setting, as KEY=VALUE (`cinnabar config print` lists them).
     #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = setting)]
     set: Vec<(String, String)>,
@@ -53,6 +56,7 @@ impl Settings {
             ("home", &self.home),
             ("listen", &self.listen),
             ("admin", &self.admin),
+            ("pki", &self.pki),
         ];
         let named = named
             .into_iter()

@@ -664,6 +664,8 @@ fn a_pin_that_is_missing_is_told_at_the_start_and_a_wrong_one_latches() {
             "127.0.0.1:0",
             "--admin",
             "127.0.0.1:0",
+            "--pki",
+            "127.0.0.1:0",
             "serve",
             "--dev",
         ];
