@@ -1,4 +1,7 @@
 //! A fair queue that threads wait at: the lanes' one.
+//!
+//! Waking a thread costs a third of a P-256 signature, and on a busy machine it takes the processor from whoever brings
+//! the jobs. So a second thread is woken only when those that are up have more to do than [`ENOUGH_US`] each.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -14,10 +17,17 @@ pub(crate) struct Inbox<T> {
     len: AtomicUsize,
 }
 
+/// Threads that have less than this to do, in microseconds, need no help.
+const ENOUGH_US: u64 = 200;
+
 struct State<T> {
     queue: FairQueue<T>,
-    /// Threads that wait.
+    /// Threads that wait and have not been woken.
     idle: usize,
+    /// Threads that work, or have been woken to.
+    up: usize,
+    /// What the threads that work had in hand when they last took something.
+    in_hand_us: u64,
     /// Threads that are to end.
     surplus: usize,
     closed: bool,
@@ -28,6 +38,8 @@ impl<T> Default for Inbox<T> {
         let state = State {
             queue: FairQueue::default(),
             idle: 0,
+            up: 0,
+            in_hand_us: 0,
             surplus: 0,
             closed: false,
         };
@@ -40,6 +52,26 @@ impl<T> Default for Inbox<T> {
     }
 }
 
+impl<T> State<T> {
+    /// Whether another thread is needed; it counts as up from now on.
+    fn wake(&mut self) -> bool {
+        let work_us = self.queue.waiting_us() + self.in_hand_us;
+        let wake = self.idle > 0 && self.queue.len() > 0 && work_us >= ENOUGH_US * self.up as u64;
+        if wake {
+            self.idle -= 1;
+            self.up += 1;
+        }
+        wake
+    }
+}
+
+/// What a thread takes out.
+pub(crate) struct Taken<T> {
+    pub(crate) jobs: Vec<T>,
+    /// What they were thought to cost; to be given back with the next [`Inbox::take`].
+    pub(crate) cost_us: u64,
+}
+
 impl<T> Inbox<T> {
     pub(crate) fn offer(&self, offer: Offer<T>, bound_us: u64, len_max: usize) -> Offered<T> {
         let mut state = self.state.lock();
@@ -48,7 +80,7 @@ impl<T> Inbox<T> {
         }
         let offered = state.queue.offer(offer, bound_us, len_max);
         self.publish(&state.queue);
-        let wake = state.idle > 0 && !matches!(offered, Offered::Refused(_));
+        let wake = state.wake();
         drop(state);
         if wake {
             self.filled.notify_one();
@@ -56,33 +88,47 @@ impl<T> Inbox<T> {
         offered
     }
 
-    /// Takes jobs that cost about `budget_us` together, at least one; waits for the first. `None`: this thread is to end.
-    pub(crate) fn take(&self, budget_us: u64) -> Option<Vec<T>> {
+    /// A thread begins to serve.
+    pub(crate) fn enter(&self) {
+        self.state.lock().up += 1;
+    }
+
+    /// Takes jobs that cost about `budget_us` together, at least one; waits for the first. `done_us` is what the thread's
+    /// last jobs were thought to cost. `None`: this thread is to end.
+    pub(crate) fn take(&self, budget_us: u64, done_us: u64) -> Option<Taken<T>> {
         let mut state = self.state.lock();
+        state.in_hand_us -= done_us;
         loop {
-            if state.surplus > 0 {
-                state.surplus -= 1;
+            let ends = state.surplus > 0 || (state.closed && state.queue.len() == 0);
+            if ends {
+                state.surplus = state.surplus.saturating_sub(1);
+                state.up -= 1;
                 return None;
             }
             if state.queue.len() > 0 {
                 break;
             }
-            if state.closed {
-                return None;
-            }
+            // Whoever wakes this thread counts it as up again.
             state.idle += 1;
+            state.up -= 1;
             self.filled.wait(&mut state);
-            state.idle -= 1;
         }
         let before = state.queue.waiting_us();
-        let mut taken = Vec::new();
+        let mut jobs = Vec::new();
         while before - state.queue.waiting_us() < budget_us
             && let Some(job) = state.queue.pop()
         {
-            taken.push(job);
+            jobs.push(job);
         }
+        let cost_us = before - state.queue.waiting_us();
+        state.in_hand_us += cost_us;
         self.publish(&state.queue);
-        Some(taken)
+        let more = state.wake();
+        drop(state);
+        if more {
+            self.filled.notify_one();
+        }
+        Some(Taken { jobs, cost_us })
     }
 
     fn publish(&self, queue: &FairQueue<T>) {
@@ -92,8 +138,17 @@ impl<T> Inbox<T> {
 
     /// One of the threads ends after what it has in hand.
     pub(crate) fn retire_one(&self) {
-        self.state.lock().surplus += 1;
-        self.filled.notify_one();
+        let mut state = self.state.lock();
+        state.surplus += 1;
+        let idle = state.idle > 0;
+        if idle {
+            state.idle -= 1;
+            state.up += 1;
+        }
+        drop(state);
+        if idle {
+            self.filled.notify_one();
+        }
     }
 
     /// Takes such an order back, if no thread has followed it yet.
@@ -106,7 +161,10 @@ impl<T> Inbox<T> {
 
     /// Takes nothing more in; the threads end when it is empty.
     pub(crate) fn close(&self) {
-        self.state.lock().closed = true;
+        let mut state = self.state.lock();
+        state.closed = true;
+        state.up += std::mem::take(&mut state.idle);
+        drop(state);
         self.filled.notify_all();
     }
 

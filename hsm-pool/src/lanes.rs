@@ -13,7 +13,7 @@ use protocol::clock;
 use protocol::verify::SignatureBytes;
 
 use crate::elastic::{Load, Sizer};
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, Taken};
 use crate::job::{Finished, JobError, Sink, Work, cost_us};
 use crate::keys::Keys;
 use crate::pool::{PoolConfig, SubmitError};
@@ -288,7 +288,10 @@ impl<T: Work> Lane<T> {
     /// Runs until the pool lets go of the queue, or has too many lanes.
     fn run(self) {
         let mut made = 0;
-        while let Some(batch) = self.inbox.take(BATCH_US_MAX) {
+        let mut done_us = 0;
+        self.inbox.enter();
+        while let Some(Taken { jobs: batch, cost_us }) = self.inbox.take(BATCH_US_MAX, done_us) {
+            done_us = cost_us;
             let now = clock::monotonic();
             let kind = one_kind(&batch);
             let count = batch.len() as u64;

@@ -193,7 +193,7 @@ impl<T: Work> Pool<T> {
         self.inner.units.read().values().map(view).collect()
     }
 
-    /// Whether every device has been probed once, whatever came of it.
+    /// Whether it is known of every device if it works.
     pub fn is_settled(&self) -> bool {
         self.inner
             .units

@@ -180,7 +180,8 @@ impl<T: Work> Seat<T> {
         if !self.unit.state.is_latched() {
             tracing::warn!(device = &*self.unit.config.name, reason = %end, "no worker process");
         }
-        if self.unit.state.workers_up() == 0 && self.unit.state.is_settled() {
+        self.unit.state.set_seated();
+        if self.unit.state.workers_up() == 0 {
             self.inner.reroute(&self.unit);
         }
     }
@@ -203,7 +204,7 @@ impl<T: Work> Seat<T> {
 
     /// The spare, or a new process. The first of a device is the warden's, so that a wrong PIN is tried once.
     fn process(&self) -> Result<Process, ProcessEnd> {
-        while !self.unit.state.is_settled() && self.is_kept() {
+        while !self.unit.state.is_probed() && self.is_kept() {
             self.bell.wait(IDLE);
         }
         if !self.is_kept() {

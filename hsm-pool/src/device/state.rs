@@ -20,6 +20,8 @@ pub struct DeviceState {
     latched: AtomicBool,
     /// Whether its first probe has come back, whatever it brought.
     probed: AtomicBool,
+    /// Whether one of its seats has had a process, or could not get one.
+    seated: AtomicBool,
     up: AtomicUsize,
     /// Calls in flight.
     pub in_flight: AtomicUsize,
@@ -65,6 +67,7 @@ impl Default for DeviceState {
             share: AtomicU8::new(0),
             latched: AtomicBool::new(false),
             probed: AtomicBool::new(false),
+            seated: AtomicBool::new(false),
             up: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
             limit: AtomicU16::new(1),
@@ -130,15 +133,30 @@ impl DeviceState {
     /// Whether it takes jobs: it works, or it is so new that nobody knows yet.
     pub fn takes_jobs(&self) -> bool {
         match self.state() {
-            State::Active => self.workers_up() > 0,
-            State::Pending => !self.is_settled(),
+            // The first process of its seats may be on its way: jobs wait for it.
+            State::Active => self.workers_up() > 0 || !self.is_seated(),
+            State::Pending => !self.is_probed(),
             _ => false,
         }
     }
 
-    /// Whether its first probe has come back.
+    /// Whether it is known if the device works: its first probe has come back, and where that went well, a process serves
+    /// or could not be started.
     pub fn is_settled(&self) -> bool {
+        self.is_probed() && (self.state() != State::Active || self.is_seated())
+    }
+
+    pub(crate) fn is_probed(&self) -> bool {
         self.probed.load(Ordering::Acquire) || self.is_latched()
+    }
+
+    fn is_seated(&self) -> bool {
+        self.seated.load(Ordering::Acquire)
+    }
+
+    /// One of its seats has had a process, or could not get one.
+    pub(crate) fn set_seated(&self) {
+        self.seated.store(true, Ordering::Release);
     }
 
     /// Smoothed time of one call inside the device, in microseconds; 0 before the first.
@@ -173,6 +191,7 @@ impl DeviceState {
 
     pub(crate) fn worker_up(&self) {
         self.up.fetch_add(1, Ordering::AcqRel);
+        self.set_seated();
     }
 
     pub(crate) fn worker_down(&self) {
