@@ -100,7 +100,35 @@ pub(crate) enum Command {
 
 /// Entries in one commit. Larger batches cost latency and save nothing more.
 const BATCH_MAX: usize = 1024;
+/// While so many entries and more come in the time of [`GATHER`], a commit waits that long for them: it costs as much
+/// for ten entries as for fifty, and so does telling the cores.
+const DENSE: f64 = 8.0;
+const GATHER: Duration = Duration::from_millis(1);
+/// Settled keys that are handed to the background thread in one go, so that a commit does not wake it.
+const SETTLED_MAX: usize = 1024;
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// How fast entries come.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    last: Option<Instant>,
+    per_second: f64,
+}
+
+impl Pace {
+    /// Entries of a commit that began at `now`.
+    fn note(&mut self, now: Instant, entries: usize) {
+        if let Some(last) = self.last.replace(now) {
+            let seconds = now.saturating_duration_since(last).as_secs_f64().max(1e-6);
+            self.per_second += (entries as f64 / seconds - self.per_second) / 4.0;
+        }
+    }
+
+    /// How long the next commit should wait for company.
+    fn gather(&self) -> Option<Duration> {
+        (self.per_second * GATHER.as_secs_f64() >= DENSE).then_some(GATHER)
+    }
+}
 
 pub(crate) struct Committer<W> {
     pub(crate) db: Connection,
@@ -116,6 +144,9 @@ pub(crate) struct Committer<W> {
     pub(crate) owed: Vec<Draft>,
     pub(crate) full: Arc<AtomicBool>,
     pub(crate) restart_wal: Arc<AtomicBool>,
+    pub(crate) pace: Pace,
+    /// Settled keys that the background thread has not been given yet.
+    pub(crate) settled: Vec<index::Entry>,
     pub(crate) background: Sender<Committed>,
     pub(crate) deliver: Box<dyn FnMut(Vec<Delivery<W>>) + Send>,
     pub(crate) fatal: Box<dyn Fn(&StoreError) + Send>,
@@ -171,6 +202,11 @@ impl<W: Clone> Committer<W> {
 
     /// Handles a command and what has piled up behind it. False: stop.
     fn take(&mut self, first: Command, commands: &Receiver<Command>) -> bool {
+        if matches!(first, Command::Drafts(_))
+            && let Some(pause) = self.pace.gather()
+        {
+            std::thread::sleep(pause);
+        }
         let mut next = Some(first);
         let mut drafts = Vec::new();
         while let Some(command) = next {
@@ -194,6 +230,7 @@ impl<W: Clone> Committer<W> {
                 }
                 Command::Stop => {
                     self.commit(drafts);
+                    self.hand_over_settled();
                     return false;
                 }
             }
@@ -210,6 +247,7 @@ impl<W: Clone> Committer<W> {
         if drafts.is_empty() {
             return;
         }
+        self.pace.note(clock::monotonic(), drafts.len());
         let plan = self.plan(&drafts);
         let point = plan.batch.chain_point(&self.end);
         let mut result = if plan.batch.is_empty() {
@@ -325,7 +363,6 @@ impl<W: Clone> Committer<W> {
                 return;
             }
         }
-        let mut keys = Vec::with_capacity(plan.written.len());
         let mut deliveries = Vec::with_capacity(plan.written.len());
         let mut drafts: Vec<Option<Draft>> = drafts.into_iter().map(Some).collect();
         for Written {
@@ -344,18 +381,27 @@ impl<W: Clone> Committer<W> {
                 State::Pending => self.index.mark_pending(key, sequence),
                 _ => self.index.settle(key, Settled { sequence, state }),
             };
-            keys.push(index::Entry {
+            self.settled.push(index::Entry {
                 key,
                 settled: Settled { sequence, state },
             });
             deliver_to(&mut deliveries, waiters, outcome);
         }
-        // The background thread lags only when the disk does; then waiting here is the back-pressure.
+        (self.deliver)(deliveries);
+        if self.settled.len() >= SETTLED_MAX {
+            self.hand_over_settled();
+        }
+    }
+
+    /// The background thread lags only when the disk does; then waiting here is the back-pressure.
+    fn hand_over_settled(&mut self) {
+        if self.settled.is_empty() {
+            return;
+        }
         let _ = self.background.send(Committed {
-            keys,
+            keys: std::mem::take(&mut self.settled),
             last: self.end.sequence,
         });
-        (self.deliver)(deliveries);
     }
 
     /// Nothing could be written: every key is free again, and its waiters hear why. What is on disk as pending
@@ -411,12 +457,7 @@ impl<W: Clone> Committer<W> {
         effects
             .into_iter()
             .for_each(|effect| effect.take(&self.directory));
-        self.read_books(&tenants, at)?;
-        let _ = self.background.send(Committed {
-            keys: Vec::new(),
-            last: point.sequence,
-        });
-        Ok(())
+        self.read_books(&tenants, at)
     }
 
     fn read_books(&mut self, tenants: &BTreeSet<TenantRow>, now: UnixMillis) -> Result<()> {
@@ -463,10 +504,6 @@ impl<W: Clone> Committer<W> {
             transaction.commit()?;
             self.end = point;
             self.tail.note(point)?;
-            let _ = self.background.send(Committed {
-                keys: Vec::new(),
-                last: point.sequence,
-            });
         }
         let tenants = turned.iter().map(|tenant| tenant.row).collect();
         self.read_books(&tenants, now)
@@ -502,6 +539,7 @@ impl<W: Clone> Committer<W> {
             self.commit(owed);
         }
         self.lapse();
+        self.hand_over_settled();
         clock::monotonic() + HOUSEKEEPING
     }
 
@@ -615,5 +653,29 @@ fn discarded(reason: DiscardReason, attempt: &Attempt) -> Refusal {
             ),
         },
         DiscardReason::Balance => attempt.app.0.tenant.account.exhausted(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_wait_for_company_only_while_there_is_some() {
+        let mut pace = Pace::default();
+        let mut now = clock::monotonic();
+        let mut come = |pace: &mut Pace, entries: usize| {
+            for _ in 0..50 {
+                now += Duration::from_millis(2);
+                pace.note(now, entries);
+            }
+        };
+        assert_eq!(pace.gather(), None);
+        come(&mut pace, 2);
+        assert_eq!(pace.gather(), None, "a thousand a second");
+        come(&mut pace, 40);
+        assert_eq!(pace.gather(), Some(GATHER), "twenty thousand a second");
+        come(&mut pace, 2);
+        assert_eq!(pace.gather(), None);
     }
 }

@@ -14,7 +14,7 @@ use protocol::ids::Sequence;
 use rusqlite::Connection;
 
 use crate::background::Background;
-use crate::committer::{Command, Committer, Draft};
+use crate::committer::{Command, Committer, Draft, Pace};
 use crate::directory::Directory;
 use crate::error::{Result, StoreError};
 use crate::index::{self, Delivery, KeyIndex, Runs, Settled, State};
@@ -256,6 +256,8 @@ impl<W: Clone + Send + 'static> Store<W> {
             owed: Vec::new(),
             full: Arc::clone(&full),
             restart_wal,
+            pace: Pace::default(),
+            settled: Vec::new(),
             background,
             deliver: Box::new(deliver),
             fatal: Box::new(fatal),
