@@ -100,10 +100,12 @@ pub(crate) enum Command {
 
 /// Entries in one commit. Larger batches cost latency and save nothing more.
 const BATCH_MAX: usize = 1024;
-/// While so many entries and more come in the time of [`GATHER`], a commit waits that long for them: it costs as much
-/// for ten entries as for fifty, and so does telling the cores.
+/// While so many entries and more come in the time of [`GATHER`], a commit waits that long for those that are on their
+/// way, and looks now and then whether they have come: it costs as much for ten entries as for fifty, and so does telling
+/// the cores.
 const DENSE: f64 = 8.0;
 const GATHER: Duration = Duration::from_millis(1);
+const GATHER_LOOK: Duration = Duration::from_micros(250);
 /// Settled keys that are handed to the background thread in one go, so that a commit does not wake it.
 const SETTLED_MAX: usize = 1024;
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -202,11 +204,7 @@ impl<W: Clone> Committer<W> {
 
     /// Handles a command and what has piled up behind it. False: stop.
     fn take(&mut self, first: Command, commands: &Receiver<Command>) -> bool {
-        if matches!(first, Command::Drafts(_))
-            && let Some(pause) = self.pace.gather()
-        {
-            std::thread::sleep(pause);
-        }
+        let gather_until = self.pace.gather().map(|pause| clock::monotonic() + pause);
         let mut next = Some(first);
         let mut drafts = Vec::new();
         while let Some(command) = next {
@@ -235,11 +233,25 @@ impl<W: Clone> Committer<W> {
                 }
             }
             next = (drafts.len() < BATCH_MAX)
-                .then(|| commands.try_recv().ok())
+                .then(|| self.next(commands, drafts.len(), gather_until))
                 .flatten();
         }
         self.commit(drafts);
         true
+    }
+
+    /// What has piled up; while entries come fast, also what is on its way.
+    fn next(&self, commands: &Receiver<Command>, drafts: usize, until: Option<Instant>) -> Option<Command> {
+        loop {
+            if let Ok(command) = commands.try_recv() {
+                return Some(command);
+            }
+            let in_time = until.is_some_and(|until| clock::monotonic() < until);
+            if !in_time || drafts == 0 || self.index.running() <= drafts {
+                return None;
+            }
+            std::thread::sleep(GATHER_LOOK);
+        }
     }
 
     /// Writes drafts and tells those who wait.

@@ -11,6 +11,7 @@ mod runs;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use protocol::error_code::Refusal;
@@ -167,6 +168,7 @@ type Shard<W> = Mutex<HashMap<Fingerprint, Slot<W>, BuildHasherDefault<Prehashed
 /// The index. `W` is whatever the caller uses to find those who wait.
 pub struct KeyIndex<W> {
     shards: Box<[Shard<W>]>,
+    running: AtomicUsize,
     older: Runs,
 }
 
@@ -182,6 +184,7 @@ impl<W> KeyIndex<W> {
     pub(crate) fn new(older: Runs) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            running: AtomicUsize::new(0),
             older,
         }
     }
@@ -215,6 +218,7 @@ impl<W> KeyIndex<W> {
             }) => Claim::Recorded(sequence),
             _ => {
                 let waiters = Waiters::from_iter([waiter]);
+                self.running.fetch_add(1, Ordering::Relaxed);
                 shard.insert(
                     key,
                     Slot::Running {
@@ -280,7 +284,10 @@ impl<W> KeyIndex<W> {
             Some(Slot::Running {
                 pending: Pending::No, ..
             }) => match shard.remove(&key) {
-                Some(Slot::Running { waiters, .. }) => Release::Absent(waiters),
+                Some(Slot::Running { waiters, .. }) => {
+                    self.running.fetch_sub(1, Ordering::Relaxed);
+                    Release::Absent(waiters)
+                }
                 _ => Release::Absent(Waiters::new()),
             },
             Some(Slot::Running { .. }) => Release::MustRecord,
@@ -317,7 +324,10 @@ impl<W> KeyIndex<W> {
     /// Settles a key after its entry's commit and returns those who wait for it.
     pub(crate) fn settle(&self, key: Fingerprint, settled: Settled) -> Waiters<W> {
         match self.shard(key).lock().insert(key, Slot::Settled(settled)) {
-            Some(Slot::Running { waiters, .. }) => waiters,
+            Some(Slot::Running { waiters, .. }) => {
+                self.running.fetch_sub(1, Ordering::Relaxed);
+                waiters
+            }
             _ => Waiters::new(),
         }
     }
@@ -351,6 +361,7 @@ impl<W> KeyIndex<W> {
             Some(Slot::Running { waiters, .. }) => {
                 let waiters = std::mem::take(waiters);
                 shard.remove(&key);
+                self.running.fetch_sub(1, Ordering::Relaxed);
                 (waiters, false)
             }
             _ => (Waiters::new(), false),
@@ -372,6 +383,11 @@ impl<W> KeyIndex<W> {
                 shard.remove(&entry.key);
             }
         }
+    }
+
+    /// Items that are running now.
+    pub(crate) fn running(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
     }
 
     /// Keys held in memory now.
@@ -413,7 +429,9 @@ mod tests {
         assert_eq!(index.claim(key("a"), SAME, 2), Claim::Joined);
         assert_eq!(index.claim(key("a"), OTHER, 3), Claim::Reused);
         assert_eq!(index.look_up(key("a")), Known::Running);
+        assert_eq!(index.running(), 1);
         assert_eq!(index.settle(key("a"), done(9))[..], [1, 2]);
+        assert_eq!(index.running(), 0);
         assert_eq!(index.claim(key("a"), OTHER, 4), Claim::Recorded(Sequence(9)));
     }
 
@@ -428,6 +446,7 @@ mod tests {
         assert_eq!(waiters[..], [1, 2]);
         assert_eq!(index.look_up(key("a")), Known::Absent);
         assert_eq!(index.claim(key("a"), OTHER, 3), Claim::Fresh);
+        assert_eq!(index.running(), 1);
     }
 
     #[test]
