@@ -10,6 +10,8 @@ use smallvec::SmallVec;
 use store::{Claim, Delivery, Draft, Fingerprint, Known};
 
 const KEYS: u64 = 2_000_000;
+/// One in this many is looked up.
+const STEP: usize = 37;
 const BATCH: u64 = 1_000;
 
 fn look_ups(c: &mut Criterion) {
@@ -36,10 +38,10 @@ fn look_ups(c: &mut Criterion) {
     }
     println!("keys in memory: {} of {KEYS}", store.index().len_in_memory());
     let keys: Vec<Fingerprint> = (0..2 * KEYS)
-        .step_by(37)
+        .step_by(STEP)
         .map(|number| Fingerprint::of_call(app.row, &random_key(number)))
         .collect();
-    let (known, unknown) = keys.split_at(keys.len() / 2);
+    let (known, unknown) = keys.split_at((KEYS as usize).div_ceil(STEP));
     for (name, keys) in [("known", known), ("unknown", unknown)] {
         let mut at = 0;
         c.bench_function(&format!("index/{name} key among 2,000,000"), |b| {
