@@ -99,7 +99,10 @@ fn submit(core: &Core, app: &Arc<App>, counter: &Rc<Counter>, number: u64) {
     core.submit(Call::new(
         reply,
         Ask::Sign(Box::new(sign)),
-        now,
+        Arrival {
+            received: now,
+            decoded: now,
+        },
         gate::deadline(now, None),
     ));
 }
