@@ -8,6 +8,7 @@ mod config;
 mod dev;
 mod front;
 mod key_pools;
+mod latency_log;
 mod master_key;
 mod pki;
 mod reconciler;
