@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_rt::System;
-use actors::call::{Ask, Call, ReplyTo, Stream};
+use actors::call::{Arrival, Ask, Call, ReplyTo, Stream};
 use actors::core::{Core, CoreRemote};
 use actors::gate::{self, SignFields};
 use actors::services::{Limits, Services, router};
