@@ -162,6 +162,7 @@ pub struct Core {
     pub(crate) leases: RefCell<HashMap<TenantRow, Arc<LeaseCells>>>,
     recorded: RefCell<Recorded>,
     handed_over: Cell<Instant>,
+    answers: Cell<u32>,
     shard: RefCell<Option<Addr<Shard>>>,
     nudged: Cell<bool>,
     ending: Notify,
@@ -197,6 +198,7 @@ impl Core {
             leases: RefCell::default(),
             recorded: RefCell::default(),
             handed_over: Cell::new(now),
+            answers: Cell::new(0),
             shard: RefCell::new(None),
             nudged: Cell::new(false),
             ending: Notify::new(),
@@ -319,7 +321,16 @@ impl Core {
             core: self.number,
             items,
         };
-        self.recorded.borrow_mut().answered(&answered, now);
+        let is_sampled = self.is_sampled();
+        self.recorded.borrow_mut().answered(&answered, is_sampled, now);
+    }
+
+    /// Whether this answer is one of those that are kept for a trace.
+    fn is_sampled(&self) -> bool {
+        let every = self.services.limits.trace_every;
+        let number = self.answers.get().wrapping_add(1);
+        self.answers.set(number);
+        every > 0 && number.is_multiple_of(every)
     }
 
     /// Counts a refusal of a request that never became a call, and of which it is not known whose it is.

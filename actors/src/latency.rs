@@ -21,7 +21,7 @@ pub const BUCKETS_US: [u64; 16] = [
 
 /// A request that takes longer is kept with its stage times: as long as the average may be (A 4.2).
 pub const SLOW: Duration = Duration::from_millis(100);
-/// Slow requests that a core keeps until they are collected.
+/// Slow requests, and sampled ones, that a core keeps until they are collected.
 const SLOW_MAX: usize = 64;
 
 /// What was asked for.
@@ -205,9 +205,9 @@ impl Distribution {
     }
 }
 
-/// A request that took too long, as an operator sees it. No digest, no key, nobody's name but the app's.
+/// One request, as an operator sees it. No digest, no key, nobody's name but the app's.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Slow {
+pub struct Example {
     /// When it was answered, in milliseconds since 1970.
     pub at: u64,
     /// The core that had it.
@@ -230,7 +230,7 @@ pub struct Slow {
     pub stages_us: std::collections::BTreeMap<&'static str, u64>,
 }
 
-impl Slow {
+impl Example {
     pub(crate) fn stages(times: &StageTimes) -> std::collections::BTreeMap<&'static str, u64> {
         let us = |(stage, time): (Stage, Duration)| (stage.name(), micros(time));
         times.iter().map(us).collect()
@@ -245,10 +245,21 @@ pub type Stages = [Distribution; Stage::ALL.len()];
 pub struct Recorded {
     series: Vec<(Series, Distribution)>,
     stages: Vec<(Algorithm, Box<Stages>)>,
-    slow: Vec<Slow>,
+    slow: Vec<Example>,
+    sampled: Vec<Example>,
 }
 
 impl Recorded {
+    /// Requests that took too long.
+    pub fn slow(&self) -> &[Example] {
+        &self.slow
+    }
+
+    /// One request in so many, those that are slow left out.
+    pub fn sampled(&self) -> &[Example] {
+        &self.sampled
+    }
+
     /// Whole requests.
     pub fn series(&self) -> &[(Series, Distribution)] {
         &self.series
@@ -287,13 +298,6 @@ impl Recorded {
         let stages = self.stages_of(algorithm);
         for (stage, time) in times.iter() {
             stages[stage as usize].record(time);
-        }
-    }
-
-    /// Keeps a slow request; of very many in one second, the first.
-    pub(crate) fn keep_slow(&mut self, slow: impl FnOnce() -> Slow) {
-        if self.slow.len() < SLOW_MAX {
-            self.slow.push(slow());
         }
     }
 
@@ -348,6 +352,7 @@ impl Recorded {
             stages.iter_mut().for_each(Distribution::reset);
         }
         self.slow.clear();
+        self.sampled.clear();
     }
 }
 
@@ -362,33 +367,41 @@ pub(crate) struct Answered<'a> {
 }
 
 impl Recorded {
-    /// Notes an answer.
-    pub(crate) fn answered(&mut self, answered: &Answered<'_>, now: UnixMillis) {
-        let Series {
-            operation,
-            transport,
-            algorithm,
-            ending,
-        } = answered.series;
+    /// Notes an answer. `is_sampled`: it is one of those that are kept although they are not slow.
+    pub(crate) fn answered(&mut self, answered: &Answered<'_>, is_sampled: bool, now: UnixMillis) {
         self.record(answered.series, answered.latency);
-        if let Some(algorithm) = algorithm
+        if let Some(algorithm) = answered.series.algorithm
             && answered.times.was_queued()
         {
             self.record_stages(algorithm, &answered.times);
         }
-        if answered.latency > SLOW {
-            self.keep_slow(|| Slow {
-                at: now.0,
-                core: answered.core,
-                app: answered.app.clone(),
-                operation,
-                transport,
-                algorithm: algorithm.map(Algorithm::name),
-                items: answered.items,
-                ending,
-                total_us: micros(answered.latency),
-                stages_us: Slow::stages(&answered.times),
-            });
+        let kept = if answered.latency > SLOW {
+            &mut self.slow
+        } else if is_sampled {
+            &mut self.sampled
+        } else {
+            return;
+        };
+        // Of very many in one second, the first.
+        if kept.len() < SLOW_MAX {
+            kept.push(answered.example(now));
+        }
+    }
+}
+
+impl Answered<'_> {
+    fn example(&self, now: UnixMillis) -> Example {
+        Example {
+            at: now.0,
+            core: self.core,
+            app: self.app.clone(),
+            operation: self.series.operation,
+            transport: self.series.transport,
+            algorithm: self.series.algorithm.map(Algorithm::name),
+            items: self.items,
+            ending: self.series.ending,
+            total_us: micros(self.latency),
+            stages_us: Example::stages(&self.times),
         }
     }
 }
@@ -456,9 +469,10 @@ mod tests {
                 core: 1,
                 items: 1,
             };
-            some.answered(&answered, UnixMillis(7));
+            some.answered(&answered, latency == ms(100), UnixMillis(7));
         }
         assert_eq!(some.slow.len(), SLOW_MAX);
+        assert_eq!((some.sampled.len(), some.sampled[0].total_us), (1, 100_000));
         assert_eq!(some.slow[0].total_us, 101_000);
         assert_eq!(some.slow[0].stages_us["queue"], 99_000);
         assert_eq!(some.stage(Stage::Queue).count(), 2 + 2 * SLOW_MAX as u64);

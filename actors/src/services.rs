@@ -31,6 +31,8 @@ pub struct Limits {
     pub calls_per_core_max: usize,
     /// Certificate chains kept parsed.
     pub chain_cache: usize,
+    /// One answer in so many is kept for a trace; 0: none.
+    pub trace_every: u32,
 }
 
 /// Certificate chains of credentials, parsed; `None` where a credential has none.

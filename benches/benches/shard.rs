@@ -73,6 +73,7 @@ fn services(folder: &std::path::Path) -> Arc<Services> {
     let limits = Limits {
         calls_per_core_max: 65_536,
         chain_cache: 10,
+        trace_every: 0,
     };
     Arc::new(Services::new(store, pool, vault, cores, limits).expect("services"))
 }

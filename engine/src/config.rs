@@ -159,6 +159,11 @@ pub(crate) struct Spec {
     master_key_fd: Option<i32>,
     /// Days whose latencies are kept in `latency/*.hlog` in the data folder; 0: none are written down.
     latency_days: usize,
+    /// Where an OpenTelemetry collector takes traces of slow requests, `http://HOST:PORT/v1/traces`. Off if not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traces: Option<String>,
+    /// Of the other requests, one in so many is traced as well; 0: none.
+    traces_every: u32,
     /// What is logged, as a `tracing` filter.
     log: String,
     /// `text` or `json`: how a log line looks.
@@ -200,6 +205,8 @@ impl Default for Spec {
             master_key_file: None,
             master_key_fd: None,
             latency_days: 14,
+            traces: None,
+            traces_every: 0,
             log: "info".into(),
             log_format: LogFormat::Text,
             device: Vec::new(),
@@ -281,6 +288,8 @@ pub(crate) struct Config {
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     pub(crate) master_key: MasterKeySource,
     pub(crate) latency_days: usize,
+    pub(crate) traces: Option<String>,
+    pub(crate) traces_every: u32,
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
     pub(crate) key_pools: Vec<KeyPoolSpec>,
@@ -413,6 +422,8 @@ fn check(spec: Spec) -> Result<Config, Refusal> {
         tls,
         master_key,
         latency_days: spec.latency_days,
+        traces: spec.traces,
+        traces_every: spec.traces_every,
         log: spec.log,
         log_format: spec.log_format,
         key_pools: spec.key_pool,

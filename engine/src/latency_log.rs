@@ -17,6 +17,8 @@ use protocol::latency::{LogError, LogWriter};
 use protocol::stages::Stage;
 use sla::calendar::MinuteIndex;
 
+use crate::traces::Traces;
+
 const BEAT: Duration = Duration::from_secs(1);
 /// Beats in one interval of the log.
 const WRITE_EVERY: u32 = 10;
@@ -34,13 +36,18 @@ pub(crate) struct LatencyKeeper {
 
 impl LatencyKeeper {
     /// Starts it. `days`: how many files are kept; none are written when that is zero.
-    pub(crate) fn start(services: Arc<Services>, home: &Path, days: usize) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        services: Arc<Services>,
+        home: &Path,
+        days: usize,
+        traces: Option<Traces>,
+    ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let log = Log::new(home.join("latency"), days, clock::wall());
         let thread = std::thread::Builder::new()
             .name("latency".into())
-            .spawn(move || keep(&services, log, &stopped))?;
+            .spawn(move || keep(&services, log, traces.as_ref(), &stopped))?;
         Ok(Self { stop, thread })
     }
 
@@ -53,12 +60,16 @@ impl LatencyKeeper {
     }
 }
 
-fn keep(services: &Services, mut log: Log, stop: &AtomicBool) {
+fn keep(services: &Services, mut log: Log, traces: Option<&Traces>, stop: &AtomicBool) {
     let mut beats = 0;
     loop {
         let stopping = stop.load(Ordering::Acquire);
         let now = clock::wall();
-        log.add(&services.collect_latency(now));
+        let second = services.collect_latency(now);
+        log.add(&second);
+        if let Some(traces) = traces {
+            traces.offer(&second);
+        }
         beats += 1;
         if stopping || beats % WRITE_EVERY == 0 {
             log.write(now);

@@ -15,6 +15,7 @@ mod reconciler;
 mod serve;
 mod shutdown;
 mod telemetry;
+mod traces;
 
 use std::process::ExitCode;
 

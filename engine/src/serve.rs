@@ -37,6 +37,7 @@ use crate::latency_log::LatencyKeeper;
 use crate::pki::clock::SystemClock;
 use crate::pki::{self, Pki};
 use crate::shutdown::Books;
+use crate::traces::Traces;
 use crate::{key_pools, master_key, reconciler, shutdown};
 
 /// Runs the engine until it is told to stop.
@@ -268,7 +269,8 @@ fn keep_minutes(services: &Arc<Services>) -> Result<MinuteKeeper, Refusal> {
 }
 
 fn keep_latency(services: &Arc<Services>, config: &Config) -> Result<LatencyKeeper, Refusal> {
-    LatencyKeeper::start(Arc::clone(services), &config.home, config.latency_days)
+    let traces = config.traces.as_deref().map(Traces::start).transpose()?;
+    LatencyKeeper::start(Arc::clone(services), &config.home, config.latency_days, traces)
         .map_err(|error| Refusal::new(Code::Internal, format!("the latency thread: {error}")))
 }
 
@@ -308,6 +310,11 @@ fn start_services(
     let limits = Limits {
         calls_per_core_max: config.calls_per_core_max,
         chain_cache: config.key_cache,
+        trace_every: if config.traces.is_some() {
+            config.traces_every
+        } else {
+            0
+        },
     };
     Ok(Arc::new(
         Services::new(store, pool, Arc::clone(vault), cores, limits).map_err(failed)?,

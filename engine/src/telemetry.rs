@@ -22,6 +22,16 @@ pub(crate) fn start(filter: &str, format: LogFormat) {
     // A second start in one process (tests) keeps the first.
     let _ = match format {
         LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().try_init(),
+        LogFormat::Json => {
+            std::panic::set_hook(Box::new(|panic| log_panic(panic)));
+            log.json().try_init()
+        }
     };
+}
+
+/// A panic is a line like any other.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let what = panic.payload_as_str().unwrap_or("of another kind");
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(place, "panic: {what}");
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use protocol::clock::UnixMillis;
 
-use super::{Recorded, Slow};
+use super::{Example, Recorded};
 
 /// Slow requests kept; of more, the latest.
 const SLOW_MAX: usize = 512;
@@ -20,7 +20,7 @@ impl Outbox {
     /// Hands over what was recorded, for an empty one; nothing is lost when the last one has not been taken.
     pub(crate) fn swap(&self, recorded: &mut Recorded) {
         let mut waiting = self.0.lock();
-        if waiting.is_empty() && waiting.slow.is_empty() {
+        if waiting.is_empty() {
             std::mem::swap(&mut *waiting, recorded);
         }
     }
@@ -29,6 +29,7 @@ impl Outbox {
         let mut waiting = self.0.lock();
         second.merge(&waiting);
         second.slow.append(&mut waiting.slow);
+        second.sampled.append(&mut waiting.sampled);
         waiting.reset();
     }
 }
@@ -43,7 +44,7 @@ pub struct Remembered {
     /// The one before it.
     pub last_minute: Recorded,
     /// Slow requests, the latest last.
-    pub slow: VecDeque<Slow>,
+    pub slow: VecDeque<Example>,
     second: Arc<Recorded>,
     minute_number: u64,
 }

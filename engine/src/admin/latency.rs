@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use actors::latency::book::LatencyBook;
-use actors::latency::{Distribution, Recorded, Slow};
+use actors::latency::{Distribution, Example, Recorded};
 use protocol::stages::Stage;
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +100,6 @@ pub(crate) fn stages(book: &LatencyBook) -> Breakdowns {
 }
 
 /// The latest last.
-pub(crate) fn slow(book: &LatencyBook) -> Vec<Slow> {
+pub(crate) fn slow(book: &LatencyBook) -> Vec<Example> {
     book.look().slow.iter().cloned().collect()
 }

@@ -119,10 +119,11 @@ fn encode_minutes(families: &mut Families<'_>, services: &Services) -> Result<()
         None,
         judged.busy_ratio,
     )?;
-    let help = "Minutes since the start, by agreement and whether they were available";
-    let mut metric = families
-        .0
-        .encode_descriptor("cinnabar_sla_minutes", help, None, MetricType::Counter)?;
+    let help = "Verdicts on the minutes since the start, by agreement";
+    let mut metric =
+        families
+            .0
+            .encode_descriptor("cinnabar_sla_verdicts", help, None, MetricType::Counter)?;
     for policy in &judged.policies {
         for (verdict, count) in [
             ("available", policy.available),
