@@ -8,7 +8,7 @@ use std::time::Duration;
 use protocol::algorithm::Algorithm;
 use protocol::clock::UnixMillis;
 use protocol::ids::AppId;
-use protocol::latency::{Latencies, add, histogram, micros, small_histogram};
+use protocol::latency::{Latencies, add, micros, small_histogram};
 use protocol::stages::{Stage, StageTimes};
 use serde::Serialize;
 use sla::answer::Outcome;
@@ -151,24 +151,22 @@ pub struct Distribution {
     pub max_us: u64,
 }
 
+impl Default for Distribution {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Distribution {
-    const fn over(histogram: Latencies) -> Self {
+    /// An empty one.
+    pub fn new() -> Self {
+        // There are many, on every core; two digits are enough where sum, maximum and promised bounds are exact.
         Self {
-            histogram,
+            histogram: small_histogram(),
             buckets: [0; BUCKETS_US.len() + 1],
             sum_ns: 0,
             max_us: 0,
         }
-    }
-
-    /// One for whole requests.
-    pub fn of_requests() -> Self {
-        Self::over(histogram())
-    }
-
-    /// A smaller one, for a stage.
-    pub fn of_a_stage() -> Self {
-        Self::over(small_histogram())
     }
 
     /// How many.
@@ -272,7 +270,7 @@ impl Recorded {
 
     /// One stage of all algorithms together.
     pub fn stage(&self, stage: Stage) -> Distribution {
-        let mut all = Distribution::of_a_stage();
+        let mut all = Distribution::new();
         for (_, stages) in &self.stages {
             all.merge(&stages[stage as usize]);
         }
@@ -281,7 +279,7 @@ impl Recorded {
 
     /// All requests for which `wanted` is so, together.
     pub fn total(&self, wanted: impl Fn(&Series) -> bool) -> Distribution {
-        let mut all = Distribution::of_requests();
+        let mut all = Distribution::new();
         for (_, distribution) in self.series.iter().filter(|(series, _)| wanted(series)) {
             all.merge(distribution);
         }
@@ -305,7 +303,7 @@ impl Recorded {
     fn of(&mut self, series: Series) -> &mut Distribution {
         let known = self.series.iter().position(|(known, _)| *known == series);
         let at = known.unwrap_or_else(|| {
-            self.series.push((series, Distribution::of_requests()));
+            self.series.push((series, Distribution::new()));
             self.series.len() - 1
         });
         &mut self.series[at].1
@@ -314,7 +312,7 @@ impl Recorded {
     fn stages_of(&mut self, algorithm: Algorithm) -> &mut Stages {
         let known = self.stages.iter().position(|(known, _)| *known == algorithm);
         let at = known.unwrap_or_else(|| {
-            let stages = Stage::ALL.map(|_| Distribution::of_a_stage());
+            let stages = Stage::ALL.map(|_| Distribution::new());
             self.stages.push((algorithm, Box::new(stages)));
             self.stages.len() - 1
         });
@@ -419,7 +417,7 @@ mod tests {
 
     #[test]
     fn the_promised_bounds_are_exact() {
-        let mut some = Distribution::of_requests();
+        let mut some = Distribution::new();
         let bucket = |us: u64| BUCKETS_US.iter().position(|bound| *bound == us).unwrap();
         for us in [100_000, 100_001, 3_000_000, 3_000_001] {
             some.record(Duration::from_micros(us));

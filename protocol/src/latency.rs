@@ -21,7 +21,7 @@ pub fn histogram() -> Latencies {
     of_digits(3)
 }
 
-/// A histogram of two exact digits, a tenth as large.
+/// A histogram of two exact digits, 20 KB.
 pub fn small_histogram() -> Latencies {
     of_digits(2)
 }
