@@ -3,10 +3,11 @@
 # a table of what came back, for docs/benchmarks.md. `make overload` runs it. Client and server share the processors, so C is
 # kept small: the device waits, and does not compute.
 #   SECONDS_EACH (60)  MS (20, the service time)  PROCESSES (8)  FACTORS ("0.5 0.9 1.1 2 5 10")  OUT (a folder for reports and pictures)
+#   BINARIES (target/release)
 #   TOKEN=softhsm      SoftHSM2 with RSA-4096 instead of the simulated device; C is then what calibration promises
 set -euo pipefail
 cd "$(dirname "$0")/.."
-binary=$PWD/target/release
+binary=${BINARIES:-$PWD/target/release}
 folder=$(mktemp -d)
 engine=
 trap 'if [[ -n $engine ]]; then kill $engine 2>/dev/null || true; fi; wait 2>/dev/null || true; rm -rf "$folder"' EXIT
