@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Overload on this machine: a fresh engine with one simulated device of known capacity C, offered parts and multiples of C;
 # a table of what came back, for docs/benchmarks.md. `make overload` runs it. Client and server share the processors, so C is
-# kept small: the device waits, and does not compute.
+# kept small: the device waits, and does not compute. C is the set time alone; what a signature takes besides is missing in goodput.
 #   SECONDS_EACH (60)  MS (20, the service time)  PROCESSES (8)  FACTORS ("0.5 0.9 1.1 2 5 10")  OUT (a folder for reports and pictures)
 #   BINARIES (target/release)
 #   TOKEN=softhsm      SoftHSM2 with RSA-4096 instead of the simulated device; C is then what calibration promises

@@ -23,7 +23,7 @@ pub(crate) fn start(filter: &str, format: LogFormat) {
     let _ = match format {
         LogFormat::Text => log.try_init(),
         LogFormat::Json => {
-            std::panic::set_hook(Box::new(|panic| log_panic(panic)));
+            std::panic::set_hook(Box::new(log_panic));
             log.json().try_init()
         }
     };
