@@ -2,6 +2,7 @@
 # make test    install what is missing, then format, lints and all tests
 # make bench   criterion benches of the parts         make load    end-to-end load on this machine
 # make crash   the kill test with many rounds         make chaos   sick devices under load, for SECONDS
+# make overload   a simulated device of known capacity, offered half to ten times of it
 # make bench-devices   devices through the pool and around it, wrapped keys     make clean   remove what was built
 
 CARGO ?= cargo
@@ -11,7 +12,7 @@ ROUNDS ?= 200
 SECONDS ?= 600
 KEYS ?= 1000000
 
-.PHONY: run build test check crash chaos bench bench-devices load deps test-deps clean
+.PHONY: run build test check crash chaos bench bench-devices load overload deps test-deps clean
 
 run: deps
 	$(CARGO) build --release --locked -p engine
@@ -46,6 +47,10 @@ bench-devices: deps
 
 load: build
 	scripts/load.sh
+
+# Six minutes; SECONDS_EACH=10 takes one.
+overload: build test-deps
+	scripts/overload.sh
 
 # What building and running need: a C compiler for aws-lc and SQLite.
 deps:

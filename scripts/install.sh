@@ -22,6 +22,7 @@ if [[ $1 == test ]]; then
     need /usr/share/fonts/truetype/arphic-gbsn00lp/gbsn00lp.ttf fonts-arphic-gbsn00lp
     need qpdf qpdf
     need pdfsig poppler-utils
+    need promtool prometheus # its server is started by the package where systemd runs; nothing here needs that one
     need python3 python3
     python3 -c 'import ensurepip, venv' 2>/dev/null || want+=(python3-venv)
     # Kryoptic, the second token: it links the system's OpenSSL and SQLite and generates its bindings by libclang.

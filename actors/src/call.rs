@@ -9,10 +9,12 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::IdempotencyKey;
 use protocol::limits::ANSWER_HARD_MS_MAX;
 use protocol::message::{Answer, ItemOutcome};
+use protocol::stages::StageTimes;
 use slab::Slab;
 use smallvec::SmallVec;
 use store::{App, Attempt, Credential, Epoch, Fingerprint, Proof, RequestHash};
 
+use crate::latency::{Ending, Operation, Series, Transport};
 use crate::wheel::Wheel;
 
 /// Names one item of one call of one core, also after the call has ended: then it is stale and found to be.
@@ -52,6 +54,14 @@ pub enum ReplyTo {
 }
 
 impl ReplyTo {
+    /// The way it goes: streams are of the native protocol.
+    pub(crate) const fn transport(&self) -> Transport {
+        match self {
+            Self::Stream(..) => Transport::Quic,
+            Self::Once(_) => Transport::Https,
+        }
+    }
+
     pub(crate) fn answer(self, result: Result<Answer, Refusal>) {
         match self {
             Self::Stream(stream, request) => stream.reply(request, result),
@@ -122,6 +132,25 @@ impl Ask {
             Self::Lookup(app, _) | Self::Credentials(app, _) | Self::Usage(app) => app,
         }
     }
+
+    /// What it is, and how it is to be signed.
+    pub const fn kind(&self) -> (Operation, Option<Algorithm>) {
+        match self {
+            Self::Sign(sign) => (Operation::Sign, Some(sign.algorithm)),
+            Self::Lookup(..) => (Operation::Lookup, None),
+            Self::Credentials(..) => (Operation::Credentials, None),
+            Self::Usage(_) => (Operation::Usage, None),
+        }
+    }
+}
+
+/// When a request's last byte was there, and when it had been proved and read.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// Its last byte was there.
+    pub received: Instant,
+    /// It was proved and read.
+    pub decoded: Instant,
 }
 
 /// How an item stands.
@@ -153,6 +182,10 @@ pub struct Call {
     /// Taken out while it is worked on; `None` once it is on its way.
     pub(crate) ask: Option<Ask>,
     pub(crate) received: Instant,
+    decoded: Instant,
+    kind: (Operation, Option<Algorithm>),
+    /// The marks of the item that had its outcome last.
+    marks: [Option<Duration>; 4],
     pub(crate) deadline: Instant,
     pub(crate) items: SmallVec<[ItemState; 1]>,
     pub(crate) open: usize,
@@ -165,8 +198,8 @@ pub struct Call {
 
 impl Call {
     /// A new call.
-    pub fn new(reply: ReplyTo, mut ask: Ask, received: Instant, deadline: Instant) -> Self {
-        let app = Arc::clone(ask.app());
+    pub fn new(reply: ReplyTo, mut ask: Ask, arrival: Arrival, deadline: Instant) -> Self {
+        let (app, kind) = (Arc::clone(ask.app()), ask.kind());
         let permit = match &mut ask {
             Ask::Sign(sign) => sign.permit.take(),
             _ => None,
@@ -175,7 +208,10 @@ impl Call {
         Self {
             reply,
             ask,
-            received,
+            received: arrival.received,
+            decoded: arrival.decoded,
+            kind,
+            marks: [None; 4],
             deadline,
             items,
             open: 0,
@@ -191,11 +227,43 @@ impl Call {
         let state = self.items.get_mut(usize::from(item))?;
         let ours = match state {
             ItemState::Final(_) => return None,
-            ItemState::Open { ours, .. } => *ours,
+            ItemState::Open { ours, attempt, .. } => {
+                if let Some(attempt) = attempt {
+                    self.marks = attempt.marks.read();
+                }
+                *ours
+            }
         };
         *state = ItemState::Final(outcome);
         self.open -= 1;
         Some(ours)
+    }
+
+    /// What it is told apart by, now that it has ended.
+    pub(crate) const fn series(&self, ending: Ending) -> Series {
+        Series {
+            operation: self.kind.0,
+            transport: self.reply.transport(),
+            algorithm: self.kind.1,
+            ending,
+        }
+    }
+
+    /// Where its time went, when it is answered so long after it was received. One that is answered before its items
+    /// have their outcomes is where the first of those is.
+    pub(crate) fn stage_times(&self, latency: Duration) -> StageTimes {
+        let marks = marks_of_open(&self.items).unwrap_or(self.marks);
+        let decoded = self.decoded.saturating_duration_since(self.received);
+        StageTimes::of(decoded, marks, latency)
+    }
+
+    /// Takes the items out, to answer with. Of one that is still open it is remembered how far it has come.
+    pub(crate) fn take_items(&mut self) -> SmallVec<[ItemState; 1]> {
+        let items = std::mem::take(&mut self.items);
+        if let Some(marks) = marks_of_open(&items) {
+            self.marks = marks;
+        }
+        items
     }
 
     /// The items whose keys this call has claimed and that have no outcome yet.
@@ -236,6 +304,16 @@ impl Call {
             _ => Ok(Answer::Items(outcomes)),
         }
     }
+}
+
+fn marks_of_open(items: &[ItemState]) -> Option<[Option<Duration>; 4]> {
+    items.iter().find_map(|item| match item {
+        ItemState::Open {
+            attempt: Some(attempt),
+            ..
+        } => Some(attempt.marks.read()),
+        _ => None,
+    })
 }
 
 pub(crate) fn unknown_outcome() -> Refusal {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use actix::Addr;
 use crossbeam_queue::ArrayQueue;
 use parking_lot::Mutex;
-use protocol::clock;
+use protocol::clock::{self, UnixMillis};
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::TenantRow;
 use protocol::message::{Answer, ItemOutcome};
@@ -23,6 +23,8 @@ use store::{App, Environment, Outcome, Tenant};
 use tokio::sync::Notify;
 
 use crate::call::{Call, CallTable, ItemState, Ticket};
+use crate::latency::book::Outbox;
+use crate::latency::{Answered, Operation, Recorded, Series, Transport};
 use crate::metering::LeaseCells;
 use crate::minutes::{self, MinuteLog};
 use crate::services::Services;
@@ -33,6 +35,9 @@ use crate::wheel::TURN;
 /// How long the last words of a core that ends may take. It is part of the 100 ms in which its clients are served again;
 /// one that misses the words hears a stateless reset instead.
 const GOODBYE: Duration = Duration::from_millis(20);
+
+/// How often a core hands over what it has recorded.
+const HAND_OVER: Duration = Duration::from_secs(1);
 
 /// Something that happened elsewhere to a call of this core.
 #[derive(Debug)]
@@ -62,6 +67,8 @@ pub struct CoreRemote {
     pub stats: Stats,
     /// The same by the minute, for the service agreement.
     pub(crate) minutes: MinuteLog,
+    /// How long its requests took, since it was asked last.
+    pub(crate) latency: Outbox,
 }
 
 impl CoreRemote {
@@ -78,6 +85,7 @@ impl CoreRemote {
             shard: Mutex::new(None),
             stats: Stats::default(),
             minutes: MinuteLog::default(),
+            latency: Outbox::default(),
         }
     }
 
@@ -152,6 +160,9 @@ pub struct Core {
     /// The call the shard is working on: if the shard panics, this is the one to blame.
     pub(crate) in_hand: Cell<Option<Ticket>>,
     pub(crate) leases: RefCell<HashMap<TenantRow, Arc<LeaseCells>>>,
+    recorded: RefCell<Recorded>,
+    handed_over: Cell<Instant>,
+    answers: Cell<u32>,
     shard: RefCell<Option<Addr<Shard>>>,
     nudged: Cell<bool>,
     ending: Notify,
@@ -177,13 +188,17 @@ impl Core {
         let generation = remote.generation.load(Ordering::Acquire);
         remote.alive.store(true, Ordering::Release);
         remote.in_flight.store(0, Ordering::Relaxed);
+        let now = clock::monotonic();
         let core = Rc::new(Self {
             number,
-            table: RefCell::new(CallTable::new(number, generation, clock::monotonic())),
+            table: RefCell::new(CallTable::new(number, generation, now)),
             fresh: RefCell::default(),
             events: RefCell::default(),
             in_hand: Cell::new(None),
             leases: RefCell::default(),
+            recorded: RefCell::default(),
+            handed_over: Cell::new(now),
+            answers: Cell::new(0),
             shard: RefCell::new(None),
             nudged: Cell::new(false),
             ending: Notify::new(),
@@ -224,8 +239,7 @@ impl Core {
         if table.len() >= self.services.limits.calls_per_core_max {
             let refusal = Refusal::new(Code::Overloaded, "too many requests in flight").retry_after_ms(100);
             drop(table);
-            self.count_refusal(Some(&call.app), &refusal);
-            call.reply.answer(Err(refusal));
+            self.refuse(call, refusal);
             return;
         }
         let ticket = table.insert(call);
@@ -276,32 +290,95 @@ impl Core {
         self.remote
             .in_flight
             .store(self.table.borrow().len(), Ordering::Relaxed);
-        let latency = clock::monotonic().saturating_duration_since(call.received);
-        self.note_minute(Some(&call.app), &result, latency);
-        match &result {
-            Ok(answer) => {
-                self.remote.stats.count_answer(latency, signatures(answer));
-            }
-            Err(refusal) => self.remote.stats.count_refusal(refusal.code),
-        }
+        self.note_answer(&call, &result);
         call.reply.answer(result);
     }
 
-    /// Counts a refusal of a request that never became a call; of an app, if it was proved.
-    pub fn count_refusal(&self, app: Option<&App>, refusal: &Refusal) {
+    /// Answers a call that the core does not even take in.
+    fn refuse(&self, call: Call, refusal: Refusal) {
+        let result = Err(refusal);
+        self.note_answer(&call, &result);
+        call.reply.answer(result);
+    }
+
+    fn note_answer(&self, call: &Call, result: &Result<Answer, Refusal>) {
+        let latency = clock::monotonic().saturating_duration_since(call.received);
+        let (outcome, now) = (minutes::outcome(result), clock::wall());
+        self.note_minute(Some(&call.app), outcome, latency, now);
+        let (signatures, items) = match result {
+            Ok(answer) => count(answer),
+            Err(_) => (0, call.items.len()),
+        };
+        match result {
+            Ok(_) => self.remote.stats.count_answer(signatures),
+            Err(refusal) => self.remote.stats.count_refusal(refusal.code),
+        }
+        let answered = Answered {
+            series: call.series(outcome.into()),
+            latency,
+            times: call.stage_times(latency),
+            app: &call.app.id,
+            core: self.number,
+            items,
+        };
+        let is_sampled = self.is_sampled();
+        self.recorded.borrow_mut().answered(&answered, is_sampled, now);
+    }
+
+    /// Whether this answer is one of those that are kept for a trace.
+    fn is_sampled(&self) -> bool {
+        let every = self.services.limits.trace_every;
+        let number = self.answers.get().wrapping_add(1);
+        self.answers.set(number);
+        every > 0 && number.is_multiple_of(every)
+    }
+
+    /// Counts a refusal of a request that never became a call, and of which it is not known whose it is.
+    pub fn count_refusal(&self, refusal: &Refusal) {
         self.remote.stats.count_refusal(refusal.code);
-        self.note_minute(app, &Err(refusal.clone()), Duration::ZERO);
+        let outcome = minutes::outcome(&Err(refusal.clone()));
+        self.note_minute(None, outcome, Duration::ZERO, clock::wall());
+    }
+
+    /// Counts a refusal of a proved app's request that never became a call.
+    pub fn count_refused(
+        &self,
+        app: &App,
+        refusal: &Refusal,
+        received: Instant,
+        asked: (Operation, Transport),
+    ) {
+        self.remote.stats.count_refusal(refusal.code);
+        let latency = clock::monotonic().saturating_duration_since(received);
+        let outcome = minutes::outcome(&Err(refusal.clone()));
+        self.note_minute(Some(app), outcome, latency, clock::wall());
+        let series = Series {
+            operation: asked.0,
+            transport: asked.1,
+            algorithm: None,
+            ending: outcome.into(),
+        };
+        self.recorded.borrow_mut().record(series, latency);
     }
 
     /// Notes an answer in its minute. Only production counts (agreement A 7(4)).
-    fn note_minute(&self, app: Option<&App>, result: &Result<Answer, Refusal>, latency: Duration) {
+    fn note_minute(
+        &self,
+        app: Option<&App>,
+        outcome: sla::answer::Outcome,
+        latency: Duration,
+        now: UnixMillis,
+    ) {
         if app.is_some_and(|app| app.environment == Environment::Sandbox) {
             return;
         }
         let user = app.map(|app| app.tenant.row);
-        self.remote
-            .minutes
-            .note(clock::wall(), user, minutes::outcome(result), latency);
+        self.remote.minutes.note(now, user, outcome, latency);
+    }
+
+    /// Hands what has been recorded to whoever brings it together.
+    fn hand_over(&self) {
+        self.remote.latency.swap(&mut self.recorded.borrow_mut());
     }
 
     /// Notes an item's outcome, and answers the call if it was the last one. True: this call had claimed the item.
@@ -314,7 +391,7 @@ impl Core {
             let Some(ours) = call.finish_item(ticket.item, outcome) else {
                 return false;
             };
-            (ours, (call.open == 0).then(|| std::mem::take(&mut call.items)))
+            (ours, (call.open == 0).then(|| call.take_items()))
         };
         if let Some(items) = items {
             self.answer(ticket, Call::result(items));
@@ -379,6 +456,7 @@ impl Core {
                 self.answer(ticket, Err(refusal.clone()));
             }
         }
+        self.hand_over();
         CORE.set(None);
         self.ending.notify_waiters();
         actix_rt::spawn(async {
@@ -393,14 +471,13 @@ impl Core {
     }
 }
 
-fn signatures(answer: &Answer) -> u64 {
-    match answer {
-        Answer::Items(items) => items
-            .iter()
-            .filter(|item| matches!(item, ItemOutcome::Done { .. }))
-            .count() as u64,
-        _ => 0,
-    }
+/// Signatures in an answer, and items.
+fn count(answer: &Answer) -> (u64, usize) {
+    let Answer::Items(items) = answer else {
+        return (0, 0);
+    };
+    let is_done = |item: &&ItemOutcome| matches!(item, ItemOutcome::Done { .. });
+    (items.iter().filter(is_done).count() as u64, items.len())
 }
 
 /// Takes events over from the other threads, as many as have piled up at a time.
@@ -432,6 +509,10 @@ impl Core {
         let due = self.table.borrow_mut().due(now);
         for ticket in due {
             crate::deadline::expire(self, ticket);
+        }
+        if now.saturating_duration_since(self.handed_over.get()) >= HAND_OVER {
+            self.handed_over.set(now);
+            self.hand_over();
         }
     }
 }

@@ -78,7 +78,7 @@ fn give_up(core: &Core, ticket: Ticket) {
         index.forget_waiter(item.fingerprint, |waiter| waiter.same_call(&ticket));
     }
     let items = match core.table.borrow_mut().get(ticket) {
-        Some(call) => std::mem::take(&mut call.items),
+        Some(call) => call.take_items(),
         None => return,
     };
     let result = if items.is_empty() {

@@ -12,7 +12,7 @@
 //!
 //! Beside the path: [`minutes`] keeps what the service agreement is judged by, [`reports`] answers questions that take a
 //! while: packages, statements, reconciliation ([`bill`]) and the agreement's months ([`agreement`]); [`keeper`] starts anew what has died, [`vault`] holds the master key, [`registrar`] and [`keymaster`]
-//! make an operator's changes, [`stats`] counts; [`certificates`]
+//! make an operator's changes, [`stats`] counts, [`latency`] measures; [`certificates`]
 //! and [`time_stamps`] are the authorities, on threads of their own.
 //!
 //! Who talks to whom: front → core → shard → {index, metering, reader, pool}; pool → committing thread → core → shard
@@ -27,6 +27,7 @@ mod deadline;
 pub mod gate;
 pub mod keeper;
 pub mod keymaster;
+pub mod latency;
 pub mod metering;
 pub mod minutes;
 mod reader;

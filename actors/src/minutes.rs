@@ -4,6 +4,8 @@
 //! A minute is written while it runs, so that a crash loses two seconds of it at most; the time in which no engine lived
 //! is written by the next one as probes that failed. A minute that nobody saw has no record, and is unavailable.
 
+pub mod judged;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +23,7 @@ use sla::minute::{Minute, Service, Tally, UserId};
 use store::MinuteRecord;
 
 use crate::services::Services;
+use judged::Judged;
 
 /// How often the cores are asked and the engine is probed.
 const BEAT: Duration = Duration::from_secs(1);
@@ -201,6 +204,8 @@ impl MinuteKeeper {
         {
             book.note_gap(last, clock::wall());
         }
+        let first = MinuteIndex::of_unix_seconds(clock::wall().seconds());
+        services.minutes.look().begin(first);
         let thread = std::thread::Builder::new()
             .name("minutes".into())
             .spawn(move || keep(&services, book, &stopped, probe))?;
@@ -237,18 +242,33 @@ fn keep(services: &Services, mut book: Book, stop: &AtomicBool, probe: impl Fn(U
 }
 
 fn collect(services: &Services, book: &mut Book, now: UnixMillis, probe: Probe) {
+    let mut judged = services.minutes.look();
     for core in services.cores.iter() {
         for (index, part) in core.minutes.take() {
+            judged.requests.merge(part.requests);
             book.at(index).merge(&part);
         }
     }
+    judge(&mut judged, book, now);
+    drop(judged);
     let minute = book.at(MinuteIndex::of_unix_seconds(now.seconds()));
     minute.record_probe(Service::Signing, probe.signing);
     minute.record_probe(Service::Certificates, probe.certificates);
     minute.maintenance |= services.circumstances.maintenance.load(Ordering::Acquire);
-    minute.extension |= services.circumstances.extension.load(Ordering::Acquire);
+    minute.extension |= services.is_extending(clock::monotonic());
     let tenants = services.store.directory().tenants().len();
     minute.contracted = u32::try_from(tenants).unwrap_or(u32::MAX);
+}
+
+/// Judges the minute before this one, once nothing more is to be expected of it.
+fn judge(judged: &mut Judged, book: &Book, now: UnixMillis) {
+    let index = MinuteIndex::of_unix_seconds(now.seconds().saturating_sub(judged::GRACE_S));
+    if let Some(over) = index.before()
+        && judged.wants(over)
+        && let Some(minute) = book.minutes.get(&over)
+    {
+        judged.judge(over, minute);
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! What the cores share: the store, the pool, the reader, the vault, and each other.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use documents::cms::Chain;
 use hsm_pool::pool::Pool;
+use protocol::clock::UnixMillis;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::CredentialRow;
 use quick_cache::sync::Cache;
@@ -12,8 +14,11 @@ use store::{Delivery, Outcome, StoreHandle};
 
 use crate::call::Ticket;
 use crate::core::{CoreRemote, Event};
+use crate::latency::Recorded;
+use crate::latency::book::LatencyBook;
 use crate::metering::MeteringHandle;
 use crate::minutes::Circumstances;
+use crate::minutes::judged::JudgedMinutes;
 use crate::reader::ReaderHandle;
 use crate::reports::Reports;
 use crate::task::Task;
@@ -26,10 +31,29 @@ pub struct Limits {
     pub calls_per_core_max: usize,
     /// Certificate chains kept parsed.
     pub chain_cache: usize,
+    /// One answer in so many is kept for a trace; 0: none.
+    pub trace_every: u32,
 }
 
 /// Certificate chains of credentials, parsed; `None` where a credential has none.
 pub(crate) type Chains = Cache<CredentialRow, Option<Arc<Chain>>>;
+
+/// What reconciliation has found last: journal = ledger = counters.
+#[derive(Debug, Default)]
+pub struct Reconciled {
+    /// Differences; it stays until one finds none.
+    pub differences: AtomicU64,
+    /// When that was, in milliseconds since 1970; zero: never.
+    pub at_ms: AtomicU64,
+}
+
+impl Reconciled {
+    /// Notes what was found.
+    pub fn note(&self, differences: usize, now: UnixMillis) {
+        self.differences.store(differences as u64, Ordering::Relaxed);
+        self.at_ms.store(now.0, Ordering::Relaxed);
+    }
+}
 
 /// What the cores share.
 #[derive(Debug)]
@@ -44,6 +68,12 @@ pub struct Services {
     pub cores: Arc<[Arc<CoreRemote>]>,
     /// The metering actor.
     pub metering: MeteringHandle,
+    /// How long requests take.
+    pub latency: LatencyBook,
+    /// How the minutes stand with the agreements.
+    pub minutes: JudgedMinutes,
+    /// What reconciliation has found last.
+    pub reconciled: Reconciled,
     /// Bounds.
     pub limits: Limits,
     /// What an operator says about the time being.
@@ -75,6 +105,9 @@ impl Services {
             vault,
             cores,
             metering,
+            latency: LatencyBook::default(),
+            minutes: JudgedMinutes::default(),
+            reconciled: Reconciled::default(),
             limits,
             circumstances: Circumstances::default(),
             reports,
@@ -94,6 +127,17 @@ impl Services {
         self.stopping
             .load(Ordering::Acquire)
             .then(|| Refusal::new(Code::ShuttingDown, "the engine is stopping").retry_after_ms(1_000))
+    }
+
+    /// Brings together what the cores have measured; once a second, by one thread.
+    pub fn collect_latency(&self, now: UnixMillis) -> Arc<Recorded> {
+        let outboxes = self.cores.iter().map(|core| &core.latency);
+        self.latency.collect(outboxes, now)
+    }
+
+    /// Whether capacity is being extended: by the pool itself, or because an operator says so.
+    pub fn is_extending(&self, now: Instant) -> bool {
+        self.circumstances.extension.load(Ordering::Acquire) || self.pool.is_extending(now)
     }
 
     /// Calls in flight on all cores.

@@ -7,6 +7,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix::{Actor, Context, Handler, Message, Supervised};
 use documents::cms;
@@ -15,6 +16,7 @@ use protocol::algorithm::Format;
 use protocol::clock;
 use protocol::error_code::{Code, Refusal};
 use protocol::message::ItemOutcome;
+use protocol::stages::{Mark, Marks};
 use smallvec::SmallVec;
 use store::{Attempt, Claim, Draft, Environment, Fingerprint, HoldTime, Item, Outcome, Release};
 
@@ -267,6 +269,9 @@ fn put_back(core: &Core, ticket: Ticket, sign: Box<SignCall>) {
 fn claim(core: &Core, ticket: Ticket, sign: &SignCall) -> Result<usize, Refusal> {
     let first = Fingerprint::of_call(sign.app.0.row, sign.key.as_str());
     let of = sign.inputs.len() as u16;
+    let Some(received) = core.table.borrow_mut().get(ticket).map(|call| call.received) else {
+        return Ok(0);
+    };
     let mut fresh = 0;
     let mut replays: SmallVec<[(u16, protocol::ids::Sequence); 1]> = SmallVec::new();
     for item in 0..of {
@@ -284,7 +289,7 @@ fn claim(core: &Core, ticket: Ticket, sign: &SignCall) -> Result<usize, Refusal>
             Claim::Crowded => return Err(Refusal::new(Code::Overloaded, "too many wait for this key")),
         }
         let read_only = matches!(claimed, Claim::Recorded(_));
-        let attempt = (!read_only).then(|| attempt(sign, fingerprint, item));
+        let attempt = (!read_only).then(|| attempt(sign, fingerprint, item, received));
         open_item(
             core,
             ticket,
@@ -320,7 +325,7 @@ fn open_item(core: &Core, ticket: Ticket, state: ItemState) {
     }
 }
 
-fn attempt(sign: &SignCall, fingerprint: Fingerprint, at: u16) -> Arc<Attempt> {
+fn attempt(sign: &SignCall, fingerprint: Fingerprint, at: u16, received: Instant) -> Arc<Attempt> {
     let (app, credential) = (&sign.app, &sign.credential);
     let input = &sign.inputs[usize::from(at)];
     Arc::new(Attempt {
@@ -341,6 +346,7 @@ fn attempt(sign: &SignCall, fingerprint: Fingerprint, at: u16) -> Arc<Attempt> {
         app: (Arc::clone(&app.0), app.1),
         credential: (Arc::clone(&credential.0), credential.1),
         held: HoldTime::default(),
+        marks: Marks::new(received),
     })
 }
 
@@ -417,12 +423,7 @@ fn storage_full(core: &Core) -> Option<Refusal> {
 
 type NotSent = (Arc<Attempt>, Refusal);
 
-fn task(
-    core: &Core,
-    sign: &SignCall,
-    attempt: Arc<Attempt>,
-    deadline: std::time::Instant,
-) -> Result<Task, NotSent> {
+fn task(core: &Core, sign: &SignCall, attempt: Arc<Attempt>, deadline: Instant) -> Result<Task, NotSent> {
     let content = &sign.inputs[usize::from(attempt.item.item)];
     let user_id = sign.user_id.clone();
     if sign.format != Format::Cms {
@@ -458,6 +459,7 @@ fn task(
 }
 
 fn submit(core: &Core, task: Task) -> Result<(), NotSent> {
+    task.attempt.marks.set(Mark::Queued, clock::monotonic());
     core.services.pool.submit(task).map_err(|(task, error)| {
         let refusal = match error {
             SubmitError::Full => {

@@ -9,6 +9,7 @@ use hsm_pool::job::{Finished, Home, JobError, Sink, Work};
 use protocol::algorithm::{Algorithm, Format, KeyKind};
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::{KeyRow, TenantRow};
+use protocol::stages::Mark;
 use protocol::verify::{SM2_DEFAULT_USER_ID, SignatureBytes, der_to_pair};
 use store::{Attempt, Draft, Outcome, Place, Release, StoreHandle};
 
@@ -77,6 +78,10 @@ impl Work for Task {
 
     fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    fn mark(&self, mark: Mark, now: Instant) {
+        self.attempt.marks.set(mark, now);
     }
 }
 

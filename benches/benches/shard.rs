@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_rt::System;
-use actors::call::{Ask, Call, ReplyTo, Stream};
+use actors::call::{Arrival, Ask, Call, ReplyTo, Stream};
 use actors::core::{Core, CoreRemote};
 use actors::gate::{self, SignFields};
 use actors::services::{Limits, Services, router};
@@ -73,6 +73,7 @@ fn services(folder: &std::path::Path) -> Arc<Services> {
     let limits = Limits {
         calls_per_core_max: 65_536,
         chain_cache: 10,
+        trace_every: 0,
     };
     Arc::new(Services::new(store, pool, vault, cores, limits).expect("services"))
 }
@@ -99,7 +100,10 @@ fn submit(core: &Core, app: &Arc<App>, counter: &Rc<Counter>, number: u64) {
     core.submit(Call::new(
         reply,
         Ask::Sign(Box::new(sign)),
-        now,
+        Arrival {
+            received: now,
+            decoded: now,
+        },
         gate::deadline(now, None),
     ));
 }

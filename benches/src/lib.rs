@@ -107,5 +107,6 @@ pub fn attempt(app: &Arc<App>, credential: &Arc<Credential>, key: &str) -> Arc<A
         app: (Arc::clone(app), app.fence.pass().expect("active")),
         credential: (Arc::clone(credential), credential.fence.pass().expect("active")),
         held: HoldTime::default(),
+        marks: protocol::stages::Marks::new(protocol::clock::monotonic()),
     })
 }

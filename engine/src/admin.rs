@@ -5,6 +5,7 @@ pub(crate) mod certificates;
 pub(crate) mod devices;
 pub(crate) mod http;
 pub(crate) mod keys;
+pub(crate) mod latency;
 pub(crate) mod ledger;
 pub(crate) mod metrics;
 pub(crate) mod operator;

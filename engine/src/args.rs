@@ -131,6 +131,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: DeviceCommand,
     },
+    /// Shows where a running engine's requests spend their time.
+    Latency {
+        #[command(subcommand)]
+        command: LatencyCommand,
+    },
     /// Grants, corrects, books and lists packages.
     Package {
         #[command(subcommand)]
@@ -693,6 +698,22 @@ pub(crate) enum CertCommand {
         /// Why, by its name in RFC 5280 5.3.1, such as keyCompromise.
         #[arg(long, default_value = "unspecified")]
         reason: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LatencyCommand {
+    /// Percentiles of the last minute or two, by request and by stage.
+    Stages {
+        /// Print JSON: also everything since the start.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Requests that took longer than 100 ms, with the time each spent in every stage; the latest last.
+    Slow {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 

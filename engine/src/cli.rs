@@ -7,6 +7,7 @@ mod content;
 mod device;
 mod journal;
 mod key;
+mod latency;
 mod ledger;
 mod operate;
 mod seal;
@@ -26,7 +27,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Refusal> {
     match arguments.command {
         Command::Serve { dev } => {
             let config = config::load(&layers)?;
-            telemetry::start(&config.log);
+            telemetry::start(&config.log, config.log_format);
             serve::serve(config, layers, dev)
         }
         Command::Init => operate::init(&config::load(&layers)?),
@@ -42,6 +43,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Refusal> {
         Command::Tenant { command } => operate::tenant(&config::load(&layers)?, command),
         Command::App { command } => operate::app(&config::load(&layers)?, command),
         Command::Device { command } => device::run(&config::load(&layers)?, command),
+        Command::Latency { command } => latency::run(&config::load(&layers)?, command),
         Command::Key { command } => key::run(&config::load(&layers)?, command),
         Command::Package { command } => ledger::package(&config::load(&layers)?, command),
         Command::Statement(arguments) => ledger::statement(&config::load(&layers)?, &arguments),

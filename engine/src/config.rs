@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::pki::{self, PkiSettings};
+use crate::telemetry::LogFormat;
 
 /// One device, `[[device]]` in the file.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -156,8 +157,17 @@ pub(crate) struct Spec {
     /// An open file descriptor that gives the master key instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     master_key_fd: Option<i32>,
+    /// Days whose latencies are kept in `latency/*.hlog` in the data folder; 0: none are written down.
+    latency_days: usize,
+    /// Where an OpenTelemetry collector takes traces of slow requests, `http://HOST:PORT/v1/traces`. Off if not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traces: Option<String>,
+    /// Of the other requests, one in so many is traced as well; 0: none.
+    traces_every: u32,
     /// What is logged, as a `tracing` filter.
     log: String,
+    /// `text` or `json`: how a log line looks.
+    log_format: LogFormat,
     /// Devices.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     device: Vec<DeviceSpec>,
@@ -194,7 +204,11 @@ impl Default for Spec {
             tls_key: None,
             master_key_file: None,
             master_key_fd: None,
+            latency_days: 14,
+            traces: None,
+            traces_every: 0,
             log: "info".into(),
+            log_format: LogFormat::Text,
             device: Vec::new(),
             key_pool: Vec::new(),
         }
@@ -273,7 +287,11 @@ pub(crate) struct Config {
     /// Certificate chain and key.
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     pub(crate) master_key: MasterKeySource,
+    pub(crate) latency_days: usize,
+    pub(crate) traces: Option<String>,
+    pub(crate) traces_every: u32,
     pub(crate) log: String,
+    pub(crate) log_format: LogFormat,
     pub(crate) key_pools: Vec<KeyPoolSpec>,
     devices: Vec<DeviceSpec>,
 }
@@ -403,7 +421,11 @@ fn check(spec: Spec) -> Result<Config, Refusal> {
         store_bytes_max: (spec.store_bytes_max > 0).then_some(spec.store_bytes_max),
         tls,
         master_key,
+        latency_days: spec.latency_days,
+        traces: spec.traces,
+        traces_every: spec.traces_every,
         log: spec.log,
+        log_format: spec.log_format,
         key_pools: spec.key_pool,
         devices: spec.device,
     })

@@ -8,12 +8,14 @@ mod config;
 mod dev;
 mod front;
 mod key_pools;
+mod latency_log;
 mod master_key;
 mod pki;
 mod reconciler;
 mod serve;
 mod shutdown;
 mod telemetry;
+mod traces;
 
 use std::process::ExitCode;
 

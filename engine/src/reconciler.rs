@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::services::Services;
+use protocol::clock;
 use protocol::error_code::{Code, Refusal};
 use store::{Change, LedgerChange, Reconciliation, StoreError};
 
@@ -34,6 +35,7 @@ fn reconcile(services: &Services) -> Result<(), StoreError> {
     let mut months = reader.months()?;
     months.drain(..months.len().saturating_sub(MONTHS));
     let found = reader.reconcile(&months)?;
+    services.reconciled.note(found.differences.len(), clock::wall());
     for change in freezes(&found) {
         services.store.change("reconciler", change)?;
     }

@@ -33,8 +33,11 @@ use crate::front::quic::QuicParts;
 use crate::front::sockets::Sockets;
 use crate::front::tls::{Identity, TlsConfigs};
 use crate::front::{FrontContext, FrontLimits, Phase, http, quic, sockets, tls};
+use crate::latency_log::LatencyKeeper;
 use crate::pki::clock::SystemClock;
 use crate::pki::{self, Pki};
+use crate::shutdown::Books;
+use crate::traces::Traces;
 use crate::{key_pools, master_key, reconciler, shutdown};
 
 /// Runs the engine until it is told to stop.
@@ -238,11 +241,14 @@ impl Engine {
         start_pki(&pki, &config, dev, pki_listener)?;
         shutdown::wait_until_ready(&services).await;
         key_pools::start(&services, config.key_pools.clone())?;
-        let minutes = keep_minutes(&services)?;
+        let books = Books {
+            minutes: keep_minutes(&services)?,
+            latency: keep_latency(&services, &config)?,
+        };
         reconciler::start(&services)?;
         announce(&config, dev_files.as_ref());
         shutdown::wait_for_signal().await?;
-        shutdown::stop(&config, &services, &phase, keeper, minutes).await;
+        shutdown::stop(&config, &services, &phase, keeper, books).await;
         Ok(())
     }
 }
@@ -260,6 +266,12 @@ fn keep_minutes(services: &Arc<Services>) -> Result<MinuteKeeper, Refusal> {
     };
     MinuteKeeper::start(Arc::clone(services), probe)
         .map_err(|error| Refusal::new(Code::Internal, format!("the minutes thread: {error}")))
+}
+
+fn keep_latency(services: &Arc<Services>, config: &Config) -> Result<LatencyKeeper, Refusal> {
+    let traces = config.traces.as_deref().map(Traces::start).transpose()?;
+    LatencyKeeper::start(Arc::clone(services), &config.home, config.latency_days, traces)
+        .map_err(|error| Refusal::new(Code::Internal, format!("the latency thread: {error}")))
 }
 
 /// The certificate service: its threads, its first lists, its listener.
@@ -298,6 +310,11 @@ fn start_services(
     let limits = Limits {
         calls_per_core_max: config.calls_per_core_max,
         chain_cache: config.key_cache,
+        trace_every: if config.traces.is_some() {
+            config.traces_every
+        } else {
+            0
+        },
     };
     Ok(Arc::new(
         Services::new(store, pool, Arc::clone(vault), cores, limits).map_err(failed)?,

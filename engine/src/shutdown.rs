@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 use crate::admin::{http::not_ready, socket};
 use crate::config::Config;
 use crate::front::Phase;
+use crate::latency_log::LatencyKeeper;
 
 const LOOK: Duration = Duration::from_millis(5);
 /// How long closing frames may take to leave.
@@ -52,13 +53,19 @@ pub(crate) async fn wait_for_signal() -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The threads that keep account of what the cores answer.
+pub(crate) struct Books {
+    pub(crate) minutes: MinuteKeeper,
+    pub(crate) latency: LatencyKeeper,
+}
+
 /// Stops in order.
 pub(crate) async fn stop(
     config: &Config,
     services: &Arc<Services>,
     phase: &watch::Sender<Phase>,
     keeper: Keeper,
-    minutes: MinuteKeeper,
+    books: Books,
 ) {
     tracing::info!("stopping");
     // 1. New work is refused and readiness is gone; recorded signatures can still be read.
@@ -78,7 +85,8 @@ pub(crate) async fn stop(
     tokio::time::sleep(GOODBYE).await;
     // 5. From here on nothing is started anew.
     keeper.stop();
-    minutes.stop();
+    books.minutes.stop();
+    books.latency.stop();
     // 6. The journal writes what it has been handed, and ends.
     let store = Arc::clone(services);
     let stopped = tokio::task::spawn_blocking(move || store.store.stop()).await;

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use protocol::algorithm::{Algorithm, KeyKind};
 use protocol::ids::{KeyRow, TenantRow};
+use protocol::stages::Mark;
 use protocol::verify::SignatureBytes;
 
 use crate::device::ckr::Class;
@@ -56,6 +57,9 @@ pub trait Work: Send + 'static {
     }
     /// After this nobody waits for it, and it is not started any more.
     fn deadline(&self) -> Instant;
+    /// Is told when it is begun and when it is signed; it brings that back with the result. Work that is tried again is
+    /// begun again.
+    fn mark(&self, _mark: Mark, _now: Instant) {}
 }
 
 /// About what a signature costs on one core, in microseconds (scalar code, measured and rounded up). Only

@@ -10,9 +10,11 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 use protocol::algorithm::{Algorithm, KeyKind};
 use protocol::clock;
+use protocol::stages::Mark;
 use protocol::verify::SignatureBytes;
 
 use crate::elastic::{Load, Sizer};
+use crate::growth::Growth;
 use crate::inbox::{Inbox, Taken};
 use crate::job::{Finished, JobError, Sink, Work, cost_us};
 use crate::keys::Keys;
@@ -101,6 +103,7 @@ struct Crew<T> {
     size: AtomicUsize,
     started: AtomicUsize,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    growth: Arc<Growth>,
 }
 
 impl<T: Work> Lanes<T> {
@@ -108,6 +111,7 @@ impl<T: Work> Lanes<T> {
         config: &PoolConfig,
         keys: &Arc<Keys>,
         sink: &Arc<dyn Sink<T>>,
+        growth: Arc<Growth>,
     ) -> std::io::Result<Self> {
         let wait_us_max = config.queue_ms_max * 1000;
         let lane = Lane {
@@ -124,6 +128,7 @@ impl<T: Work> Lanes<T> {
             size: AtomicUsize::new(0),
             started: AtomicUsize::new(0),
             threads: Mutex::default(),
+            growth,
         });
         crew.resize(config.lanes.min)?;
         let sizer = if config.lanes.max > config.lanes.min {
@@ -210,6 +215,10 @@ impl<T: Work> Crew<T> {
         let size = size.clamp(1, LANES_MAX);
         let mut threads = self.threads.lock();
         threads.retain(|thread| !thread.is_finished());
+        // The first ones are no extension.
+        if (1..size).contains(&self.size.load(Ordering::Relaxed)) {
+            self.growth.note(clock::monotonic());
+        }
         while self.size.load(Ordering::Relaxed) > size {
             self.lane.inbox.retire_one();
             self.size.fetch_sub(1, Ordering::Relaxed);
@@ -295,7 +304,17 @@ impl<T: Work> Lane<T> {
             let now = clock::monotonic();
             let kind = one_kind(&batch);
             let count = batch.len() as u64;
-            let finish = |job: Waiting<T>| self.finish_waiting(job, now, &mut made);
+            let mut begun = now;
+            let finish = |job: Waiting<T>| {
+                job.work.mark(Mark::Begun, begun);
+                let finished = self.finish_waiting(job, now, &mut made);
+                // The end of one is the beginning of the next.
+                begun = clock::monotonic();
+                if finished.result.is_ok() {
+                    finished.work.mark(Mark::Signed, begun);
+                }
+                finished
+            };
             let finished: Vec<_> = batch.into_iter().map(finish).collect();
             let ns = u64::try_from(now.elapsed().as_nanos()).unwrap_or(0);
             if let Some(kind) = kind

@@ -16,6 +16,7 @@ mod budget;
 pub mod calibration;
 pub mod device;
 pub mod elastic;
+mod growth;
 mod inbox;
 pub mod job;
 pub mod keys;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use protocol::algorithm::{InputKind, KeyKind};
@@ -23,6 +23,7 @@ use crate::device::warden::{Warden, probe_algorithm};
 use crate::device::wire::{Order, Ordered};
 use crate::device::{DeviceConfig, DeviceKey, DeviceObject, DeviceState, Kek, calibrate, ckr};
 use crate::elastic::Bounds;
+use crate::growth::Growth;
 use crate::job::{Finished, Home, JobError, Sink, Work};
 use crate::keys::{KeySource, Keys, WrappedKey};
 use crate::lanes::{LaneCounters, Lanes, Verify};
@@ -88,6 +89,7 @@ pub(crate) struct Inner<T> {
     sink: Arc<dyn Sink<T>>,
     budget: RetryBudget,
     wait_us_max: f64,
+    growth: Arc<Growth>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -127,13 +129,15 @@ impl<T: Work> Pool<T> {
         sink: &Arc<dyn Sink<T>>,
     ) -> std::io::Result<Self> {
         let keys = Arc::new(Keys::new(source, config.key_cache));
-        let lanes = Lanes::start(&config, &keys, sink)?;
+        let growth = Arc::default();
+        let lanes = Lanes::start(&config, &keys, sink, Arc::clone(&growth))?;
         let inner = Arc::new(Inner {
             units: RwLock::default(),
             keys,
             sink: Arc::clone(sink),
             budget: RetryBudget::default(),
             wait_us_max: config.queue_ms_max as f64 * 1e3,
+            growth,
             threads: Mutex::default(),
         });
         let pool = Self {
@@ -147,6 +151,10 @@ impl<T: Work> Pool<T> {
                 return Err(error);
             }
         }
+        // What it begins with is no extension.
+        let units = pool.inner.units.read();
+        units.values().for_each(|unit| unit.set_growing(false));
+        drop(units);
         Ok(pool)
     }
 
@@ -180,6 +188,13 @@ impl<T: Work> Pool<T> {
     /// Sets the number of software lanes; those that are too many end after what they have in hand.
     pub fn set_lanes(&self, lanes: usize) -> std::io::Result<()> {
         self.lanes.resize(lanes)
+    }
+
+    /// Whether it is being extended: there are to be more lanes or processes than a moment ago, or a device was added,
+    /// and not everything new serves yet.
+    pub fn is_extending(&self, now: Instant) -> bool {
+        let units = self.inner.units.read();
+        self.inner.growth.is_recent(now) || units.values().any(|unit| unit.is_growing())
     }
 
     /// The devices by name.
@@ -220,6 +235,7 @@ impl<T: Work> Pool<T> {
             }
             units.insert(Arc::clone(&name), Arc::clone(&unit));
         }
+        unit.set_growing(true);
         self.inner.scale_unit(&unit, unit.config.processes.max(1))?;
         let warden = Warden {
             inner: Arc::clone(&self.inner),
@@ -484,6 +500,10 @@ impl<T: Work> Inner<T> {
 
     /// Gives a device more seats, or takes some away.
     pub(crate) fn scale_unit(self: &Arc<Self>, unit: &Arc<Unit<T>>, seats: usize) -> std::io::Result<()> {
+        if (1..seats).contains(&unit.seats()) {
+            self.growth.note(clock::monotonic());
+            unit.set_growing(true);
+        }
         while unit.seats() > seats {
             // Its thread finishes what its process has, and ends.
             if let Some(bell) = unit.remove_bell() {

@@ -26,6 +26,15 @@ pub(crate) enum FileError {
     },
 }
 
+impl From<protocol::latency::LogError> for FileError {
+    fn from(error: protocol::latency::LogError) -> Self {
+        Self::Write {
+            path: error.path,
+            source: error.source,
+        }
+    }
+}
+
 impl From<FileError> for Refusal {
     fn from(error: FileError) -> Self {
         let code = match error {

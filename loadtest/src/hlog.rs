@@ -2,15 +2,11 @@
 //! histograms a second, in microseconds: latency without a tag, and tagged `service` and `lag`.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use hdrhistogram::serialization::V2DeflateSerializer;
-use hdrhistogram::serialization::interval_log::{
-    IntervalLogIterator, IntervalLogWriterBuilder, IntervalLogWriterError, LogEntry, Tag,
-};
+use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+use protocol::latency::LogWriter;
 
 use crate::files::{self, FileError};
 use crate::report::unpack;
@@ -19,60 +15,29 @@ use crate::tally::{Interval, add};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A log being written, second by second, so that a long run needs no memory for it.
-pub(crate) struct HlogWriter {
-    path: PathBuf,
-    file: BufWriter<File>,
-    serializer: V2DeflateSerializer,
-}
+pub(crate) struct HlogWriter(LogWriter);
 
 impl HlogWriter {
     /// Begins a log whose times count from `start`.
     pub(crate) fn create(path: &Path, title: &str, start: SystemTime) -> Result<Self, FileError> {
-        let mut log = Self {
-            file: BufWriter::new(File::create(path).map_err(|source| wrong(path, source))?),
-            path: path.to_owned(),
-            serializer: V2DeflateSerializer::new(),
-        };
-        let written = IntervalLogWriterBuilder::new()
-            .add_comment(&format!("cinnabar-load {}: {title}", env!("CARGO_PKG_VERSION")))
-            .add_comment("[Histogram log format version 1.3]")
-            .add_comment("microseconds; no tag: latency from the intended time; service: from leaving; lag: until leaving")
-            .with_start_time(start)
-            .with_base_time(start)
-            .begin_log_with(&mut log.file, &mut log.serializer)
-            .map(|_| ());
-        written.map_err(|source| wrong(path, source))?;
-        Ok(log)
+        let comments = [
+            &format!("cinnabar-load {}: {title}", env!("CARGO_PKG_VERSION"))[..],
+            "microseconds; no tag: latency from the intended time; service: from leaving; lag: until leaving",
+        ];
+        Ok(Self(LogWriter::create(path, &comments, start)?))
     }
 
     /// Adds one second.
     pub(crate) fn second(&mut self, interval: &Interval) -> Result<(), FileError> {
-        let mut write = || -> Result<(), IntervalLogWriterError<_>> {
-            let mut log =
-                IntervalLogWriterBuilder::new().begin_log_with(&mut self.file, &mut self.serializer)?;
-            let at = SECOND * u32::try_from(interval.second).unwrap_or(u32::MAX);
-            log.write_histogram(&interval.latency, at, SECOND, None)?;
-            log.write_histogram(&interval.service, at, SECOND, Tag::new("service"))?;
-            log.write_histogram(&interval.lag, at, SECOND, Tag::new("lag"))
-        };
-        write().map_err(|error| match error {
-            IntervalLogWriterError::IoError(source) => wrong(&self.path, source),
-            IntervalLogWriterError::SerializeError(error) => {
-                wrong(&self.path, std::io::Error::other(format!("{error}")))
-            }
-        })
+        let at = SECOND * u32::try_from(interval.second).unwrap_or(u32::MAX);
+        self.0.write(&interval.latency, at, SECOND, None)?;
+        self.0.write(&interval.service, at, SECOND, Some("service"))?;
+        Ok(self.0.write(&interval.lag, at, SECOND, Some("lag"))?)
     }
 
     /// Writes what is still in memory.
     pub(crate) fn finish(mut self) -> Result<(), FileError> {
-        self.file.flush().map_err(|source| wrong(&self.path, source))
-    }
-}
-
-fn wrong(path: &Path, source: std::io::Error) -> FileError {
-    FileError::Write {
-        path: path.to_owned(),
-        source,
+        Ok(self.0.flush()?)
     }
 }
 

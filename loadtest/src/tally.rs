@@ -4,30 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
-
-/// Latencies in microseconds, three digits exact.
-pub(crate) type Latencies = Histogram<u64>;
-
-/// Microseconds a histogram holds; a minute is far beyond any promise, and what is longer counts as a minute.
-const HIGHEST_US: u64 = 60_000_000;
+pub(crate) use protocol::latency::{Latencies, add, histogram, micros};
 
 /// The name under which requests are counted that never left, because too many were without an answer already.
 pub(crate) const NOT_SENT: &str = "not_sent";
 /// The name under which requests are counted that had no answer when the run was over.
 pub(crate) const UNANSWERED: &str = "unanswered";
-
-pub(crate) fn histogram() -> Latencies {
-    Histogram::new_with_bounds(1, HIGHEST_US, 3).expect("bounds and precision are valid")
-}
-
-pub(crate) fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).max(1)
-}
-
-pub(crate) fn add(to: &mut Latencies, from: &Latencies) {
-    to.add(from).expect("all histograms have the same bounds");
-}
 
 /// What came of some of the requests.
 #[derive(Clone, Debug)]

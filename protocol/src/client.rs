@@ -4,6 +4,7 @@
 mod https;
 mod profile;
 mod quic;
+mod retry;
 mod tls;
 
 use crate::algorithm::{Algorithm, Format};
@@ -14,6 +15,7 @@ use crate::message::{CredentialInfo, ItemOutcome, UsageInfo};
 pub use https::HttpsClient;
 pub use profile::{Profile, ProfileError};
 pub use quic::{NotYetProved, QuicClient};
+pub use retry::{Retries, RetryPolicy, RetryingClient, Tried};
 
 /// Which way to go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -11,6 +11,7 @@
 //! - [`error_code`]: every code, sorted by who is to blame.
 //! - [`verify`]: what a signature is checked against; used by the pool, the clients and the load tool.
 //! - [`clock`]: the only place that asks the operating system what time it is.
+//! - [`stages`]: where the time of a request goes. `latency` (feature `latency`): histograms of it, and their log.
 //! - `json` (feature `json`): the bodies of the HTTPS interface, for both sides of it.
 //! - `client` (feature `client`): the Rust client for both transports.
 //!
@@ -25,10 +26,14 @@ pub mod ids;
 pub mod limits;
 pub mod message;
 pub mod session;
+pub mod stages;
 pub mod verify;
 
 #[cfg(feature = "json")]
 pub mod json;
+
+#[cfg(feature = "latency")]
+pub mod latency;
 
 #[cfg(feature = "client")]
 pub mod client;

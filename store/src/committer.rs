@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use protocol::clock::{self, UnixMillis};
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::{Sequence, TenantRow};
+use protocol::stages::{Mark, Marks};
 use protocol::verify::SignatureBytes;
 use rusqlite::Connection;
 
@@ -46,6 +47,8 @@ pub struct Attempt {
     pub credential: (Arc<Credential>, Epoch),
     /// When a unit was held for it.
     pub held: HoldTime,
+    /// How far it has come, and when.
+    pub marks: Marks,
 }
 
 /// When a unit was held in memory, in Unix milliseconds; zero: not yet.
@@ -377,6 +380,7 @@ impl<W: Clone> Committer<W> {
         }
         let mut deliveries = Vec::with_capacity(plan.written.len());
         let mut drafts: Vec<Option<Draft>> = drafts.into_iter().map(Some).collect();
+        let durable = clock::monotonic();
         for Written {
             place,
             verdict,
@@ -388,6 +392,9 @@ impl<W: Clone> Committer<W> {
                 continue;
             };
             let key = draft.attempt().fingerprint;
+            if let Draft::Signed(attempt, _) = &draft {
+                attempt.marks.set(Mark::Committed, durable);
+            }
             let (state, outcome) = outcome(&verdict, draft, sequence);
             let waiters = match state {
                 State::Pending => self.index.mark_pending(key, sequence),

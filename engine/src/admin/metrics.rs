@@ -1,5 +1,9 @@
-//! /metrics in the OpenMetrics text format. Counters live where things happen; this file only reads and names them.
+//! /metrics, in the form a scraper asks for. Counters live where things happen; this file only reads and names them.
 //! No tenant, app or credential appears in a name or a label.
+
+mod exposition;
+mod latency;
+mod native;
 
 use std::fmt::Error;
 use std::sync::Arc;
@@ -7,13 +11,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use actors::keeper::KeeperCounters;
 use actors::services::Services;
-use actors::stats::BUCKETS_US;
+use exposition::{Form, to_prometheus};
 use hsm_pool::device::DeviceState;
 use hsm_pool::device::life::State;
 use hsm_pool::device::state;
 use hsm_pool::pool::DeviceView;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet, text};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet, prometheus_protobuf, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use rustix::time::{ClockId, clock_gettime};
@@ -28,14 +32,28 @@ impl Metrics {
         Self(registry)
     }
 
-    pub(crate) fn text(&self) -> String {
+    /// In the form that an Accept header asks for: its media type, and the bytes.
+    pub(crate) fn accepted(&self, accept: Option<&str>) -> Result<(&'static str, Vec<u8>), MetricsError> {
+        let form = Form::accepted(accept);
+        let bytes = match form {
+            Form::OpenMetrics => self.text()?.into_bytes(),
+            Form::Prometheus => to_prometheus(&self.text()?).into_bytes(),
+            Form::Protobuf => prometheus_protobuf::encode_to_vec(&self.0).map_err(|_| MetricsError)?,
+        };
+        Ok((form.content_type(), bytes))
+    }
+
+    fn text(&self) -> Result<String, MetricsError> {
         let mut out = String::new();
-        match text::encode(&mut out, &self.0) {
-            Ok(()) => out,
-            Err(Error) => "# EOF\n".to_owned(),
-        }
+        text::encode(&mut out, &self.0).map_err(|Error| MetricsError)?;
+        Ok(out)
     }
 }
+
+/// The metrics could not be written down. Half of them would look like all of them.
+#[derive(Debug, thiserror::Error)]
+#[error("the metrics could not be encoded")]
+pub(crate) struct MetricsError;
 
 #[derive(Debug)]
 struct EngineCollector {
@@ -97,7 +115,7 @@ impl Collector for EngineCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let mut families = Families(encoder);
         self.encode_requests(&mut families)?;
-        self.encode_latency(&mut families)?;
+        latency::encode(&mut families, &self.services)?;
         self.encode_pool(&mut families)?;
         self.encode_state(&mut families)?;
         encode_process(&mut families)
@@ -134,41 +152,6 @@ impl EngineCollector {
             "Requests refused or failed, by code",
             refused,
         )
-    }
-
-    fn encode_latency(&self, families: &mut Families<'_>) -> Result<(), Error> {
-        let mut counts = [0; BUCKETS_US.len() + 1];
-        let mut sum_us = 0;
-        for core in self.services.cores.iter() {
-            let (core_counts, core_sum) = core.stats.latencies();
-            counts
-                .iter_mut()
-                .zip(core_counts)
-                .for_each(|(total, count)| *total += count);
-            sum_us += core_sum;
-        }
-        let bounds = BUCKETS_US
-            .iter()
-            .map(|us| *us as f64 / 1e6)
-            .chain([f64::INFINITY]);
-        let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
-        let help = "From the last byte of a request to its answer";
-        let unit = Some(&Unit::Seconds);
-        let mut metric =
-            families
-                .0
-                .encode_descriptor("cinnabar_request_duration", help, unit, MetricType::Histogram)?;
-        let count = counts.iter().sum();
-        metric.encode_histogram::<NoLabelSet>(sum_us as f64 / 1e6, count, &buckets, None)?;
-        let max_us = self
-            .services
-            .cores
-            .iter()
-            .map(|core| core.stats.take_max_us())
-            .max()
-            .unwrap_or(0);
-        let help = "Longest request duration since the last scrape";
-        families.gauge("cinnabar_request_duration_max", help, unit, max_us as f64 / 1e6)
     }
 
     fn encode_pool(&self, families: &mut Families<'_>) -> Result<(), Error> {
@@ -223,6 +206,19 @@ impl EngineCollector {
         )?;
         let full = f64::from(u8::from(services.store.is_full()));
         families.gauge("cinnabar_storage_full", "1 while the disk is full", None, full)?;
+        let reconciled = &services.reconciled;
+        families.gauge(
+            "cinnabar_reconciliation_differences",
+            "Differences between journal, ledger and counters, found by the last reconciliation",
+            None,
+            load(&reconciled.differences) as f64,
+        )?;
+        families.gauge(
+            "cinnabar_reconciliation_time",
+            "When the last reconciliation was, in seconds since 1970; 0 before the first",
+            Some(&Unit::Seconds),
+            load(&reconciled.at_ms) as f64 / 1e3,
+        )?;
         families.counter(
             "cinnabar_actor_restarts",
             "Actors started anew",

@@ -19,6 +19,7 @@ use store::{Change, Environment, StoreHandle};
 use super::certificates::{CertificateOrder, Certificates};
 use super::devices::{DeviceOrder, DeviceSource, Devices};
 use super::keys::{KeyOrder, Keys};
+use super::latency::{self, LatencyOrder};
 use super::ledger::{Clerk, LedgerOrder};
 use crate::pki::Pki;
 
@@ -56,6 +57,8 @@ pub(crate) enum Order {
     /// Packages, statements, contracts, the service agreement.
     Ledger(LedgerOrder),
     Certificate(CertificateOrder),
+    /// How long requests take, and where.
+    Latency(LatencyOrder),
     /// Rehearsals, in a development engine only.
     PoisonShard {
         core: u16,
@@ -143,6 +146,7 @@ impl Operator {
                 let ledger = &ledger;
                 return Certificates { pki, ledger, actor }.obey(order);
             }
+            Order::Latency(order) => return self.latency(order),
             Order::ListTenants => return Ok(self.tenants()),
             Order::ListApps => return Ok(self.apps()),
             Order::PoisonShard { core } => return self.rehearse(|engine| engine.poison_shard(core)),
@@ -170,6 +174,19 @@ impl Operator {
             issuer: Some(&*self.pki as &dyn Issuer),
             ledger,
         }
+    }
+
+    fn latency(&self, order: LatencyOrder) -> Result<Value, Refusal> {
+        let none = "latencies are in a running engine; none runs in this data folder";
+        let services = self
+            .services
+            .as_ref()
+            .ok_or_else(|| Refusal::new(Code::Usage, none))?;
+        let answer = match order {
+            LatencyOrder::Stages => serde_json::to_value(latency::stages(&services.latency)),
+            LatencyOrder::Slow => serde_json::to_value(latency::slow(&services.latency)),
+        };
+        answer.map_err(|error| Refusal::new(Code::Internal, error.to_string()))
     }
 
     fn device(&self, ledger: &dyn Ledger, order: DeviceOrder) -> Result<Value, Refusal> {

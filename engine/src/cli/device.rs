@@ -45,7 +45,7 @@ fn done(text: &str, answer: Result<Value, Refusal>) -> Result<(), Refusal> {
     print_line(text)
 }
 
-fn show(value: &Value, json: bool, table: impl Fn(&Value) -> String) -> Result<(), Refusal> {
+pub(super) fn show(value: &Value, json: bool, table: impl Fn(&Value) -> String) -> Result<(), Refusal> {
     if json {
         print_json(value)
     } else {
@@ -54,7 +54,7 @@ fn show(value: &Value, json: bool, table: impl Fn(&Value) -> String) -> Result<(
 }
 
 /// A member as people read it.
-fn text(value: &Value, name: &str) -> String {
+pub(super) fn text(value: &Value, name: &str) -> String {
     match &value[name] {
         Value::String(text) => text.clone(),
         other => other.to_string(),
@@ -117,7 +117,7 @@ fn calibration(value: &Value) -> String {
 }
 
 /// Columns as wide as their widest cell.
-fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+pub(super) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| {
         rows.iter()
             .map(|row| row[column].chars().count())

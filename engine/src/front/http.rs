@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actors::call::{Ask, Call, Page, ReplyTo};
+use actors::call::{Arrival, Ask, Call, Page, ReplyTo};
 use actors::core::Core;
 use actors::gate::{self, SignFields};
+use actors::latency::{Operation, Transport};
 use actors::services::Services;
 use axum::Router;
 use axum::body::{Body, HttpBody};
@@ -212,12 +213,12 @@ pub(super) async fn prove(services: &Services, request: Request<Body>) -> Result
 }
 
 /// Hands a call to the core of this thread and waits for its answer.
-async fn ask(ask: Ask, received: Instant, deadline_ms: Option<u64>) -> Result<Answer, Refusal> {
+async fn ask(ask: Ask, arrival: Arrival, deadline_ms: Option<u64>) -> Result<Answer, Refusal> {
     let (sender, answer) = oneshot::channel();
     {
         let core = Core::current().ok_or_else(restarted)?;
-        let deadline = gate::deadline(received, deadline_ms);
-        core.submit(Call::new(ReplyTo::Once(sender), ask, received, deadline));
+        let deadline = gate::deadline(arrival.received, deadline_ms);
+        core.submit(Call::new(ReplyTo::Once(sender), ask, arrival, deadline));
     }
     answer.await.unwrap_or_else(|_| Err(restarted()))
 }
@@ -256,27 +257,36 @@ async fn sign_request(
     request: Request<Body>,
 ) -> Result<(Result<Answer, Refusal>, String), Refusal> {
     let proved = prove(services, request).await.inspect_err(count)?;
-    let (call, deadline_ms) = admit(&proved).inspect_err(|refusal| count_of(&proved.app, refusal))?;
+    let admitted = admit(&proved).inspect_err(|refusal| count_refused(&proved, refusal))?;
     let key = proof::idempotency_key(&proved.head)?.to_owned();
-    let answer = ask(Ask::Sign(Box::new(call)), proved.received, deadline_ms).await;
+    let sign = Ask::Sign(Box::new(admitted.call));
+    let answer = ask(sign, admitted.arrival, admitted.deadline_ms).await;
     Ok((answer, key))
 }
 
 /// Counts a refusal that never became a call.
 pub(super) fn count(refusal: &Refusal) {
     if let Some(core) = Core::current() {
-        core.count_refusal(None, refusal);
+        core.count_refusal(refusal);
     }
 }
 
-/// The same for a request of a proved app.
-fn count_of(app: &store::App, refusal: &Refusal) {
+/// The same for a signing request of a proved app.
+fn count_refused(proved: &Proved, refusal: &Refusal) {
     if let Some(core) = Core::current() {
-        core.count_refusal(Some(app), refusal);
+        let asked = (Operation::Sign, Transport::Https);
+        core.count_refused(&proved.app, refusal, proved.received, asked);
     }
 }
 
-fn admit(proved: &Proved) -> Result<(actors::call::SignCall, Option<u64>), Refusal> {
+/// A signing request that the gate has let in.
+struct Admitted {
+    call: actors::call::SignCall,
+    arrival: Arrival,
+    deadline_ms: Option<u64>,
+}
+
+fn admit(proved: &Proved) -> Result<Admitted, Refusal> {
     let kind = proved
         .head
         .headers
@@ -304,8 +314,20 @@ fn admit(proved: &Proved) -> Result<(actors::call::SignCall, Option<u64>), Refus
         inputs: inputs.iter().map(Vec::as_slice),
         user_id: user_id.as_deref(),
     };
-    let call = gate::admit_sign(&proved.app, fields, proved.proof.clone(), clock::wall())?;
-    Ok((call, body.deadline_ms.map(u64::from)))
+    let arrival = arrival(proved.received);
+    Ok(Admitted {
+        call: gate::admit_sign(&proved.app, fields, proved.proof.clone(), clock::wall())?,
+        arrival,
+        deadline_ms: body.deadline_ms.map(u64::from),
+    })
+}
+
+/// Of a request that has been read by now.
+fn arrival(received: Instant) -> Arrival {
+    Arrival {
+        received,
+        decoded: clock::monotonic(),
+    }
 }
 
 fn from_base64(what: &str, text: &str) -> Result<Vec<u8>, Refusal> {
@@ -347,9 +369,10 @@ pub(crate) async fn look_up(
 ) -> Response {
     let result = async {
         let proved = prove(&services, request).await.inspect_err(count)?;
+        let arrival = arrival(proved.received);
         gate::admit_app(&proved.app)?;
         let key = gate::idempotency_key(&key)?;
-        ask(Ask::Lookup(proved.app, key), proved.received, None).await
+        ask(Ask::Lookup(proved.app, key), arrival, None).await
     };
     match result.await {
         Ok(Answer::Items(items)) => json(&ItemsBody {
@@ -415,8 +438,9 @@ async fn ask_about_app(
     question: impl FnOnce(Arc<store::App>) -> Ask,
 ) -> Result<Answer, Refusal> {
     let proved = prove(services, request).await.inspect_err(count)?;
+    let arrival = arrival(proved.received);
     gate::admit_app(&proved.app)?;
-    ask(question(proved.app), proved.received, None).await
+    ask(question(proved.app), arrival, None).await
 }
 
 async fn unknown_path() -> Response {

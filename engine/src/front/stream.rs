@@ -5,9 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actors::call::{Ask, Call, Page, ReplyTo, Stream};
+use actors::call::{Arrival, Ask, Call, Page, ReplyTo, Stream};
 use actors::core::Core;
 use actors::gate::{self, SignFields};
+use actors::latency::{Operation, Transport};
 use protocol::clock;
 use protocol::error_code::{Code, Refusal};
 use protocol::frame::{self, FrameReader};
@@ -236,22 +237,33 @@ fn take_frame(core: &Core, outbox: &Rc<Outbox>, payload: &[u8], received: Instan
         ));
     }
     outbox.begin();
+    let (operation, decoded) = (operation(&request), clock::monotonic());
     match admit(&outbox.session.app, request, proof) {
         Ok((ask, deadline_ms)) => {
             let reply = ReplyTo::Stream(Rc::clone(outbox) as Rc<dyn Stream>, id);
             core.submit(Call::new(
                 reply,
                 ask,
-                received,
+                Arrival { received, decoded },
                 gate::deadline(received, deadline_ms),
             ));
         }
         Err(refusal) => {
-            core.count_refusal(Some(&outbox.session.app), &refusal);
+            let asked = (operation, Transport::Quic);
+            core.count_refused(&outbox.session.app, &refusal, received, asked);
             outbox.reply(id, Err(refusal));
         }
     }
     Ok(())
+}
+
+const fn operation(request: &Request<'_>) -> Operation {
+    match request {
+        Request::Sign(_) => Operation::Sign,
+        Request::Lookup(_) => Operation::Lookup,
+        Request::Credentials(_) => Operation::Credentials,
+        Request::Usage(_) => Operation::Usage,
+    }
 }
 
 fn admit(app: &Arc<App>, request: Request<'_>, proof: Proof) -> Result<(Ask, Option<u64>), Refusal> {

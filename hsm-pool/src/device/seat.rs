@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use protocol::algorithm::Algorithm;
 use protocol::clock;
+use protocol::stages::Mark;
 use protocol::verify::SignatureBytes;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
@@ -362,6 +363,7 @@ impl<T: Work> Seat<T> {
             Ok(facts) => facts,
             Err(text) => return Err((job, JobError::Key(text))),
         };
+        job.work.mark(Mark::Begun, at);
         let mut algorithm = job.work.algorithm();
         // Devices sign e; what it is computed from is ours to know.
         let e = if algorithm == Algorithm::Sm2Sm3 {
@@ -424,9 +426,11 @@ impl<T: Work> Seat<T> {
             self.unit.state.count_service(u64::from(signed.us));
             calls += 1;
             let unwrapped = signed.unwrapped;
+            let inside = Duration::from_micros(u64::from(signed.us));
             match check(&sent, signed) {
                 Ok(signature) => {
                     self.count_signed(&sent, unwrapped);
+                    mark_signed(&sent, inside);
                     finished.push(Finished {
                         work: sent.job.work,
                         result: Ok(signature),
@@ -497,6 +501,16 @@ impl<T: Work> Seat<T> {
         self.inner
             .route_again(&self.unit, back.into_iter().map(|sent| sent.job));
     }
+}
+
+/// What was lying with the process before it was begun was still waiting.
+fn mark_signed<T: Work>(sent: &Sent<T>, inside: Duration) {
+    let now = clock::monotonic();
+    let begun = now
+        .checked_sub(inside)
+        .map_or(sent.at, |begun| begun.max(sent.at));
+    sent.job.work.mark(Mark::Begun, begun);
+    sent.job.work.mark(Mark::Signed, now);
 }
 
 fn is_of(error: &JobError, wanted: Class) -> bool {

@@ -62,6 +62,8 @@ pub(crate) struct Unit<T> {
     /// The process that carries out operators' orders, started when there is one.
     operator: Mutex<Option<Process>>,
     probe_key: Mutex<Option<ProbeKey>>,
+    /// It was given more processes, and not all of them serve yet.
+    growing: AtomicBool,
     stopping: AtomicBool,
 }
 
@@ -86,6 +88,7 @@ impl<T: Work> Unit<T> {
             warden: (Mutex::new(false), Condvar::new()),
             operator: Mutex::new(None),
             probe_key: Mutex::new(None),
+            growing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             config,
         };
@@ -278,6 +281,22 @@ impl<T: Work> Unit<T> {
 
     pub(crate) fn seats(&self) -> usize {
         self.bells.read().len()
+    }
+
+    pub(crate) fn set_growing(&self, growing: bool) {
+        self.growing.store(growing, Ordering::Release);
+    }
+
+    /// Whether more processes are on their way. One that cannot work extends nothing.
+    pub(crate) fn is_growing(&self) -> bool {
+        if !self.growing.load(Ordering::Acquire) {
+            return false;
+        }
+        let state = &self.state;
+        let hopeless = state.is_latched() || state.is_settled() && state.state() != State::Active;
+        let growing = !hopeless && state.workers_up() < self.seats();
+        self.set_growing(growing);
+        growing
     }
 
     fn ring_all(&self) {

@@ -99,6 +99,7 @@ impl World {
             app: (app, app_epoch),
             credential: (credential, credential_epoch),
             held: HoldTime::default(),
+            marks: protocol::stages::Marks::new(protocol::clock::monotonic()),
         })
     }
 
