@@ -156,6 +156,10 @@ pub(crate) struct Spec {
     /// An open file descriptor that gives the master key instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     master_key_fd: Option<i32>,
+    /// What the audit log is called when it is begun: the URL of `/audit` without its scheme. A name that nobody else has
+    /// if not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit_origin: Option<String>,
     /// What is logged, as a `tracing` filter.
     log: String,
     /// Devices.
@@ -194,6 +198,7 @@ impl Default for Spec {
             tls_key: None,
             master_key_file: None,
             master_key_fd: None,
+            audit_origin: None,
             log: "info".into(),
             device: Vec::new(),
             key_pool: Vec::new(),
@@ -273,9 +278,17 @@ pub(crate) struct Config {
     /// Certificate chain and key.
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     pub(crate) master_key: MasterKeySource,
+    pub(crate) audit_origin: Option<String>,
     pub(crate) log: String,
     pub(crate) key_pools: Vec<KeyPoolSpec>,
     devices: Vec<DeviceSpec>,
+}
+
+impl Config {
+    /// Where the audit log is.
+    pub(crate) fn audit_log(&self) -> store::audit::Folder {
+        store::audit::Folder::at(self.home.join("audit"))
+    }
 }
 
 /// The layers as the command line names them.
@@ -403,6 +416,7 @@ fn check(spec: Spec) -> Result<Config, Refusal> {
         store_bytes_max: (spec.store_bytes_max > 0).then_some(spec.store_bytes_max),
         tls,
         master_key,
+        audit_origin: spec.audit_origin,
         log: spec.log,
         key_pools: spec.key_pool,
         devices: spec.device,

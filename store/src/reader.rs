@@ -57,6 +57,25 @@ impl Reader {
         journal::scan(&self.0, from, visit)
     }
 
+    /// Visits the encoded records from `from` on, in order, until the visitor has enough.
+    pub fn follow<E: From<StoreError>>(
+        &self,
+        from: Sequence,
+        visit: impl FnMut(Sequence, UnixMillis, &[u8]) -> std::result::Result<bool, E>,
+    ) -> std::result::Result<(), E> {
+        journal::follow(&self.0, from, visit)
+    }
+
+    /// One entry as it is encoded, and when it was committed.
+    pub fn raw_entry(&self, sequence: Sequence) -> Result<Option<(UnixMillis, Vec<u8>)>> {
+        journal::read_raw(&self.0, sequence)
+    }
+
+    /// The number of the last entry.
+    pub fn last_entry(&self) -> Result<Sequence> {
+        Ok(Sequence(journal::end(&self.0)?.sequence))
+    }
+
     /// Checks the whole chain of the journal and says where it ends.
     pub fn check_journal(&self) -> Result<Sequence> {
         journal::check_chain(&self.0, u32::MAX, &ChainPoint::default())?;

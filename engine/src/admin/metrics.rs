@@ -223,6 +223,21 @@ impl EngineCollector {
         )?;
         let full = f64::from(u8::from(services.store.is_full()));
         families.gauge("cinnabar_storage_full", "1 while the disk is full", None, full)?;
+        let (leaves, stopped) = services.audit.get().map_or((0, false), |audit| {
+            (audit.state().size(), audit.state().fault().is_some())
+        });
+        families.gauge(
+            "cinnabar_audit_leaves",
+            "Leaves of the audit log under its last checkpoint",
+            None,
+            leaves as f64,
+        )?;
+        families.gauge(
+            "cinnabar_audit_stopped",
+            "1 while the audit log does not grow",
+            None,
+            f64::from(u8::from(stopped)),
+        )?;
         families.counter(
             "cinnabar_actor_restarts",
             "Actors started anew",

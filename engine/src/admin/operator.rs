@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::{Change, Environment, StoreHandle};
 
+use super::audit::{self, AuditOrder};
 use super::certificates::{CertificateOrder, Certificates};
 use super::devices::{DeviceOrder, DeviceSource, Devices};
 use super::keys::{KeyOrder, Keys};
@@ -56,6 +57,8 @@ pub(crate) enum Order {
     /// Packages, statements, contracts, the service agreement.
     Ledger(LedgerOrder),
     Certificate(CertificateOrder),
+    /// Evidence out of the audit log.
+    Audit(AuditOrder),
     /// Rehearsals, in a development engine only.
     PoisonShard {
         core: u16,
@@ -90,6 +93,7 @@ pub(crate) struct Operator {
     /// Of a running engine.
     pub(crate) services: Option<Arc<actors::services::Services>>,
     pub(crate) pki: Arc<Pki>,
+    pub(crate) audit: store::audit::Folder,
     pub(crate) rehearsals: Option<Arc<dyn Rehearsals>>,
 }
 
@@ -142,6 +146,10 @@ impl Operator {
                 let pki = &*self.pki;
                 let ledger = &ledger;
                 return Certificates { pki, ledger, actor }.obey(order);
+            }
+            Order::Audit(order) => {
+                let vault = &*self.vault;
+                return audit::obey(&self.audit, vault, &ledger, order);
             }
             Order::ListTenants => return Ok(self.tenants()),
             Order::ListApps => return Ok(self.apps()),

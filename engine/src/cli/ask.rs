@@ -1,6 +1,6 @@
 //! `cinnabar credentials`, `usage` and `lookup`.
 
-use protocol::client::{Client, Profile};
+use protocol::client::{Client, HttpsClient, Profile};
 use protocol::error_code::Refusal;
 use protocol::ids::IdempotencyKey;
 use protocol::json::{CredentialBody, CredentialsBody, ItemBody, ItemsBody, UsageBody};
@@ -54,6 +54,12 @@ pub(super) async fn usage(arguments: AskArguments) -> Result<(), Refusal> {
         print_line(&format!("{month}\t{count}"))?;
     }
     Ok(())
+}
+
+/// Receipts with their proofs, as JSON; over HTTPS, whatever the profile prefers.
+pub(super) async fn look_up_proved(arguments: AskArguments, key: IdempotencyKey) -> Result<(), Refusal> {
+    let client = HttpsClient::connect(&Profile::read(&arguments.profile)?, 1).await?;
+    print_json(&client.look_up_proved(&key).await?)
 }
 
 pub(super) async fn look_up(arguments: AskArguments, key: IdempotencyKey) -> Result<(), Refusal> {
