@@ -278,7 +278,7 @@ pub fn check_receipt(receipt: &InclusionBody, key: &VerifierKey) -> Result<u64, 
         Refusal::new(Code::SignatureInvalid, text)
     })?;
     let salt = base64("salt is not base64", salt)?;
-    let salt = salt.try_into().map_err(|_| unreadable("salt is not 16 bytes"))?;
+    let salt: [u8; 16] = salt.try_into().map_err(|_| unreadable("salt is not 16 bytes"))?;
     let proof = InclusionProof::parse(&receipt.proof)
         .map_err(|error| Refusal::new(Code::MalformedRequest, error.to_string()))?;
     if receipt.sequence.checked_sub(1) != Some(proof.index) {

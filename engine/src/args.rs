@@ -805,9 +805,10 @@ pub(crate) enum AuditCommand {
     },
 }
 
+/// What is to be verified.
 #[derive(Debug, Args)]
-#[group(id = "what", required = true, multiple = false, args = ["dir", "receipt", "case"])]
-pub(crate) struct AuditVerifyArguments {
+#[group(required = true, multiple = false)]
+pub(crate) struct AuditSubject {
     /// A copy of a data folder, or of the `audit` folder in it. With the database the leaves are made again from it.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) dir: Option<PathBuf>,
@@ -817,6 +818,12 @@ pub(crate) struct AuditVerifyArguments {
     /// A case that was taken out.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) case: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditVerifyArguments {
+    #[command(flatten)]
+    pub(crate) what: AuditSubject,
     /// The log's public key, as `audit key` prints it. Without it the key beside the files is taken, which proves only that
     /// they belong together.
     #[arg(long, value_name = "VKEY")]

@@ -242,7 +242,7 @@ impl Engine {
         shutdown::wait_until_ready(&services).await;
         key_pools::start(&services, config.key_pools.clone())?;
         let minutes = keep_minutes(&services)?;
-        reconciler::start(&services)?;
+        reconciler::start(&services, config.audit_log())?;
         announce(&config, dev_files.as_ref());
         shutdown::wait_for_signal().await?;
         shutdown::stop(&config, &services, &phase, keeper, minutes).await;

@@ -7,10 +7,11 @@
 //! Pure: [`tree`] hashes and proves, [`tile`] lays hashes out in files, [`edge`] grows the right side, [`leaf`] says what
 //! is logged, [`note`], [`checkpoint`] and [`proof`] are the texts. Disk: [`folder`] and [`salts`]. [`log`] brings them
 //! together, [`follower`] is the thread that runs it behind the journal, [`verify`] judges a copy. [`change`] is what
-//! operators do with it.
+//! operators do with it, [`count`] reconciles it with the journal.
 
 mod change;
 mod checkpoint;
+pub(crate) mod count;
 mod edge;
 mod error;
 mod folder;
@@ -26,6 +27,7 @@ mod verify;
 
 pub use change::AuditChange;
 pub use checkpoint::{Checkpoint, CheckpointError};
+pub use count::LeafReconciliation;
 pub use edge::Edge;
 pub use error::AuditError;
 pub use folder::{Folder, FolderNodes};

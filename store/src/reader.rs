@@ -7,6 +7,7 @@ use protocol::clock::UnixMillis;
 use protocol::ids::{AppRow, AuthorityName, CredentialRow, KeyRow, Sequence, TenantName, TenantRow};
 use rusqlite::Connection;
 
+use crate::audit::{Folder, LeafReconciliation, count};
 use crate::certificates::{self, AuthorityRow, CertificateRow, KeptCrl, RevokedRow, SerialBlocks};
 use crate::directory::Directory;
 use crate::error::{Result, StoreError};
@@ -147,6 +148,15 @@ impl Reader {
     /// Holds the journal of some months against the ledger and the usage counters.
     pub fn reconcile(&self, months: &[u32]) -> Result<Reconciliation> {
         statement::reconcile(&self.0, months)
+    }
+
+    /// Holds the journal against the audit log in `folder`. Entries that were committed before `logged_by` must be in it.
+    pub fn reconcile_leaves(
+        &self,
+        folder: &Folder,
+        logged_by: Option<UnixMillis>,
+    ) -> Result<LeafReconciliation> {
+        count::reconcile(&self.0, folder, logged_by)
     }
 
     /// Why a month's statements are not to be used.

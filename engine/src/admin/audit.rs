@@ -77,7 +77,8 @@ fn check_name(what: &str, text: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_operators(operators: &[String]) -> Result<(), Refusal> {
+/// Two different names.
+pub(crate) fn check_operators(operators: &[String]) -> Result<(), Refusal> {
     for name in operators {
         check_name("operator", name)?;
     }

@@ -40,7 +40,6 @@ pub(super) fn run(layers: &Layers, command: AuditCommand) -> Result<(), Refusal>
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "map_err hands errors over")]
 fn failed(error: AuditError) -> Refusal {
     error.refusal()
 }
@@ -100,11 +99,12 @@ impl Trusted {
 
 fn verify(arguments: &AuditVerifyArguments) -> Result<(), Refusal> {
     let given = arguments.key.as_deref();
-    if let Some(folder) = &arguments.dir {
+    let what = &arguments.what;
+    if let Some(folder) = &what.dir {
         verify_log(folder, given, arguments.since.as_deref())
-    } else if let Some(file) = &arguments.receipt {
+    } else if let Some(file) = &what.receipt {
         verify_receipts(file, given)
-    } else if let Some(folder) = &arguments.case {
+    } else if let Some(folder) = &what.case {
         case::verify(folder, given)
     } else {
         // The command line asks for one of them.

@@ -227,7 +227,8 @@ pub(super) fn reconcile(config: &Config, arguments: &ReconcileArguments) -> Resu
         Some(text) => vec![bill::month_number(month(text)?)],
         None => reader.months().map_err(failed)?,
     };
-    let found = reader.reconcile(&months).map_err(failed)?;
+    let mut found = reader.reconcile(&months).map_err(failed)?;
+    crate::reconciler::add_leaves(&mut found, &reader, &config.audit_log(), None).map_err(failed)?;
     print_json(&found)?;
     if found.differences.is_empty() {
         return if arguments.thaw {

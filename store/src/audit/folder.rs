@@ -119,6 +119,18 @@ impl Folder {
             .map_err(AuditError::file(path))
     }
 
+    /// The same, and waits until it is on disk: for what cannot be made again.
+    pub(super) fn write_synced(&self, path: TilePath, bytes: &[u8]) -> Result<()> {
+        self.write(path, bytes)?;
+        let path = self.0.join(path.to_string());
+        let sync = || {
+            File::open(&path)?.sync_data()?;
+            let parent = path.parent().unwrap_or(&self.0);
+            File::open(parent)?.sync_data()
+        };
+        sync().map_err(AuditError::file(&path))
+    }
+
     /// Removes a partial tile that a wider one has replaced.
     pub(super) fn remove(&self, path: TilePath) {
         let path = self.0.join(path.to_string());
@@ -150,7 +162,8 @@ impl Folder {
                 return Ok(Some(found));
             }
         }
-        Ok(None)
+        // It may have become full while we looked.
+        self.read_file(&self.0.join(full.to_string()), bytes)
     }
 
     fn read_file(&self, path: &Path, bytes: usize) -> Result<Option<Vec<u8>>> {
@@ -207,7 +220,10 @@ const fn unit_bytes(path: TilePath) -> usize {
     }
 }
 
-/// Subtrees out of tiles; each tile is read once.
+/// Tiles that are kept: 8 MB.
+const TILES_MAX: usize = 1_024;
+
+/// Subtrees out of tiles; each tile is read once, or once in a while.
 #[derive(Debug)]
 pub struct FolderNodes<'f> {
     folder: &'f Folder,
@@ -222,6 +238,9 @@ impl Nodes for FolderNodes<'_> {
         let (tile, range) = Tile::of_node(height, index);
         let key = (tile.level(), tile.index());
         if !self.tiles.contains_key(&key) {
+            if self.tiles.len() >= TILES_MAX {
+                self.tiles.clear();
+            }
             let there = Tile::in_tree(tile.level(), tile.index(), self.size).unwrap_or(tile);
             self.tiles.insert(key, self.folder.hashes(there)?);
         }

@@ -8,7 +8,7 @@ use super::tree::Hash;
 
 /// Sixteen random bytes that belong to one entry. All zero: erased, or there was never an entry to be salted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Salt(pub [u8; Salt::BYTES]);
+pub struct Salt(pub [u8; Self::BYTES]);
 
 impl Salt {
     /// Bytes of a salt.

@@ -170,7 +170,7 @@ impl Log {
         leaf::push_bundled(&mut self.bundle, entry);
         if (index + 1).is_multiple_of(WIDTH as u64) {
             let tile = Tile::full(0, index / WIDTH as u64);
-            self.folder.write(TilePath::Entries(tile), &self.bundle)?;
+            self.write_bundle(tile)?;
             self.bundle.clear();
         }
         let folder = &self.folder;
@@ -193,10 +193,21 @@ impl Log {
         for (tile, hashes) in self.edge.partial_tiles() {
             self.folder.write_hashes(tile, hashes)?;
             if tile.level() == 0 {
-                self.folder.write(TilePath::Entries(tile), &self.bundle)?;
+                self.write_bundle(tile)?;
             }
         }
         Ok(())
+    }
+
+    /// A bundle with an entry whose salt was erased is the only one that says what was logged.
+    fn write_bundle(&self, tile: Tile) -> Result<()> {
+        let path = TilePath::Entries(tile);
+        let salts = self.salts.read_from(tile.index() * WIDTH as u64, tile.width())?;
+        if salts.contains(&Salt::ERASED) {
+            self.folder.write_synced(path, &self.bundle)
+        } else {
+            self.folder.write(path, &self.bundle)
+        }
     }
 
     /// Tiles first, then the checkpoint that speaks of them, then away with what nobody needs any more.

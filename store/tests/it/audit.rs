@@ -316,6 +316,41 @@ fn numbers_that_were_lost_before_they_were_logged_become_empty_leaves() {
 }
 
 #[test]
+fn the_journal_has_a_leaf_for_each_entry_and_a_difference_is_named() {
+    let home = home_with(50);
+    let folder = Folder::at(audit(home.path()));
+    let differences = |by: u64| {
+        let by = Some(protocol::clock::UnixMillis(by));
+        let found = reader(home.path()).reconcile_leaves(&folder, by).unwrap();
+        let named = found.differences.into_iter();
+        named
+            .map(|one| (one.subject, one.first, one.second))
+            .collect::<Vec<_>>()
+    };
+    let last = reader(home.path()).last_entry().unwrap().0.cast_signed();
+    let waiting = "entries that wait for their leaves".to_owned();
+    assert_eq!(differences(0), []);
+    assert_eq!(differences(u64::MAX / 2), [(waiting, last, 0)]);
+    grow(home.path());
+    assert_eq!(differences(u64::MAX / 2), []);
+    sql(home.path())
+        .execute("DELETE FROM journal WHERE first = 30", [])
+        .unwrap();
+    assert_eq!(differences(0), [("entries 30 to 30".to_owned(), 0, 1)]);
+    sql(home.path())
+        .execute("DELETE FROM journal WHERE first >= 30", [])
+        .unwrap();
+    assert_eq!(differences(0), [("the last entry and leaf".to_owned(), 29, last)]);
+    // Accepted by an operator, the gap is none that has to be explained.
+    let accepted = Options {
+        accept_loss: true,
+        ..Options::default()
+    };
+    open(home.path(), accepted).stop();
+    assert_eq!(differences(0), []);
+}
+
+#[test]
 fn another_key_s_log_is_not_continued() {
     let home = home_with(5);
     grow(home.path());

@@ -25,7 +25,7 @@ use super::super::ledger::{millis, moment};
 use super::super::operate::send;
 use super::super::{print_json, read_file};
 use super::{Trusted, failed, read_text, signed};
-use crate::admin::audit::{AuditOrder, case_text};
+use crate::admin::audit::{AuditOrder, case_text, check_operators};
 use crate::admin::operator::Order;
 use crate::args::AuditExportArguments;
 use crate::config::Config;
@@ -147,6 +147,8 @@ impl Writing {
 
 /// `cinnabar audit export`.
 pub(super) fn export(config: &Config, arguments: &AuditExportArguments) -> Result<(), Refusal> {
+    // Before anything is written.
+    check_operators(&arguments.operators)?;
     let reader = Reader::beside(&config.home).map_err(|error| error.refusal())?;
     let directory = reader.directory(clock::wall()).map_err(|error| error.refusal())?;
     let missing = || Refusal::new(Code::NotFound, format!("no tenant '{}'", arguments.tenant));
