@@ -1,7 +1,7 @@
 //! What the cores share: the store, the pool, the reader, the vault, and each other.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use documents::cms::Chain;
@@ -12,6 +12,7 @@ use protocol::ids::CredentialRow;
 use quick_cache::sync::Cache;
 use store::{Delivery, Outcome, StoreHandle};
 
+use crate::audit::Audit;
 use crate::call::Ticket;
 use crate::core::{CoreRemote, Event};
 use crate::latency::Recorded;
@@ -80,6 +81,8 @@ pub struct Services {
     pub circumstances: Circumstances,
     /// Answers to questions that take a while.
     pub reports: Reports,
+    /// The audit log, once it has been opened.
+    pub audit: OnceLock<Audit>,
     pub(crate) reader: ReaderHandle,
     pub(crate) chains: Arc<Chains>,
     stopping: AtomicBool,
@@ -111,6 +114,7 @@ impl Services {
             limits,
             circumstances: Circumstances::default(),
             reports,
+            audit: OnceLock::new(),
             reader,
             chains,
             stopping,

@@ -1,6 +1,7 @@
 //! The operators' side: the plain-HTTP listener that shows health and metrics, and the socket through which the
 //! command line makes changes.
 
+pub(crate) mod audit;
 pub(crate) mod certificates;
 pub(crate) mod devices;
 pub(crate) mod http;

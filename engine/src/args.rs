@@ -100,6 +100,9 @@ pub(crate) enum Command {
         /// The call's idempotency key.
         #[arg(long)]
         idempotency_key: IdempotencyKey,
+        /// Print JSON with proofs that the journal entries are in the audit log. Over HTTPS.
+        #[arg(long)]
+        proof: bool,
     },
     /// Makes and lists tenants.
     Tenant {
@@ -154,6 +157,11 @@ pub(crate) enum Command {
     Notice {
         #[command(subcommand)]
         command: NoticeCommand,
+    },
+    /// Verifies the audit log, proves what is in it, takes out evidence, erases.
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
     },
     /// Checks and exports the journal.
     Journal {
@@ -791,6 +799,81 @@ pub(crate) enum DeviceCommand {
         #[arg(long)]
         to: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Checks a copy of the log, a receipt or a case, without an engine and without trusting one.
+    Verify(AuditVerifyArguments),
+    /// Proves that a journal entry is in the log, as JSON.
+    Proof {
+        /// The entry's number.
+        #[arg(long)]
+        sequence: u64,
+    },
+    /// Prints the log's public key, for those who verify.
+    Key,
+    /// Takes out the records of a tenant and a period, and what operators did, with proofs and a signed manifest.
+    Export(AuditExportArguments),
+    /// Erases the salts of entries, so that nobody can say any more what their leaves stand for. This cannot be undone.
+    Erase {
+        /// An entry's number; may be given again.
+        #[arg(long = "sequence", required = true)]
+        sequences: Vec<u64>,
+        /// On whose order.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+/// What is to be verified.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct AuditSubject {
+    /// A copy of a data folder, or of the `audit` folder in it. With the database the leaves are made again from it.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) dir: Option<PathBuf>,
+    /// A receipt: an item with its `inclusion`, or that alone, or what `lookup --proof` prints.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) receipt: Option<PathBuf>,
+    /// A case that was taken out.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) case: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditVerifyArguments {
+    #[command(flatten)]
+    pub(crate) what: AuditSubject,
+    /// The log's public key, as `audit key` prints it. Without it the key beside the files is taken, which proves only that
+    /// they belong together.
+    #[arg(long, value_name = "VKEY")]
+    pub(crate) key: Option<String>,
+    /// An older checkpoint of the same log: this one must begin with it.
+    #[arg(long, value_name = "FILE", requires = "dir")]
+    pub(crate) since: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditExportArguments {
+    /// What the case is called.
+    #[arg(long)]
+    pub(crate) case: String,
+    /// Whose records.
+    #[arg(long)]
+    pub(crate) tenant: TenantName,
+    /// From when on: a day, YYYY-MM-DD, or a minute, YYYY-MM-DDThh:mm+08:00.
+    #[arg(long)]
+    pub(crate) from: String,
+    /// Until when, without.
+    #[arg(long)]
+    pub(crate) to: String,
+    /// Who has agreed; two different names.
+    #[arg(long = "operator", required = true)]
+    pub(crate) operators: Vec<String>,
+    /// A new folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,6 +2,7 @@
 
 mod ask;
 pub(crate) mod at;
+mod audit;
 mod cert;
 mod content;
 mod device;
@@ -39,7 +40,14 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Refusal> {
         Command::Verify(arguments) => block_on(verify::run(arguments)),
         Command::Credentials(arguments) => block_on(ask::credentials(arguments)),
         Command::Usage(arguments) => block_on(ask::usage(arguments)),
-        Command::Lookup { ask, idempotency_key } => block_on(ask::look_up(ask, idempotency_key)),
+        Command::Lookup {
+            ask,
+            idempotency_key,
+            proof,
+        } => match proof {
+            true => block_on(ask::look_up_proved(ask, idempotency_key)),
+            false => block_on(ask::look_up(ask, idempotency_key)),
+        },
         Command::Tenant { command } => operate::tenant(&config::load(&layers)?, command),
         Command::App { command } => operate::app(&config::load(&layers)?, command),
         Command::Device { command } => device::run(&config::load(&layers)?, command),
@@ -52,6 +60,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Refusal> {
         Command::Notice { command } => ledger::notice(&config::load(&layers)?, command),
         Command::Ca { command } => cert::authority(&config::load(&layers)?, command),
         Command::Cert { command } => cert::certificate(&config::load(&layers)?, command),
+        Command::Audit { command } => audit::run(&layers, command),
         Command::Journal {
             command: JournalCommand::Check,
         } => journal::check(&config::load(&layers)?),

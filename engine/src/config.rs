@@ -164,6 +164,10 @@ pub(crate) struct Spec {
     traces: Option<String>,
     /// Of the other requests, one in so many is traced as well; 0: none.
     traces_every: u32,
+    /// What the audit log is called when it is begun: the URL of `/audit` without its scheme. A name that nobody else has
+    /// if not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit_origin: Option<String>,
     /// What is logged, as a `tracing` filter.
     log: String,
     /// `text` or `json`: how a log line looks.
@@ -207,6 +211,7 @@ impl Default for Spec {
             latency_days: 14,
             traces: None,
             traces_every: 0,
+            audit_origin: None,
             log: "info".into(),
             log_format: LogFormat::Text,
             device: Vec::new(),
@@ -290,10 +295,18 @@ pub(crate) struct Config {
     pub(crate) latency_days: usize,
     pub(crate) traces: Option<String>,
     pub(crate) traces_every: u32,
+    pub(crate) audit_origin: Option<String>,
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
     pub(crate) key_pools: Vec<KeyPoolSpec>,
     devices: Vec<DeviceSpec>,
+}
+
+impl Config {
+    /// Where the audit log is.
+    pub(crate) fn audit_log(&self) -> store::audit::Folder {
+        store::audit::Folder::at(self.home.join("audit"))
+    }
 }
 
 /// The layers as the command line names them.
@@ -424,6 +437,7 @@ fn check(spec: Spec) -> Result<Config, Refusal> {
         latency_days: spec.latency_days,
         traces: spec.traces,
         traces_every: spec.traces_every,
+        audit_origin: spec.audit_origin,
         log: spec.log,
         log_format: spec.log_format,
         key_pools: spec.key_pool,

@@ -1,6 +1,7 @@
 //! The fronts: sockets, TLS, the native protocol over QUIC, JSON over HTTPS. Each core has its own; a request is read,
 //! proved and admitted on the core's thread and handed to it as a call.
 
+mod audit;
 pub(crate) mod http;
 pub(crate) mod openapi;
 pub(crate) mod proof;

@@ -1,27 +1,32 @@
-//! Reconciliation once an hour: the journal of the running month, and of the one before, against ledger and counters. A
+//! Reconciliation once an hour: the journal of the running month, and of the one before, against ledger and counters, and
+//! the whole of it against the leaves of the audit log. A
 //! difference freezes the month's statements and is an error with a stable name, for whoever is paged.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use actors::services::Services;
-use protocol::clock;
+use protocol::clock::{self, UnixMillis};
 use protocol::error_code::{Code, Refusal};
-use store::{Change, LedgerChange, Reconciliation, StoreError};
+use store::audit::Folder;
+use store::{Change, LedgerChange, Reader, Reconciliation, StoreError};
 
 const EVERY: Duration = Duration::from_secs(3_600);
 /// Months looked at each time; what is older does not change any more and was looked at when it did.
 const MONTHS: usize = 2;
 
+/// An entry without a leaf after this long is a difference.
+const LEAF_MS_MAX: u64 = 60_000;
+
 /// Starts the thread. It ends with the process.
-pub(crate) fn start(services: &Arc<Services>) -> Result<(), Refusal> {
+pub(crate) fn start(services: &Arc<Services>, log: Folder) -> Result<(), Refusal> {
     let services = Arc::clone(services);
     std::thread::Builder::new()
         .name("reconciler".into())
         .spawn(move || {
             while services.closed().is_none() {
                 std::thread::sleep(EVERY);
-                if let Err(error) = reconcile(&services) {
+                if let Err(error) = reconcile(&services, &log) {
                     tracing::error!(%error, "reconciliation_failed");
                 }
             }
@@ -30,11 +35,13 @@ pub(crate) fn start(services: &Arc<Services>) -> Result<(), Refusal> {
         .map_err(|error| Refusal::new(Code::Internal, format!("the reconciler's thread: {error}")))
 }
 
-fn reconcile(services: &Services) -> Result<(), StoreError> {
+fn reconcile(services: &Services, log: &Folder) -> Result<(), StoreError> {
     let reader = services.store.reader()?;
     let mut months = reader.months()?;
     months.drain(..months.len().saturating_sub(MONTHS));
-    let found = reader.reconcile(&months)?;
+    let mut found = reader.reconcile(&months)?;
+    let due = UnixMillis(clock::wall().0.saturating_sub(LEAF_MS_MAX));
+    add_leaves(&mut found, &reader, log, Some(due))?;
     services.reconciled.note(found.differences.len(), clock::wall());
     for change in freezes(&found) {
         services.store.change("reconciler", change)?;
@@ -42,6 +49,19 @@ fn reconcile(services: &Services) -> Result<(), StoreError> {
     for difference in &found.differences {
         tracing::error!(?difference, "reconciliation_difference");
     }
+    Ok(())
+}
+
+/// Journal = audit leaves, beside what the ledger says.
+pub(crate) fn add_leaves(
+    found: &mut Reconciliation,
+    reader: &Reader,
+    folder: &Folder,
+    logged_by: Option<UnixMillis>,
+) -> Result<(), StoreError> {
+    let leaves = reader.reconcile_leaves(folder, logged_by)?;
+    found.audit_leaves = leaves.leaves;
+    found.differences.extend(leaves.differences);
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_rt::{Arbiter, ArbiterHandle, System};
+use actors::audit::{self, Audit};
 use actors::call::Ticket;
 use actors::core::{Core, CoreRemote};
 use actors::keeper::{Keeper, SpawnCore};
@@ -157,6 +158,7 @@ impl Engine {
         config.listen = sockets.address;
         config.admin = admin.local_addr().unwrap_or(config.admin);
         let services = start_services(&config, store, &vault)?;
+        start_audit(&config, &services)?;
         let TlsConfigs { quic, https } = tls::configs(identity, Arc::clone(&services.store))?;
         let (phase, phases) = watch::channel(Phase::Serving);
         let mut reset_key = [0; 32];
@@ -229,6 +231,7 @@ impl Engine {
             device_source: Some(Arc::new(FromConfig(layers))),
             services: Some(Arc::clone(&services)),
             pki: Arc::clone(&pki),
+            audit: config.audit_log(),
             rehearsals: dev_files.is_some().then(|| {
                 Arc::new(Rehearsal {
                     services: Arc::clone(&services),
@@ -245,7 +248,7 @@ impl Engine {
             minutes: keep_minutes(&services)?,
             latency: keep_latency(&services, &config)?,
         };
-        reconciler::start(&services)?;
+        reconciler::start(&services, config.audit_log())?;
         announce(&config, dev_files.as_ref());
         shutdown::wait_for_signal().await?;
         shutdown::stop(&config, &services, &phase, keeper, books).await;
@@ -319,6 +322,17 @@ fn start_services(
     Ok(Arc::new(
         Services::new(store, pool, Arc::clone(vault), cores, limits).map_err(failed)?,
     ))
+}
+
+/// The audit log, behind the journal.
+fn start_audit(config: &Config, services: &Services) -> Result<(), Refusal> {
+    let folder = config.audit_log();
+    let key = audit::signing_key(&folder, &services.vault, config.audit_origin.as_deref())?;
+    let reader = || services.store.reader().map_err(|error| error.refusal());
+    let log = Audit::start(folder, key, [reader()?, reader()?])?;
+    // Nobody else sets it.
+    let _ = services.audit.set(log);
+    Ok(())
 }
 
 fn start_pool(

@@ -89,11 +89,18 @@ pub(crate) async fn stop(
     books.latency.stop();
     // 6. The journal writes what it has been handed, and ends.
     let store = Arc::clone(services);
-    let stopped = tokio::task::spawn_blocking(move || store.store.stop()).await;
+    let stop = move || {
+        store.store.stop();
+        // 7. The audit log takes in the last entries and signs them.
+        if let Some(audit) = store.audit.get() {
+            audit.stop();
+        }
+    };
+    let stopped = tokio::task::spawn_blocking(stop).await;
     if stopped.is_err() {
         tracing::error!("the store did not stop cleanly");
     }
-    // 7. The socket's file goes last: until here an operator could still ask.
+    // 8. The socket's file goes last: until here an operator could still ask.
     let _ = std::fs::remove_file(socket::path(&config.home));
     tracing::info!("stopped");
 }

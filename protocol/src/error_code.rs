@@ -146,6 +146,8 @@ codes! {
     Restarted = 205, "restarted", 503, Overload, retry true;
     /// The request's deadline passed before it was started.
     DeadlineExceeded = 206, "deadline_exceeded", 503, Overload, retry true;
+    /// The entry is not under a signed checkpoint of the audit log yet.
+    ProofPending = 220, "proof_pending", 503, Overload, retry true;
 
     /// No device that holds the key works.
     DeviceUnavailable = 300, "device_unavailable", 503, Device, retry true;

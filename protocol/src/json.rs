@@ -74,6 +74,27 @@ pub struct ItemBody {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorBody>,
+    /// Where it was asked for: that the journal entry is in the audit log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inclusion: Option<InclusionBody>,
+}
+
+/// That a journal entry is in the audit log. The leaf is SHA-256 over a zero byte and the commitment; the commitment is
+/// SHA-256 over salt, `committed_ms` (64 bits, big-endian) and record.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct InclusionBody {
+    /// The journal entry; its leaf has the index one below.
+    pub sequence: u64,
+    /// When it was committed, Unix milliseconds.
+    pub committed_ms: u64,
+    /// The entry as recorded, CBOR, base64.
+    pub record: String,
+    /// Sixteen bytes, base64; absent where they were erased, and with them what could be proved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<String>,
+    /// Index, inclusion proof and signed checkpoint, as c2sp.org/tlog-proof writes them.
+    pub proof: String,
 }
 
 /// Why an item failed.
@@ -160,6 +181,7 @@ impl From<&ItemOutcome> for ItemBody {
             signature: None,
             sequence: None,
             error: None,
+            inclusion: None,
         };
         match outcome {
             ItemOutcome::Done { signature, sequence } => Self {

@@ -220,6 +220,42 @@ pub(crate) fn scan_raw(
     Ok(())
 }
 
+/// Visits the encoded records from `from` on, in order, until the visitor has enough. Lost numbers are not visited.
+pub(crate) fn follow<E: From<StoreError>>(
+    db: &Connection,
+    from: Sequence,
+    mut visit: impl FnMut(Sequence, UnixMillis, &[u8]) -> std::result::Result<bool, E>,
+) -> std::result::Result<(), E> {
+    let start: Option<i64> = db
+        .prepare_cached("SELECT max(first) FROM journal WHERE first <= ?")
+        .and_then(|mut statement| statement.query_row([from.0.cast_signed()], |row| row.get(0)))
+        .map_err(StoreError::from)?;
+    let mut statement = db
+        .prepare_cached(&format!("{ROW} WHERE first >= ? ORDER BY first"))
+        .map_err(StoreError::from)?;
+    let mut rows = statement.query([start.unwrap_or(0)]).map_err(StoreError::from)?;
+    while let Some(row) = rows.next().map_err(StoreError::from)? {
+        let row = read_row(row).map_err(StoreError::from)?;
+        for (at, record) in (0u64..).zip(row.slices()) {
+            let record = record?;
+            if row.first + at >= from.0 && !visit(Sequence(row.first + at), row.at, record)? {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One entry as it is encoded, and when it was committed.
+pub(crate) fn read_raw(db: &Connection, sequence: Sequence) -> Result<Option<(UnixMillis, Vec<u8>)>> {
+    let mut found = None;
+    follow(db, sequence, |number, at, record| -> Result<bool> {
+        found = (number == sequence).then(|| (at, record.to_vec()));
+        Ok(false)
+    })?;
+    Ok(found)
+}
+
 /// Where the journal ends.
 pub(crate) fn end(db: &Connection) -> Result<ChainPoint> {
     let sql = format!("{ROW} ORDER BY first DESC LIMIT 1");

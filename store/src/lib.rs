@@ -8,11 +8,14 @@
 //! - [`ledger`]: packages and where each of their units is; [`statement`]: a month added up, and reconciled.
 //! - [`tenancy`]: states, contracts and secrets; [`minutes`]: what was observed for the service agreement.
 //! - [`certificates`] is what authorities have issued, revoked and published.
+//! - [`audit`] is a Merkle tree over the journal: tiles, signed checkpoints, proofs.
 //! - [`fence`] is how a revocation wins over signatures already in flight.
 //! - [`tail`] and [`space`] are for bad days: lost entries, a full disk.
 //!
 //! `docs/store-format.md` says what is on disk and what a crash at each step leaves. This crate knows nothing of
 //! wires, keys or devices, and releases nothing before its commit.
+
+pub mod audit;
 
 mod background;
 mod certificates;

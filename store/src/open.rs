@@ -13,6 +13,7 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::Sequence;
 use rusqlite::Connection;
 
+use crate::audit;
 use crate::background::Background;
 use crate::committer::{Command, Committer, Draft, Pace};
 use crate::directory::Directory;
@@ -55,6 +56,8 @@ impl Default for Options {
 
 /// The database's name in the data folder.
 pub(crate) const DATABASE: &str = "cinnabar.db";
+/// The audit log's name in the data folder.
+pub(crate) const AUDIT: &str = "audit";
 /// Batches of drafts that may wait for the committing thread. Requests in flight bound it far more tightly.
 const COMMANDS_MAX: usize = 4096;
 /// Changes in one commit: more would hold up the signatures behind them.
@@ -91,7 +94,10 @@ impl<W: Clone + Send + 'static> Store<W> {
         let (tail, known) = Tail::open(&folder.join("tail"))?;
         journal::check_chain(&db, CHECKED_AT_START, &known)?;
         let end = journal::end(&db)?;
-        let lost = (end.sequence < known.sequence).then_some(known.sequence);
+        // What the audit log has signed was committed, too, and the tail lags it after a power cut.
+        let logged = audit::Folder::at(folder.join(AUDIT)).stated_size();
+        let committed = known.sequence.max(logged);
+        let lost = (end.sequence < committed).then_some(committed);
         if let Some(tail) = lost
             && !options.accept_loss
         {

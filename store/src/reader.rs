@@ -7,6 +7,7 @@ use protocol::clock::UnixMillis;
 use protocol::ids::{AppRow, AuthorityName, CredentialRow, KeyRow, Sequence, TenantName, TenantRow};
 use rusqlite::Connection;
 
+use crate::audit::{Folder, LeafReconciliation, count};
 use crate::certificates::{self, AuthorityRow, CertificateRow, KeptCrl, RevokedRow, SerialBlocks};
 use crate::directory::Directory;
 use crate::error::{Result, StoreError};
@@ -55,6 +56,25 @@ impl Reader {
     /// Visits every journal entry from `from` on, in order.
     pub fn entries(&self, from: Sequence, visit: impl FnMut(Entry) -> Result<()>) -> Result<()> {
         journal::scan(&self.0, from, visit)
+    }
+
+    /// Visits the encoded records from `from` on, in order, until the visitor has enough.
+    pub fn follow<E: From<StoreError>>(
+        &self,
+        from: Sequence,
+        visit: impl FnMut(Sequence, UnixMillis, &[u8]) -> std::result::Result<bool, E>,
+    ) -> std::result::Result<(), E> {
+        journal::follow(&self.0, from, visit)
+    }
+
+    /// One entry as it is encoded, and when it was committed.
+    pub fn raw_entry(&self, sequence: Sequence) -> Result<Option<(UnixMillis, Vec<u8>)>> {
+        journal::read_raw(&self.0, sequence)
+    }
+
+    /// The number of the last entry.
+    pub fn last_entry(&self) -> Result<Sequence> {
+        Ok(Sequence(journal::end(&self.0)?.sequence))
     }
 
     /// Checks the whole chain of the journal and says where it ends.
@@ -128,6 +148,15 @@ impl Reader {
     /// Holds the journal of some months against the ledger and the usage counters.
     pub fn reconcile(&self, months: &[u32]) -> Result<Reconciliation> {
         statement::reconcile(&self.0, months)
+    }
+
+    /// Holds the journal against the audit log in `folder`. Entries that were committed before `logged_by` must be in it.
+    pub fn reconcile_leaves(
+        &self,
+        folder: &Folder,
+        logged_by: Option<UnixMillis>,
+    ) -> Result<LeafReconciliation> {
+        count::reconcile(&self.0, folder, logged_by)
     }
 
     /// Why a month's statements are not to be used.

@@ -11,6 +11,7 @@ use protocol::ids::{AppId, AppRow, CredentialId, CredentialRow, KeyRow, TenantNa
 use protocol::verify::PublicKey;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
+use crate::audit::AuditChange;
 use crate::certificates::{self, CertificateChange};
 use crate::directory::{Account, App, Credential, Directory, Place, Tenant};
 use crate::error::{Result, StoreError};
@@ -150,6 +151,8 @@ pub enum Change {
     },
     /// Something about certificates.
     Certificates(CertificateChange),
+    /// Something done with the audit log.
+    Audit(AuditChange),
 }
 
 impl Change {
@@ -176,6 +179,7 @@ impl Change {
             Self::Tenancy(change) => change.describe(),
             Self::SetCalibration { device, .. } => ("device.calibrate", device.clone()),
             Self::Certificates(change) => change.describe(),
+            Self::Audit(change) => change.describe(),
             Self::SetCredential {
                 tenant,
                 id,
@@ -256,6 +260,7 @@ pub(crate) fn apply(
 ) -> Result<Effect> {
     let at = moment.at;
     match change {
+        Change::Audit(_) => Ok(Effect::None),
         Change::CreateTenant { name, prepaid } => create_tenant(db, directory, moment, name, prepaid),
         Change::Ledger(change) => {
             let tenant = change::apply(db, directory, moment, change)?;

@@ -242,6 +242,8 @@ pub struct Reconciliation {
     pub charged: u64,
     /// Transfers in the ledger.
     pub transfers: u64,
+    /// Leaves of the audit log; 0 where it was not looked at.
+    pub audit_leaves: u64,
     /// What does not agree.
     pub differences: Vec<Difference>,
 }

@@ -219,6 +219,21 @@ impl EngineCollector {
             Some(&Unit::Seconds),
             load(&reconciled.at_ms) as f64 / 1e3,
         )?;
+        let (leaves, stopped) = services.audit.get().map_or((0, false), |audit| {
+            (audit.state().size(), audit.state().fault().is_some())
+        });
+        families.gauge(
+            "cinnabar_audit_leaves",
+            "Leaves of the audit log under its last checkpoint",
+            None,
+            leaves as f64,
+        )?;
+        families.gauge(
+            "cinnabar_audit_stopped",
+            "1 while the audit log does not grow",
+            None,
+            f64::from(u8::from(stopped)),
+        )?;
         families.counter(
             "cinnabar_actor_restarts",
             "Actors started anew",

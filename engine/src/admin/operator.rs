@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::{Change, Environment, StoreHandle};
 
+use super::audit::{self, AuditOrder};
 use super::certificates::{CertificateOrder, Certificates};
 use super::devices::{DeviceOrder, DeviceSource, Devices};
 use super::keys::{KeyOrder, Keys};
@@ -59,6 +60,8 @@ pub(crate) enum Order {
     Certificate(CertificateOrder),
     /// How long requests take, and where.
     Latency(LatencyOrder),
+    /// Evidence out of the audit log.
+    Audit(AuditOrder),
     /// Rehearsals, in a development engine only.
     PoisonShard {
         core: u16,
@@ -93,6 +96,7 @@ pub(crate) struct Operator {
     /// Of a running engine.
     pub(crate) services: Option<Arc<actors::services::Services>>,
     pub(crate) pki: Arc<Pki>,
+    pub(crate) audit: store::audit::Folder,
     pub(crate) rehearsals: Option<Arc<dyn Rehearsals>>,
 }
 
@@ -147,6 +151,10 @@ impl Operator {
                 return Certificates { pki, ledger, actor }.obey(order);
             }
             Order::Latency(order) => return self.latency(order),
+            Order::Audit(order) => {
+                let vault = &*self.vault;
+                return audit::obey(&self.audit, vault, &ledger, order);
+            }
             Order::ListTenants => return Ok(self.tenants()),
             Order::ListApps => return Ok(self.apps()),
             Order::PoisonShard { core } => return self.rehearse(|engine| engine.poison_shard(core)),

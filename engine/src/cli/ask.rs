@@ -1,13 +1,16 @@
 //! `cinnabar credentials`, `usage` and `lookup`.
 
-use protocol::client::{Client, Profile};
-use protocol::error_code::Refusal;
+use protocol::client::{Client, HttpsClient, Profile};
+use protocol::error_code::{Code, Refusal};
 use protocol::ids::IdempotencyKey;
 use protocol::json::{CredentialBody, CredentialsBody, ItemBody, ItemsBody, UsageBody};
 use protocol::message::ItemOutcome;
 
 use super::{print_json, print_line};
 use crate::args::AskArguments;
+
+/// How often it is asked again for a proof that is not ready; each time the server waits a second and a half.
+const PROOF_RETRIES: usize = 4;
 
 async fn connect(arguments: &AskArguments) -> Result<Client, Refusal> {
     Client::connect(&Profile::read(&arguments.profile)?, arguments.transport.into(), 1).await
@@ -54,6 +57,20 @@ pub(super) async fn usage(arguments: AskArguments) -> Result<(), Refusal> {
         print_line(&format!("{month}\t{count}"))?;
     }
     Ok(())
+}
+
+/// Receipts with their proofs, as JSON; over HTTPS, whatever the profile prefers.
+pub(super) async fn look_up_proved(arguments: AskArguments, key: IdempotencyKey) -> Result<(), Refusal> {
+    let client = HttpsClient::connect(&Profile::read(&arguments.profile)?, 1).await?;
+    let mut answer = client.look_up_proved(&key).await;
+    for _ in 0..PROOF_RETRIES {
+        // The server has waited before it said so.
+        match &answer {
+            Err(refusal) if refusal.code == Code::ProofPending => answer = client.look_up_proved(&key).await,
+            _ => break,
+        }
+    }
+    print_json(&answer?)
 }
 
 pub(super) async fn look_up(arguments: AskArguments, key: IdempotencyKey) -> Result<(), Refusal> {

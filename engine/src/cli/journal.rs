@@ -93,7 +93,7 @@ pub(super) fn export(config: &Config) -> Result<(), Refusal> {
     }
 }
 
-fn show(entry: &Entry) -> Value {
+pub(super) fn show(entry: &Entry) -> Value {
     let mut value = match &entry.record {
         Record::Signature {
             item,

@@ -55,7 +55,7 @@ fn month(text: &str) -> Result<Month, Refusal> {
 }
 
 /// A moment: a minute with its offset, or a day, which begins at midnight in Shanghai.
-fn moment(text: &str) -> Result<MinuteIndex, Refusal> {
+pub(super) fn moment(text: &str) -> Result<MinuteIndex, Refusal> {
     let minute = text.parse::<MinuteIndex>();
     minute
         .or_else(|_| format!("{text}T00:00+08:00").parse())
@@ -65,7 +65,7 @@ fn moment(text: &str) -> Result<MinuteIndex, Refusal> {
         })
 }
 
-fn millis(minute: MinuteIndex) -> u64 {
+pub(super) fn millis(minute: MinuteIndex) -> u64 {
     u64::from(minute.number()) * 60_000
 }
 
@@ -227,7 +227,8 @@ pub(super) fn reconcile(config: &Config, arguments: &ReconcileArguments) -> Resu
         Some(text) => vec![bill::month_number(month(text)?)],
         None => reader.months().map_err(failed)?,
     };
-    let found = reader.reconcile(&months).map_err(failed)?;
+    let mut found = reader.reconcile(&months).map_err(failed)?;
+    crate::reconciler::add_leaves(&mut found, &reader, &config.audit_log(), None).map_err(failed)?;
     print_json(&found)?;
     if found.differences.is_empty() {
         return if arguments.thaw {

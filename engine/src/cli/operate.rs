@@ -6,12 +6,15 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use actors::audit;
+use actors::call::Ticket;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use protocol::client::Profile;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::AppId;
 use serde_json::Value;
+use store::StoreHandle;
 
 use super::ledger;
 use super::{print_json, print_line, read_file, verify};
@@ -69,12 +72,27 @@ fn offline(config: &Config, order: Order) -> Result<Value, Refusal> {
         device_source: None,
         services: None,
         pki: Arc::new(pki),
+        audit: config.audit_log(),
         rehearsals: None,
     };
     let user = rustix::process::getuid().as_raw();
     let result = operator.obey(&format!("uid {user}"), order);
     store.stop();
+    log_offline(config, &operator.vault, &store);
     result
+}
+
+/// The audit log takes in what was done. What it cannot take in now, the next engine will.
+fn log_offline(config: &Config, vault: &actors::vault::Vault, store: &StoreHandle<Ticket>) {
+    let folder = config.audit_log();
+    let grow = || {
+        let key = audit::signing_key(&folder, vault, config.audit_origin.as_deref())?;
+        let reader = store.reader().map_err(|error| error.refusal())?;
+        audit::catch_up(folder.path(), key, &reader).map_err(|error| error.refusal())
+    };
+    if let Err(error) = grow() {
+        tracing::warn!(%error, "the audit log");
+    }
 }
 
 /// `cinnabar tenant`.

@@ -42,7 +42,7 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use super::proof::{self, PeerCertificate};
-use super::{FrontContext, Phase, openapi, reports};
+use super::{FrontContext, Phase, audit, openapi, reports};
 
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 const BODY_MAX: Duration = Duration::from_secs(10);
@@ -59,6 +59,8 @@ pub(crate) fn router(services: Arc<Services>) -> Router {
         .route("/v1/statements/{month}", get(reports::statement))
         .route("/v1/sla/{month}", get(reports::agreement))
         .route("/v1/notices", get(reports::notices))
+        .route("/audit/checkpoint", get(audit::checkpoint))
+        .route("/audit/tile/{*path}", get(audit::tile))
         .route("/openapi.json", get(openapi::document))
         .fallback(unknown_path)
         .method_not_allowed_fallback(method_not_allowed)
@@ -353,32 +355,59 @@ fn decode_inputs(body: &SignBody) -> Result<Vec<Vec<u8>>, Refusal> {
     }
 }
 
+/// What an answer shall prove.
+#[derive(Clone, Copy, Debug, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Wanted {
+    /// That the journal entries are in the audit log.
+    Inclusion,
+}
+
+/// Of an earlier call.
+#[derive(Debug, Default, serde::Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LookUpQuery {
+    /// `inclusion`: each signed item with a proof that its journal entry is in the audit log.
+    #[param(inline)]
+    proof: Option<Wanted>,
+}
+
 /// What became of an earlier call.
 #[utoipa::path(
     get, path = "/v1/signatures/{idempotency_key}", tag = "signatures",
-    params(("idempotency_key" = String, Path, description = "The call's key, percent-encoded.")),
+    params(("idempotency_key" = String, Path, description = "The call's key, percent-encoded."), LookUpQuery),
     responses(
         (status = 200, body = ItemsBody, description = "The items as they stand: done, pending or failed."),
         (status = 404, body = Problem, content_type = "application/problem+json", description = "Nothing is known under this key."),
+        (status = 503, body = Problem, content_type = "application/problem+json", description = "`proof_pending`: not under a checkpoint yet; there is one a second."),
     )
 )]
 pub(crate) async fn look_up(
     State(services): Shared,
     Path(key): Path<String>,
+    query: Result<Query<LookUpQuery>, QueryRejection>,
     request: Request<Body>,
 ) -> Response {
+    let Ok(Query(LookUpQuery { proof: wanted })) = query else {
+        let text = "the query takes `proof`, and that `inclusion`";
+        return refuse(&Refusal::new(Code::MalformedRequest, text));
+    };
     let result = async {
         let proved = prove(&services, request).await.inspect_err(count)?;
         let arrival = arrival(proved.received);
         gate::admit_app(&proved.app)?;
         let key = gate::idempotency_key(&key)?;
-        ask(Ask::Lookup(proved.app, key), arrival, None).await
+        match ask(Ask::Lookup(proved.app, key), arrival, None).await? {
+            Answer::Items(items) => Ok(items),
+            _ => Err(Refusal::new(Code::Internal, "an answer of another kind")),
+        }
     };
-    match result.await {
-        Ok(Answer::Items(items)) => json(&ItemsBody {
-            items: items.iter().map(ItemBody::from).collect(),
-        }),
-        Ok(_) => refuse(&Refusal::new(Code::Internal, "an answer of another kind")),
+    let answer = match (result.await, wanted) {
+        (Ok(items), Some(Wanted::Inclusion)) => audit::with_proofs(&services, &items).await,
+        (result, _) => result.map(|items| items.iter().map(ItemBody::from).collect()),
+    };
+    match answer {
+        Ok(items) => json(&ItemsBody { items }),
         Err(refusal) => refuse(&refusal),
     }
 }

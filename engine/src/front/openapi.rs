@@ -14,7 +14,8 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
             Binary fields are base64. Errors are problem documents (RFC 9457) with a stable `code`."
     ),
     paths(super::http::sign, super::http::look_up, super::http::credentials, super::http::usage,
-        super::reports::packages, super::reports::statement, super::reports::agreement, super::reports::notices),
+        super::reports::packages, super::reports::statement, super::reports::agreement, super::reports::notices,
+        super::audit::checkpoint, super::audit::tile),
     modifiers(&Proof),
     security(("http-message-signature" = []))
 )]

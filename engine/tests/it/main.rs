@@ -9,6 +9,7 @@ mod ledger;
 mod raw;
 mod support;
 
+mod audit;
 mod chaos;
 mod crash;
 mod device;

@@ -225,6 +225,12 @@ impl HttpsClient {
         outcomes(body.items)
     }
 
+    /// The same with proofs that the journal entries are in the audit log.
+    pub async fn look_up_proved(&self, key: &IdempotencyKey) -> Result<ItemsBody, Refusal> {
+        let path = operation_path(key.as_str());
+        self.get(&format!("{path}?proof=inclusion")).await
+    }
+
     /// Some of the app's credentials: those that fit into one answer.
     pub async fn credentials_page(&self, page: Page<'_>) -> Result<Vec<CredentialInfo>, Refusal> {
         // Ids need no escaping in a query.

@@ -6,6 +6,7 @@
 
 mod support;
 
+mod audit;
 mod durability;
 mod judgement;
 mod trouble;

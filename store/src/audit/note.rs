@@ -1,0 +1,207 @@
+//! Signed notes (c2sp.org/signed-note): a text, an empty line, and signatures of named keys. Ed25519 only.
+
+use std::fmt;
+use std::str::FromStr;
+
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::tree::Hash;
+
+/// The signature type of plain Ed25519.
+const ED25519_TYPE: u8 = 1;
+/// What a signature line begins with: em dash and space.
+const DASH: &str = "\u{2014} ";
+/// Signatures on one note; more are not read (the specification asks for at least 16).
+const SIGNATURES_MAX: usize = 64;
+
+/// Why a note or a key cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoteError {
+    /// Not a signed note.
+    #[error("this is not a signed note (c2sp.org/signed-note)")]
+    Malformed,
+    /// Not a key.
+    #[error("this is not a verifier key: NAME+ID+BASE64 of an Ed25519 key (c2sp.org/signed-note)")]
+    Key,
+    /// Not signed by that key.
+    #[error("the note is not signed by the key")]
+    NotSigned,
+    /// Signed in its name, and wrongly.
+    #[error("the note's signature does not verify")]
+    Signature,
+}
+
+/// A public key with its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifierKey {
+    name: String,
+    public: [u8; 32],
+}
+
+impl VerifierKey {
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn id(&self) -> u32 {
+        let text = [self.name.as_bytes(), b"\n", &[ED25519_TYPE], &self.public].concat();
+        let [a, b, c, d, ..] = Hash::sha256(&text).0;
+        u32::from_be_bytes([a, b, c, d])
+    }
+}
+
+impl fmt::Display for VerifierKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let typed = [&[ED25519_TYPE], &self.public[..]].concat();
+        write!(f, "{}+{:08x}+{}", self.name, self.id(), STANDARD.encode(typed))
+    }
+}
+
+impl FromStr for VerifierKey {
+    type Err = NoteError;
+
+    fn from_str(text: &str) -> Result<Self, NoteError> {
+        // Base64 may hold a plus sign, a name may not.
+        let mut parts = text.trim().splitn(3, '+');
+        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(NoteError::Key);
+        };
+        let typed = STANDARD.decode(key).map_err(|_| NoteError::Key)?;
+        let public = match typed.split_first() {
+            Some((&ED25519_TYPE, public)) => public.try_into().map_err(|_| NoteError::Key)?,
+            _ => return Err(NoteError::Key),
+        };
+        let key = Self {
+            name: name.into(),
+            public,
+        };
+        if !is_name(name) || format!("{:08x}", key.id()) != id {
+            return Err(NoteError::Key);
+        }
+        Ok(key)
+    }
+}
+
+/// Whether a text may name a key.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '+')
+}
+
+/// A private key with its name.
+pub struct SigningKey {
+    pair: Ed25519KeyPair,
+    verifier: VerifierKey,
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey({})", self.verifier)
+    }
+}
+
+impl SigningKey {
+    /// The key with this name and this seed of 32 bytes (RFC 8032).
+    pub fn new(name: &str, seed: &[u8]) -> Result<Self, NoteError> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| NoteError::Key)?;
+        let public = pair
+            .public_key()
+            .as_ref()
+            .try_into()
+            .map_err(|_| NoteError::Key)?;
+        if !is_name(name) {
+            return Err(NoteError::Key);
+        }
+        let verifier = VerifierKey {
+            name: name.into(),
+            public,
+        };
+        Ok(Self { pair, verifier })
+    }
+
+    /// Its public half.
+    pub const fn verifier(&self) -> &VerifierKey {
+        &self.verifier
+    }
+
+    /// The text, which ends in a newline, with a signature.
+    pub fn sign(&self, text: &str) -> String {
+        let signature = self.pair.sign(text.as_bytes());
+        let named = [&self.verifier.id().to_be_bytes(), signature.as_ref()].concat();
+        format!(
+            "{text}\n{DASH}{} {}\n",
+            self.verifier.name,
+            STANDARD.encode(named)
+        )
+    }
+}
+
+struct Signature<'t> {
+    name: &'t str,
+    id: u32,
+    bytes: Vec<u8>,
+}
+
+/// A note as read.
+pub struct Note<'t> {
+    text: &'t str,
+    signatures: Vec<Signature<'t>>,
+}
+
+impl fmt::Debug for Note<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Note({:?})", self.text)
+    }
+}
+
+impl<'t> Note<'t> {
+    /// Reads a note.
+    pub fn parse(note: &'t str) -> Result<Self, NoteError> {
+        if note.contains(|c: char| c < ' ' && c != '\n') {
+            return Err(NoteError::Malformed);
+        }
+        let at = note.rfind("\n\n").ok_or(NoteError::Malformed)?;
+        let (text, signatures) = (&note[..=at], &note[at + 2..]);
+        let lines = signatures.strip_suffix('\n').ok_or(NoteError::Malformed)?;
+        let signatures: Vec<_> = lines
+            .split('\n')
+            .take(SIGNATURES_MAX)
+            .map(read_signature)
+            .collect::<Option<_>>()
+            .ok_or(NoteError::Malformed)?;
+        Ok(Self { text, signatures })
+    }
+
+    /// Its text, if that key has signed it.
+    pub fn verify(&self, key: &VerifierKey) -> Result<&'t str, NoteError> {
+        let id = key.id();
+        let by_key = |signature: &&Signature<'_>| signature.name == key.name && signature.id == id;
+        let signature = self.signatures.iter().find(by_key).ok_or(NoteError::NotSigned)?;
+        UnparsedPublicKey::new(&ED25519, key.public)
+            .verify(self.text.as_bytes(), &signature.bytes)
+            .map_err(|_| NoteError::Signature)?;
+        Ok(self.text)
+    }
+
+    /// The names of the other keys that have signed it, which nobody has checked here.
+    pub fn others(&self, key: &VerifierKey) -> Vec<String> {
+        let names = self.signatures.iter().map(|signature| signature.name);
+        names
+            .filter(|name| *name != key.name)
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+fn read_signature(line: &str) -> Option<Signature<'_>> {
+    let (name, base64) = line.strip_prefix(DASH)?.split_once(' ')?;
+    let bytes = STANDARD.decode(base64).ok()?;
+    let (id, bytes) = bytes.split_first_chunk::<4>()?;
+    (is_name(name) && !bytes.is_empty()).then(|| Signature {
+        name,
+        id: u32::from_be_bytes(*id),
+        bytes: bytes.to_vec(),
+    })
+}
