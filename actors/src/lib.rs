@@ -12,13 +12,14 @@
 //!
 //! Beside the path: [`minutes`] keeps what the service agreement is judged by, [`reports`] answers questions that take a
 //! while: packages, statements, reconciliation ([`bill`]) and the agreement's months ([`agreement`]); [`keeper`] starts anew what has died, [`vault`] holds the master key, [`registrar`] and [`keymaster`]
-//! make an operator's changes, [`stats`] counts; [`certificates`]
-//! and [`time_stamps`] are the authorities, on threads of their own.
+//! make an operator's changes, [`stats`] counts; [`alerts`] says what is wrong, [`outgoing`] how messages to the outside
+//! are addressed, signed and tried again; [`certificates`] and [`time_stamps`] are the authorities, on threads of their own.
 //!
 //! Who talks to whom: front → core → shard → {index, metering, reader, pool}; pool → committing thread → core → shard
 //! → front. No sockets, no files, no C; time comes from `protocol::clock`.
 
 pub mod agreement;
+pub mod alerts;
 pub mod bill;
 pub mod call;
 pub mod certificates;
@@ -29,6 +30,7 @@ pub mod keeper;
 pub mod keymaster;
 pub mod metering;
 pub mod minutes;
+pub mod outgoing;
 mod reader;
 pub mod registrar;
 pub mod reports;
