@@ -2,13 +2,17 @@
 //! ARCHITECTURE.md is the map.
 
 mod admin;
+mod alerts;
 mod args;
 mod cli;
 mod config;
+mod console;
 mod dev;
 mod front;
 mod key_pools;
 mod master_key;
+mod operations;
+mod outgoing;
 mod pki;
 mod reconciler;
 mod serve;

@@ -1,6 +1,8 @@
 //! /metrics in the OpenMetrics text format. Counters live where things happen; this file only reads and names them.
 //! No tenant, app or credential appears in a name or a label.
 
+pub(crate) mod outgoing;
+
 use std::fmt::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +28,12 @@ impl Metrics {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(EngineCollector { services, keeper }));
         Self(registry)
+    }
+
+    /// Shows something besides.
+    pub(crate) fn with(mut self, collector: impl Collector) -> Self {
+        self.0.register_collector(Box::new(collector));
+        self
     }
 
     pub(crate) fn text(&self) -> String {

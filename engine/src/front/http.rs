@@ -10,12 +10,12 @@ use actors::call::{Ask, Call, Page, ReplyTo};
 use actors::core::Core;
 use actors::gate::{self, SignFields};
 use actors::services::Services;
-use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -41,14 +41,15 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use super::proof::{self, PeerCertificate};
-use super::{FrontContext, Phase, openapi, reports};
+use super::{FrontContext, Phase, location, openapi, reports};
+use crate::config::Location;
 
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 const BODY_MAX: Duration = Duration::from_secs(10);
 const STREAMS_MAX: u32 = 256;
 
 /// The routes.
-pub(crate) fn router(services: Arc<Services>) -> Router {
+pub(crate) fn router(services: Arc<Services>, locations: Arc<[Location]>) -> Router {
     Router::new()
         .route("/v1/signatures", post(sign))
         .route("/v1/signatures/{idempotency_key}", get(look_up))
@@ -58,9 +59,11 @@ pub(crate) fn router(services: Arc<Services>) -> Router {
         .route("/v1/statements/{month}", get(reports::statement))
         .route("/v1/sla/{month}", get(reports::agreement))
         .route("/v1/notices", get(reports::notices))
+        .route("/v1/data-location", get(location::data_location))
         .route("/openapi.json", get(openapi::document))
         .fallback(unknown_path)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(Extension(locations))
         .with_state(services)
 }
 
@@ -76,7 +79,10 @@ pub(crate) async fn serve(
         return;
     };
     let acceptor = TlsAcceptor::from(tls);
-    let router = router(Arc::clone(context.core.services()));
+    let router = router(
+        Arc::clone(context.core.services()),
+        Arc::clone(&context.locations),
+    );
     loop {
         let connections = phase.clone();
         tokio::select! {
@@ -155,7 +161,7 @@ async fn connected(
 
 /// Returns when a connection has brought no request for too long. The timers of HTTP/1.1 and HTTP/2 begin only once a
 /// peer has said which of them it speaks.
-async fn nothing_asked(first: &Notify, silence: Duration) {
+pub(crate) async fn nothing_asked(first: &Notify, silence: Duration) {
     if tokio::time::timeout(silence, first.notified()).await.is_ok() {
         std::future::pending::<()>().await;
     }

@@ -14,7 +14,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
             Binary fields are base64. Errors are problem documents (RFC 9457) with a stable `code`."
     ),
     paths(super::http::sign, super::http::look_up, super::http::credentials, super::http::usage,
-        super::reports::packages, super::reports::statement, super::reports::agreement, super::reports::notices),
+        super::reports::packages, super::reports::statement, super::reports::agreement, super::reports::notices, super::location::data_location),
     modifiers(&Proof),
     security(("http-message-signature" = []))
 )]

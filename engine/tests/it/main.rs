@@ -14,6 +14,7 @@ mod crash;
 mod device;
 mod hostile;
 mod metering;
+mod operators;
 mod panics;
 mod pki;
 mod pool;
