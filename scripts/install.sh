@@ -17,6 +17,7 @@ need make make
 if [[ $1 == test ]]; then
     need /usr/lib/softhsm/libsofthsm2.so softhsm2
     need openssl openssl
+    need curl curl
     need pkcs11-tool opensc
     need rsvg-convert librsvg2-bin
     need /usr/share/fonts/truetype/arphic-gbsn00lp/gbsn00lp.ttf fonts-arphic-gbsn00lp

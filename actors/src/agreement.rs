@@ -5,15 +5,16 @@ use protocol::clock::UnixMillis;
 use protocol::error_code::{Code, Refusal};
 use sla::calendar::{MinuteIndex, Month, Span};
 use sla::credit::{Customer, Purchase};
+use sla::incident::Incident;
 use sla::minute::Minute;
 use sla::notice::Notice;
-use sla::observed::Observed;
+use sla::observed::{Observed, Sample};
 use sla::policy::Policy;
 use sla::report::{Particulars, Report, report};
 use sla::state::Term;
 use sla::verdict::{Case, JudgeError};
 use sla::working_days::WorkingDays;
-use store::{LedgerAccount, Package, Reader, StoreError, Tenant, Unit};
+use store::{IncidentRow, LedgerAccount, Package, Reader, StoreError, Tenant, Unit};
 
 use crate::bill::month_number;
 
@@ -54,6 +55,53 @@ pub fn notices(reader: &Reader) -> Result<Vec<Notice>, Refusal> {
         serde_json::from_str(text).map_err(|_| corrupt("a notice of maintenance cannot be read"))
     };
     texts.iter().map(read).collect()
+}
+
+/// The incidents that touch a span.
+fn incidents(reader: &Reader, span: Span) -> Result<Vec<Incident>, StoreError> {
+    let minute = |number: u32| MinuteIndex::new(number);
+    let read = |row: IncidentRow| Incident {
+        id: row.id,
+        grade: row.grade,
+        text: row.text,
+        began: minute(row.began),
+        responded: row.responded.map(minute),
+        repaired: row.repaired.map(minute),
+    };
+    let rows = reader.incidents_during(span.from.number(), span.to.number())?;
+    Ok(rows.into_iter().map(read).collect())
+}
+
+/// The policies under which a minute that is over was unavailable, by name. Without a record it was under all; one in
+/// which maintenance was under way is not asked about.
+pub fn unavailable_under(
+    reader: &Reader,
+    index: MinuteIndex,
+    policies: &[Policy],
+) -> Result<Vec<String>, Refusal> {
+    let mut minute = Minute::default();
+    let mut readable = true;
+    let visit = |record: store::MinuteRecord| {
+        match Minute::decode(&record.record) {
+            Ok(part) => minute.merge(&part),
+            Err(_) => readable = false,
+        }
+        Ok(())
+    };
+    let read = reader.minutes(index.number(), index.plus(1).number(), visit);
+    read.map_err(|error| failed(&error))?;
+    if !readable {
+        return Err(corrupt("the record of a minute cannot be read"));
+    }
+    if minute.maintenance {
+        return Ok(Vec::new());
+    }
+    let is_bad = |policy: &&Policy| {
+        let sample = Sample::of(&minute, policy);
+        !sample.signing || !sample.certificates
+    };
+    let names = policies.iter().filter(is_bad).map(|policy| policy.name.clone());
+    Ok(names.collect())
 }
 
 /// The records of a span, parts of a minute added up.
@@ -184,10 +232,11 @@ fn with_margin(
         declared: &[],
         working_days: &WorkingDays::builtin(),
     };
+    let incidents = incidents(reader, span).map_err(|error| failed(&error))?;
     let particulars = Particulars {
         customer,
         percentiles: &[],
-        incidents: &[],
+        incidents: &incidents,
     };
     Ok(report(&case, &particulars))
 }

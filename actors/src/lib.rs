@@ -12,14 +12,15 @@
 //!
 //! Beside the path: [`minutes`] keeps what the service agreement is judged by, [`reports`] answers questions that take a
 //! while: packages, statements, reconciliation ([`bill`]) and the agreement's months ([`agreement`]); [`keeper`] starts anew what has died, [`vault`] holds the master key, [`registrar`] and [`keymaster`]
-//! make an operator's changes, [`stats`] counts, [`latency`] measures; [`audit`] signs a
-//! tree over the journal and proves what is in it; [`certificates`]
-//! and [`time_stamps`] are the authorities, on threads of their own.
+//! make an operator's changes, [`stats`] counts, [`latency`] measures; [`audit`] signs a tree over the journal and proves
+//! what is in it; [`alerts`] says what is wrong, [`outgoing`] how messages to the outside are addressed, signed and tried
+//! again; [`certificates`] and [`time_stamps`] are the authorities, on threads of their own.
 //!
 //! Who talks to whom: front → core → shard → {index, metering, reader, pool}; pool → committing thread → core → shard
 //! → front. No sockets, no files, no C; time comes from `protocol::clock`.
 
 pub mod agreement;
+pub mod alerts;
 pub mod audit;
 pub mod bill;
 pub mod call;
@@ -32,6 +33,7 @@ pub mod keymaster;
 pub mod latency;
 pub mod metering;
 pub mod minutes;
+pub mod outgoing;
 mod reader;
 pub mod registrar;
 pub mod reports;

@@ -1,5 +1,7 @@
 //! The command line.
 
+pub(crate) mod operators;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -8,6 +10,9 @@ use protocol::algorithm::{Algorithm, Format, KeyKind};
 use protocol::client::Transport;
 use protocol::ids::{AppId, AuthorityName, CredentialId, IdempotencyKey, TenantName};
 
+use self::operators::{
+    AlertCommand, IncidentCommand, MessageCommand, OperatorCommand, ProposalCommand, WebhookCommand,
+};
 use crate::admin::certificates::NewRole;
 use crate::cli::at::At;
 use crate::config::Layers;
@@ -40,6 +45,9 @@ pub(crate) struct Settings {
     /// Address for time stamps, OCSP and revocation lists.
     #[arg(long, global = true, value_name = "ADDRESS")]
     pki: Option<String>,
+    /// Address of the console: HTTPS for operators.
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    console: Option<String>,
     /// Any other setting, as KEY=VALUE (`cinnabar config print` lists them).
     #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = setting)]
     set: Vec<(String, String)>,
@@ -57,6 +65,7 @@ impl Settings {
             ("listen", &self.listen),
             ("admin", &self.admin),
             ("pki", &self.pki),
+            ("console", &self.console),
         ];
         let named = named
             .into_iter()
@@ -162,6 +171,36 @@ pub(crate) enum Command {
     Audit {
         #[command(subcommand)]
         command: AuditCommand,
+    },
+    /// Makes, disables and lists operators, and lets them log in.
+    Operator {
+        #[command(subcommand)]
+        command: OperatorCommand,
+    },
+    /// Lists what waits for a second operator.
+    Proposal {
+        #[command(subcommand)]
+        command: ProposalCommand,
+    },
+    /// Opens, answers, repairs, closes and lists incidents.
+    Incident {
+        #[command(subcommand)]
+        command: IncidentCommand,
+    },
+    /// Sets, removes and lists webhooks.
+    Webhook {
+        #[command(subcommand)]
+        command: WebhookCommand,
+    },
+    /// Lists messages to the outside.
+    Message {
+        #[command(subcommand)]
+        command: MessageCommand,
+    },
+    /// Lists what is wrong now, and tries whether alerts arrive.
+    Alert {
+        #[command(subcommand)]
+        command: AlertCommand,
     },
     /// Checks and exports the journal.
     Journal {

@@ -4,6 +4,7 @@ mod ask;
 pub(crate) mod at;
 mod audit;
 mod cert;
+mod console;
 mod content;
 mod device;
 mod journal;
@@ -11,6 +12,7 @@ mod key;
 mod latency;
 mod ledger;
 mod operate;
+mod operators;
 mod seal;
 mod sign;
 mod verify;
@@ -58,6 +60,12 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Refusal> {
         Command::Reconcile(arguments) => ledger::reconcile(&config::load(&layers)?, &arguments),
         Command::Sla { command } => ledger::sla(&config::load(&layers)?, &command),
         Command::Notice { command } => ledger::notice(&config::load(&layers)?, command),
+        Command::Operator { command } => operators::operator(&config::load(&layers)?, command),
+        Command::Proposal { command } => operators::proposal(&config::load(&layers)?, command),
+        Command::Incident { command } => operators::incident(&config::load(&layers)?, command),
+        Command::Webhook { command } => operators::webhook(&config::load(&layers)?, command),
+        Command::Message { command } => operators::message(&config::load(&layers)?, &command),
+        Command::Alert { command } => operators::alert(&config::load(&layers)?, &command),
         Command::Ca { command } => cert::authority(&config::load(&layers)?, command),
         Command::Cert { command } => cert::certificate(&config::load(&layers)?, command),
         Command::Audit { command } => audit::run(&layers, command),
@@ -74,7 +82,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Refusal> {
     }
 }
 
-fn block_on(command: impl Future<Output = Result<(), Refusal>>) -> Result<(), Refusal> {
+fn block_on<T>(command: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Refusal::new(Code::Internal, format!("runtime: {error}")))?;
     runtime.block_on(command)

@@ -1,6 +1,8 @@
 //! Configuration: flags over environment over file over defaults; unknown keys are errors; every value knows where it
 //! came from. [`Spec`] is what is written down, [`Config`] what has been checked.
 
+mod operators;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,6 +19,7 @@ use protocol::error_code::{Code, Refusal};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+pub(crate) use self::operators::{ConsoleConfig, EmailConfig, Holds, Location, OutgoingConfig};
 use crate::pki::{self, PkiSettings};
 use crate::telemetry::LogFormat;
 
@@ -123,6 +126,36 @@ pub(crate) struct Spec {
     /// Whether whoever asks gets a time stamp. With `--dev` yes if not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     tsa_anonymous: Option<bool>,
+    /// HTTPS for operators.
+    console: SocketAddr,
+    /// Names under which `console` is reached, beside its address and `localhost`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    console_names: Vec<String>,
+    /// Actions that need two operators, as the journal calls them: `app.revoke`, `key.destroy`, ...
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    dual_control: Vec<String>,
+    /// How long a proposal waits for the second operator.
+    proposal_hours: u32,
+    /// How long a message to the outside is tried, in seconds.
+    outgoing_give_up_s: u32,
+    /// CA certificates for webhooks and the mail relay beside the system's, PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outgoing_ca: Option<PathBuf>,
+    /// The mail relay for alerts: `smtps://relay`, `smtp://relay?tls=required` (STARTTLS), or `smtp://relay` without TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    smtp: Option<String>,
+    /// User name at the relay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    smtp_user: Option<String>,
+    /// The file that holds the password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    smtp_password_file: Option<PathBuf>,
+    /// From whom alerts come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email_from: Option<String>,
+    /// To whom they go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    email_to: Vec<String>,
     /// Core threads; 0: one for each processor.
     cores: u16,
     /// Software lanes; 0: one for each processor.
@@ -178,6 +211,9 @@ pub(crate) struct Spec {
     /// Key pairs made ahead of need.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     key_pool: Vec<KeyPoolSpec>,
+    /// Where data and backups lie.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    location: Vec<Location>,
 }
 
 impl Default for Spec {
@@ -193,6 +229,17 @@ impl Default for Spec {
             tsa_accuracy_ms: 1_000,
             tsa_policy: "1.3.6.1.4.1.32473.1".into(),
             tsa_anonymous: None,
+            console: address(9444),
+            console_names: Vec::new(),
+            dual_control: Vec::new(),
+            proposal_hours: 72,
+            outgoing_give_up_s: 86_400,
+            outgoing_ca: None,
+            smtp: None,
+            smtp_user: None,
+            smtp_password_file: None,
+            email_from: None,
+            email_to: Vec::new(),
             cores: 0,
             lanes: 0,
             lanes_max: 0,
@@ -216,6 +263,7 @@ impl Default for Spec {
             log_format: LogFormat::Text,
             device: Vec::new(),
             key_pool: Vec::new(),
+            location: Vec::new(),
         }
     }
 }
@@ -279,6 +327,9 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) pki: PkiConfig,
+    pub(crate) console: ConsoleConfig,
+    pub(crate) outgoing: OutgoingConfig,
+    pub(crate) locations: Vec<Location>,
     pub(crate) cores: u16,
     pub(crate) lanes: Bounds,
     pub(crate) verify: Verify,
@@ -375,14 +426,14 @@ fn origin(metadata: &figment::Metadata) -> String {
     }
 }
 
-fn check(spec: Spec) -> Result<Config, Refusal> {
+fn check(mut spec: Spec) -> Result<Config, Refusal> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let cores = if spec.cores == 0 {
         u16::try_from(processors).unwrap_or(64)
     } else {
         spec.cores
     };
-    let tls = match (spec.tls_certificate, spec.tls_key) {
+    let tls = match (spec.tls_certificate.take(), spec.tls_key.take()) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
         _ => {
@@ -391,7 +442,7 @@ fn check(spec: Spec) -> Result<Config, Refusal> {
             ));
         }
     };
-    let master_key = match (spec.master_key_file, spec.master_key_fd) {
+    let master_key = match (spec.master_key_file.take(), spec.master_key_fd) {
         (Some(_), Some(_)) => return Err(usage("configuration: master_key_file or master_key_fd, not both")),
         (_, Some(descriptor)) => MasterKeySource::Descriptor(descriptor),
         (Some(file), None) => MasterKeySource::File(file),
@@ -408,6 +459,9 @@ fn check(spec: Spec) -> Result<Config, Refusal> {
     })?;
     let lanes = if spec.lanes == 0 { processors } else { spec.lanes };
     Ok(Config {
+        console: operators::console(&spec)?,
+        outgoing: operators::outgoing(&spec)?,
+        locations: operators::locations(&spec)?,
         home: spec.home,
         listen: spec.listen,
         admin: spec.admin,

@@ -20,10 +20,12 @@ use protocol::algorithm::{Algorithm, KeyKind};
 use protocol::client::Profile as ClientProfile;
 use protocol::clock::{self, UnixMillis};
 use protocol::error_code::{Code, Refusal};
-use protocol::ids::{AppId, AuthorityName, CredentialId, TenantName};
+use protocol::ids::{AppId, AuthorityName, CredentialId, OperatorName, TenantName};
 use protocol::verify::SM2_DEFAULT_USER_ID;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
-use store::{AuthorityRow, CertificateChange, Change, Environment, Role, Store, StoreHandle};
+use store::{
+    AuthorityRow, CertificateChange, Change, Environment, OperatorChange, Role, Roles, Store, StoreHandle,
+};
 use zeroize::Zeroizing;
 
 use crate::admin::operator::AsActor;
@@ -31,9 +33,11 @@ use crate::front::tls::Identity;
 use crate::pki::Pki;
 
 /// Who makes the changes, in the journal.
-const ACTOR: &str = "--dev";
+pub(crate) const ACTOR: &str = "--dev";
 const TENANT: &str = "demo";
 const APP: &str = "demo-app";
+/// Has every role: in development nobody is there to be kept apart.
+pub(crate) const OPERATOR: &str = "dev";
 const CREDENTIALS: [(&str, KeyKind); 4] = [
     ("demo-p256", KeyKind::P256),
     ("demo-rsa2048", KeyKind::Rsa2048),
@@ -366,6 +370,13 @@ pub(crate) fn set_up(
             AppId::new(APP).map_err(internal)?,
             proof,
         )?;
+    }
+    if store.directory().operators.get(OPERATOR).is_none() {
+        ledger.change(Change::Operators(OperatorChange::Create {
+            name: OperatorName::new(OPERATOR).map_err(internal)?,
+            roles: Roles::ALL,
+            certificate: None,
+        }))?;
     }
     let reader = store.reader().map_err(store_failed)?;
     let keys = Keymaster {

@@ -3,6 +3,7 @@
 
 mod audit;
 pub(crate) mod http;
+mod location;
 pub(crate) mod openapi;
 pub(crate) mod proof;
 pub(crate) mod quic;
@@ -16,9 +17,12 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actors::core::Core;
+
+use crate::config::Location;
 
 /// What the engine tells its fronts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,13 +50,21 @@ pub(crate) struct FrontContext {
     pub(crate) limits: FrontLimits,
     /// SHA-256 of the server's certificate, for session keys.
     pub(crate) certificate_hash: [u8; 32],
+    /// Where data and backups lie.
+    pub(crate) locations: Arc<[Location]>,
     connections: Cell<usize>,
     addresses: RefCell<HashMap<IpAddr, usize>>,
 }
 
 impl FrontContext {
-    pub(crate) fn new(core: Rc<Core>, limits: FrontLimits, certificate_hash: [u8; 32]) -> Self {
+    pub(crate) fn new(
+        core: Rc<Core>,
+        limits: FrontLimits,
+        certificate_hash: [u8; 32],
+        locations: Arc<[Location]>,
+    ) -> Self {
         Self {
+            locations,
             core,
             limits,
             certificate_hash,

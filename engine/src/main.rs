@@ -2,14 +2,18 @@
 //! ARCHITECTURE.md is the map.
 
 mod admin;
+mod alerts;
 mod args;
 mod cli;
 mod config;
+mod console;
 mod dev;
 mod front;
 mod key_pools;
 mod latency_log;
 mod master_key;
+mod operations;
+mod outgoing;
 mod pki;
 mod reconciler;
 mod serve;

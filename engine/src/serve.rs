@@ -28,13 +28,14 @@ use crate::admin::http::Shown;
 use crate::admin::metrics::Metrics;
 use crate::admin::operator::{Operator, Rehearsals};
 use crate::admin::{http as admin_http, socket};
-use crate::config::{Config, Layers};
+use crate::config::{Config, Layers, Location};
 use crate::dev::{self, DevCa, DevFiles};
 use crate::front::quic::QuicParts;
 use crate::front::sockets::Sockets;
 use crate::front::tls::{Identity, TlsConfigs};
 use crate::front::{FrontContext, FrontLimits, Phase, http, quic, sockets, tls};
 use crate::latency_log::LatencyKeeper;
+use crate::operations::Operations;
 use crate::pki::clock::SystemClock;
 use crate::pki::{self, Pki};
 use crate::shutdown::Books;
@@ -82,7 +83,12 @@ fn seal_process() {
 }
 
 fn check_loopback(config: &Config) -> Result<(), Refusal> {
-    for address in [config.listen, config.admin, config.pki.address] {
+    for address in [
+        config.listen,
+        config.admin,
+        config.pki.address,
+        config.console.address,
+    ] {
         if !address.ip().is_loopback() {
             let text = format!(
                 "--dev makes credentials that anybody could use; {address} is not a loopback address"
@@ -129,6 +135,7 @@ struct Engine {
     dev_ca: Option<Arc<DevCa>>,
     admin: std::net::TcpListener,
     pki_listener: std::net::TcpListener,
+    console: (std::net::TcpListener, Arc<rustls::ServerConfig>),
     phase: watch::Sender<Phase>,
 }
 
@@ -140,6 +147,7 @@ struct FrontParts {
     https: Arc<rustls::ServerConfig>,
     certificate_hash: [u8; 32],
     limits: FrontLimits,
+    locations: Arc<[Location]>,
     phase: watch::Receiver<Phase>,
 }
 
@@ -155,11 +163,17 @@ impl Engine {
         let admin = admin_http::bind(config.admin)?;
         let pki_listener = admin_http::bind(config.pki.address)?;
         config.pki.address = pki_listener.local_addr().unwrap_or(config.pki.address);
+        let console = admin_http::bind(config.console.address)?;
+        config.console.address = console.local_addr().unwrap_or(config.console.address);
         config.listen = sockets.address;
         config.admin = admin.local_addr().unwrap_or(config.admin);
         let services = start_services(&config, store, &vault)?;
         start_audit(&config, &services)?;
-        let TlsConfigs { quic, https } = tls::configs(identity, Arc::clone(&services.store))?;
+        let TlsConfigs {
+            quic,
+            https,
+            console: console_tls,
+        } = tls::configs(identity, &services.store)?;
         let (phase, phases) = watch::channel(Phase::Serving);
         let mut reset_key = [0; 32];
         aws_lc_rs::rand::fill(&mut reset_key).map_err(|_| Refusal::new(Code::Internal, "no randomness"))?;
@@ -179,6 +193,7 @@ impl Engine {
                 connections_per_address_max: config.connections_per_address_max,
                 http_silence_max: Duration::from_millis(config.http_silence_ms_max),
             },
+            locations: config.locations.clone().into(),
             phase: phases,
         };
         Ok(Self {
@@ -188,6 +203,7 @@ impl Engine {
             dev_ca,
             admin,
             pki_listener,
+            console: (console, console_tls),
             phase,
         })
     }
@@ -200,6 +216,7 @@ impl Engine {
             dev_ca,
             admin,
             pki_listener,
+            console,
             phase,
         } = self;
         let dev = dev_ca.is_some();
@@ -216,7 +233,9 @@ impl Engine {
         let spawn = spawn_core(system.clone(), Arc::clone(&parts), Arc::clone(&arbiters));
         let keeper = Keeper::start(Arc::clone(&services), system.arbiter().clone(), spawn)
             .map_err(|error| Refusal::new(Code::Internal, format!("the keeper thread: {error}")))?;
+        let operations = Operations::new(&config, &services.store, dev);
         let metrics = Metrics::new(Arc::clone(&services), Arc::clone(&keeper.counters));
+        let metrics = metrics.with(operations.metrics());
         actix_rt::spawn(admin_http::serve(
             admin,
             Shown {
@@ -224,21 +243,14 @@ impl Engine {
                 metrics,
             },
         ));
-        let operator = Operator {
-            store: Arc::clone(&services.store),
-            vault: Arc::clone(&services.vault),
-            pool: Some(Arc::clone(&services.pool)),
-            device_source: Some(Arc::new(FromConfig(layers))),
-            services: Some(Arc::clone(&services)),
-            pki: Arc::clone(&pki),
-            audit: config.audit_log(),
-            rehearsals: dev_files.is_some().then(|| {
-                Arc::new(Rehearsal {
-                    services: Arc::clone(&services),
-                    arbiters,
-                }) as Arc<dyn Rehearsals>
-            }),
-        };
+        let rehearsal = dev.then(|| Rehearsal {
+            services: Arc::clone(&services),
+            arbiters,
+        });
+        let operator = operator(&services, &pki, &config, (layers, rehearsal), &operations);
+        let operator = Arc::new(operator);
+        let (listener, tls) = console;
+        operations.open(Arc::clone(&operator), &config, listener, tls)?;
         socket::serve(socket::bind(&config.home)?, operator)
             .map_err(|error| Refusal::new(Code::Internal, format!("the admin thread: {error}")))?;
         start_pki(&pki, &config, dev, pki_listener)?;
@@ -249,10 +261,40 @@ impl Engine {
             latency: keep_latency(&services, &config)?,
         };
         reconciler::start(&services, config.audit_log())?;
-        announce(&config, dev_files.as_ref());
+        let link = match dev {
+            true => operations.dev_link(&services.store)?,
+            false => None,
+        };
+        operations.watch(&services, &config)?;
+        announce(&config, dev_files.as_ref(), link.as_deref());
         shutdown::wait_for_signal().await?;
         shutdown::stop(&config, &services, &phase, keeper, books).await;
         Ok(())
+    }
+}
+
+/// Who carries out operators' orders.
+fn operator(
+    services: &Arc<Services>,
+    pki: &Arc<Pki>,
+    config: &Config,
+    (layers, rehearsal): (Layers, Option<Rehearsal>),
+    operations: &Operations,
+) -> Operator {
+    Operator {
+        store: Arc::clone(&services.store),
+        vault: Arc::clone(&services.vault),
+        pool: Some(Arc::clone(&services.pool)),
+        device_source: Some(Arc::new(FromConfig(layers))),
+        services: Some(Arc::clone(services)),
+        pki: Arc::clone(pki),
+        audit: config.audit_log(),
+        rehearsals: rehearsal.map(|rehearsal| Arc::new(rehearsal) as Arc<dyn Rehearsals>),
+        control: config.console.control(),
+        outgoing: operations.outgoing,
+        sessions: Some(Arc::clone(&operations.sessions)),
+        alarms: Some(Arc::clone(&operations.alarms)),
+        deciding: Mutex::default(),
     }
 }
 
@@ -415,6 +457,7 @@ fn start_fronts(parts: &FrontParts, core: &Rc<Core>) -> std::io::Result<()> {
         Rc::clone(core),
         parts.limits,
         parts.certificate_hash,
+        Arc::clone(&parts.locations),
     ));
     actix_rt::spawn(quic::serve(Rc::clone(&context), endpoint, parts.phase.clone()));
     let https = Arc::clone(&parts.https);
@@ -453,14 +496,17 @@ impl Rehearsals for Rehearsal {
 }
 
 /// The one line that says it serves, and a command to copy.
-fn announce(config: &Config, dev: Option<&DevFiles>) {
+fn announce(config: &Config, dev: Option<&DevFiles>, link: Option<&str>) {
     println!(
-        "cinnabar is ready: QUIC and HTTPS on {}, health and metrics on {}, PKI on {}",
-        config.listen, config.admin, config.pki.address
+        "cinnabar is ready: QUIC and HTTPS on {}, health and metrics on {}, PKI on {}, console on {}",
+        config.listen, config.admin, config.pki.address, config.console.address
     );
     if let Some(files) = dev {
         let program = std::env::args().next().unwrap_or_else(|| "cinnabar".into());
         println!("{}", first_command(&program, &files.profile()));
+    }
+    if let Some(link) = link {
+        println!("operators log in here, once: {link}");
     }
 }
 

@@ -125,6 +125,16 @@ codes! {
     SignatureInvalid = 132, "signature_invalid", 422, Caller, retry false;
     /// An operator's request names something that exists already.
     AlreadyExists = 133, "already_exists", 409, Caller, retry false;
+    /// The operator does not have the role that this needs.
+    RoleMissing = 134, "role_missing", 403, Caller, retry false;
+    /// It was recorded as a proposal: a second operator has to approve it.
+    ApprovalNeeded = 135, "approval_needed", 409, Caller, retry false;
+    /// Whoever proposed something cannot approve it as well.
+    SecondOperatorNeeded = 136, "second_operator_needed", 403, Caller, retry false;
+    /// What is named is in a state in which this is not possible.
+    WrongState = 137, "wrong_state", 409, Caller, retry false;
+    /// A host name or an origin under which the console is not reached.
+    OriginRefused = 138, "origin_refused", 403, Caller, retry false;
     /// A document that cannot be read, or is too large.
     DocumentUnreadable = 140, "document_unreadable", 422, Caller, retry false;
     /// A document that an earlier signature, its encryption or its form keep from being sealed in this way.

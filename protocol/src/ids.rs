@@ -106,6 +106,11 @@ name_id!(
     AuthorityName
 );
 
+name_id!(
+    /// The name of an operator: a person who manages, uses or audits.
+    OperatorName
+);
+
 macro_rules! row_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -27,6 +27,7 @@ use crate::ledger::book::Books;
 use crate::ledger::change::Moment;
 use crate::ledger::{PackageRow, rows};
 use crate::minutes::{self, MinuteRecord};
+use crate::outbox::{self, OutboxWrite};
 use crate::record::{DiscardReason, Fingerprint, Item, ItemRecord, Record};
 use crate::registry::{self, Change, Effect};
 use crate::space::Reserve;
@@ -93,6 +94,10 @@ impl Draft {
 pub(crate) enum Command {
     Drafts(Vec<Draft>),
     Minutes(Vec<MinuteRecord>),
+    Outbox {
+        writes: Vec<OutboxWrite>,
+        reply: Sender<Result<()>>,
+    },
     Changes {
         actor: String,
         changes: Vec<Change>,
@@ -228,6 +233,11 @@ impl<W: Clone> Committer<W> {
                 Command::Minutes(records) => {
                     self.commit(std::mem::take(&mut drafts));
                     self.write_minutes(&records);
+                }
+                Command::Outbox { writes, reply } => {
+                    self.commit(std::mem::take(&mut drafts));
+                    // Whoever sends messages may have gone.
+                    let _ = reply.send(self.write_outbox(&writes));
                 }
                 Command::Stop => {
                     self.commit(drafts);
@@ -540,6 +550,22 @@ impl<W: Clone> Committer<W> {
             Err(error) if error.is_full() => self.full.store(true, Ordering::Release),
             Err(error) => (self.fatal)(&error),
         }
+    }
+
+    /// Messages are written for themselves, too; whoever sends them hears whether they were.
+    fn write_outbox(&mut self, writes: &[OutboxWrite]) -> Result<()> {
+        let mut write = || -> Result<()> {
+            let transaction = self.db.transaction()?;
+            outbox::write(&transaction, clock::wall(), writes)?;
+            Ok(transaction.commit()?)
+        };
+        let result = write();
+        match &result {
+            Ok(()) | Err(StoreError::Refused(_)) => {}
+            Err(error) if error.is_full() => self.full.store(true, Ordering::Release),
+            Err(error) => (self.fatal)(error),
+        }
+        result
     }
 
     fn housekeep_if(&mut self, due: Instant) -> Instant {

@@ -15,6 +15,7 @@ use protocol::verify::PublicKey;
 
 use crate::fence::Fence;
 use crate::ledger::book::Standing;
+use crate::operators::Operators;
 use crate::tenancy::{self, Allowance, Environment, SecretCell};
 
 /// What a tenant may still use of its packages, in one number. The committing thread has the books and is the judge of
@@ -256,6 +257,8 @@ pub struct Directory {
     tenants: RwLock<HashMap<TenantName, Arc<Tenant>>>,
     apps: RwLock<HashMap<AppId, Arc<App>>>,
     by_certificate: RwLock<HashMap<[u8; 32], Arc<App>>>,
+    /// The operators.
+    pub operators: Operators,
 }
 
 impl Directory {

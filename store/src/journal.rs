@@ -180,21 +180,29 @@ pub(crate) fn read(db: &Connection, sequence: Sequence) -> Result<Option<Entry>>
 }
 
 /// Visits every entry from `from` on, in order.
-pub(crate) fn scan(
+pub(crate) fn scan(db: &Connection, from: Sequence, visit: impl FnMut(Entry) -> Result<()>) -> Result<()> {
+    scan_until(db, from, Sequence(u64::MAX), visit)
+}
+
+/// Visits the entries from `from` up to but without `to`, in order.
+pub(crate) fn scan_until(
     db: &Connection,
     from: Sequence,
+    to: Sequence,
     mut visit: impl FnMut(Entry) -> Result<()>,
 ) -> Result<()> {
+    let to = to.0.min(i64::MAX.cast_unsigned());
     let start: Option<i64> = db
         .prepare_cached("SELECT max(first) FROM journal WHERE first <= ?")?
         .query_row([from.0.cast_signed()], |row| row.get(0))?;
-    let mut statement = db.prepare_cached(&format!("{ROW} WHERE first >= ? ORDER BY first"))?;
-    let mut rows = statement.query([start.unwrap_or(0)])?;
+    let sql = format!("{ROW} WHERE first >= ? AND first < ? ORDER BY first");
+    let mut statement = db.prepare_cached(&sql)?;
+    let mut rows = statement.query([start.unwrap_or(0), to.cast_signed()])?;
     while let Some(row) = rows.next()? {
         let row = read_row(row)?;
         for (at, record) in (0u64..).zip(row.slices()) {
             let record = record?;
-            if row.first + at >= from.0 {
+            if (from.0..to).contains(&(row.first + at)) {
                 visit(row.entry(at, record)?)?;
             }
         }

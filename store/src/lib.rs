@@ -7,6 +7,8 @@
 //! - [`registry`] holds tenants, apps, keys and credentials; [`directory`] is the same in memory, for the gate.
 //! - [`ledger`]: packages and where each of their units is; [`statement`]: a month added up, and reconciled.
 //! - [`tenancy`]: states, contracts and secrets; [`minutes`]: what was observed for the service agreement.
+//! - [`operators`]: who may do what here; [`approvals`]: what needs two of them; [`incidents`]: faults and their clocks.
+//! - [`outbox`]: messages to the outside, until they have arrived.
 //! - [`certificates`] is what authorities have issued, revoked and published.
 //! - [`audit`] is a Merkle tree over the journal: tiles, signed checkpoints, proofs.
 //! - [`fence`] is how a revocation wins over signatures already in flight.
@@ -17,18 +19,22 @@
 
 pub mod audit;
 
+mod approvals;
 mod background;
 mod certificates;
 mod committer;
 mod directory;
 mod error;
 mod fence;
+mod incidents;
 mod index;
 mod journal;
 mod ledger;
 mod lock;
 mod minutes;
 mod open;
+mod operators;
+mod outbox;
 mod reader;
 mod record;
 mod registry;
@@ -39,6 +45,7 @@ mod tail;
 mod tenancy;
 mod usage;
 
+pub use approvals::{ApprovalChange, ApprovalError, Decision, Proposal, ProposalState};
 pub use certificates::{
     AuthorityRow, CertificateChange, CertificateRow, CertificateStanding, Holder, KeptCrl, Prepared,
     RevokedRow, Role, SerialBlocks,
@@ -47,6 +54,7 @@ pub use committer::{Attempt, Draft, HoldTime};
 pub use directory::{Account, App, Credential, Directory, Place, Tenant};
 pub use error::{Result, StoreError};
 pub use fence::{Epoch, Fence};
+pub use incidents::{IncidentChange, IncidentError, IncidentRow, IncidentStep};
 pub use index::{Claim, Delivery, KeyIndex, Known, Outcome, Release, Settled, State, Waiters};
 pub use journal::Entry;
 pub use ledger::change::LedgerChange;
@@ -54,6 +62,8 @@ pub use ledger::kind::{KindError, PackageKind, Tier};
 pub use ledger::{Balance, LedgerAccount, Package, PackageRow, Unit};
 pub use minutes::MinuteRecord;
 pub use open::{CHANGES_MAX, Options, Store, StoreHandle};
+pub use operators::{Operator, OperatorChange, OperatorRole, Operators, Roles};
+pub use outbox::{Channel, Message, MessageState, NewMessage, OutboxChange, OutboxWrite, Owner, Webhook};
 pub use reader::Reader;
 pub use record::{DiscardReason, Fingerprint, Item, Proof, ProofKind, Record, RequestHash, month_of};
 pub use registry::{Change, NewApp, NewCredential, SpareKey, SpareRow, StoredKey};

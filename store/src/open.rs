@@ -23,6 +23,7 @@ use crate::journal::{self, Batch};
 use crate::ledger::{PackageRow, rows};
 use crate::lock::FolderLock;
 use crate::minutes::MinuteRecord;
+use crate::outbox::OutboxWrite;
 use crate::reader::Reader;
 use crate::record::{Fingerprint, Item, ItemRecord, Record};
 use crate::registry::{self, Change};
@@ -375,6 +376,14 @@ impl<W> StoreHandle<W> {
     /// Hands over minutes to be written, unless the committing thread is far behind; then false.
     pub fn record_minutes(&self, records: Vec<MinuteRecord>) -> bool {
         self.commands.try_send(Command::Minutes(records)).is_ok()
+    }
+
+    /// Writes about messages and returns when it is durable.
+    pub fn write_outbox(&self, writes: Vec<OutboxWrite>) -> Result<()> {
+        let (reply, answer) = bounded(1);
+        let command = Command::Outbox { writes, reply };
+        self.commands.send(command).map_err(|_| StoreError::Stopped)?;
+        answer.recv().map_err(|_| StoreError::Stopped)?
     }
 
     /// Makes a change of the registry and returns when it is durable.

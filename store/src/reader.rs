@@ -7,14 +7,17 @@ use protocol::clock::UnixMillis;
 use protocol::ids::{AppRow, AuthorityName, CredentialRow, KeyRow, Sequence, TenantName, TenantRow};
 use rusqlite::Connection;
 
+use crate::approvals::{self, Proposal};
 use crate::audit::{Folder, LeafReconciliation, count};
 use crate::certificates::{self, AuthorityRow, CertificateRow, KeptCrl, RevokedRow, SerialBlocks};
 use crate::directory::Directory;
 use crate::error::{Result, StoreError};
+use crate::incidents::{self, IncidentRow};
 use crate::journal::{self, Entry};
 use crate::ledger::kind::PackageKind;
 use crate::ledger::{Balance, Package, rows};
 use crate::minutes::{self, MinuteRecord};
+use crate::outbox::{self, Message, Owner, Webhook};
 use crate::registry::{self, SpareKey, SpareRow, StoredKey};
 use crate::sqlite;
 use crate::statement::{self, Reconciliation, Statement, StatementItem};
@@ -75,6 +78,18 @@ impl Reader {
     /// The number of the last entry.
     pub fn last_entry(&self) -> Result<Sequence> {
         Ok(Sequence(journal::end(&self.0)?.sequence))
+    }
+
+    /// Visits at most so many journal entries from `from` on, in order; returns where to go on, if there are more.
+    pub fn some_entries(
+        &self,
+        from: Sequence,
+        count: u64,
+        visit: impl FnMut(Entry) -> Result<()>,
+    ) -> Result<Option<Sequence>> {
+        let to = Sequence(from.0.saturating_add(count));
+        journal::scan_until(&self.0, from, to, visit)?;
+        Ok((journal::end(&self.0)?.sequence >= to.0).then_some(to))
     }
 
     /// Checks the whole chain of the journal and says where it ends.
@@ -164,6 +179,11 @@ impl Reader {
         statement::frozen(&self.0, month)
     }
 
+    /// Every month whose statements are not to be used, and why.
+    pub fn all_frozen(&self) -> Result<Vec<(u32, String)>> {
+        statement::all_frozen(&self.0)
+    }
+
     /// The agreement that binds a tenant.
     pub fn agreement(&self, tenant: TenantRow) -> Result<Option<Agreement>> {
         tenancy::agreement(&self.0, tenant)
@@ -187,6 +207,56 @@ impl Reader {
     /// An app's usage.
     pub fn usage(&self, app: AppRow) -> Result<Vec<UsageRow>> {
         usage::read(&self.0, app)
+    }
+
+    /// A proposal that waits for a second operator, or has waited.
+    pub fn proposal(&self, id: &str) -> Result<Option<Proposal>> {
+        approvals::read(&self.0, id)
+    }
+
+    /// The newest proposals, at most so many.
+    pub fn proposals(&self, count: u32) -> Result<Vec<Proposal>> {
+        approvals::list(&self.0, count)
+    }
+
+    /// Open proposals whose time is over.
+    pub fn overdue_proposals(&self, now: UnixMillis) -> Result<Vec<String>> {
+        approvals::overdue(&self.0, now)
+    }
+
+    /// The newest incidents, at most so many.
+    pub fn incidents(&self, count: u32) -> Result<Vec<IncidentRow>> {
+        incidents::list(&self.0, count)
+    }
+
+    /// Incidents that were not over before the minute `from` and began before the minute `to`.
+    pub fn incidents_during(&self, from: u32, to: u32) -> Result<Vec<IncidentRow>> {
+        incidents::during(&self.0, from, to)
+    }
+
+    /// Messages that are to be sent now, at most so many.
+    pub fn due_messages(&self, now: UnixMillis, count: u32) -> Result<Vec<Message>> {
+        outbox::due(&self.0, now, count)
+    }
+
+    /// The newest messages, at most so many.
+    pub fn messages(&self, count: u32) -> Result<Vec<Message>> {
+        outbox::list(&self.0, count)
+    }
+
+    /// How many messages wait.
+    pub fn waiting_messages(&self) -> Result<u32> {
+        outbox::waiting(&self.0)
+    }
+
+    /// An owner's webhook.
+    pub fn webhook(&self, owner: Owner) -> Result<Option<Webhook>> {
+        outbox::webhook(&self.0, owner)
+    }
+
+    /// All webhooks.
+    pub fn webhooks(&self) -> Result<Vec<Webhook>> {
+        outbox::webhooks(&self.0)
     }
 
     /// Every authority, by name.

@@ -11,13 +11,17 @@ use protocol::ids::{AppId, AppRow, CredentialId, CredentialRow, KeyRow, TenantNa
 use protocol::verify::PublicKey;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
+use crate::approvals::{self, ApprovalChange};
 use crate::audit::AuditChange;
 use crate::certificates::{self, CertificateChange};
 use crate::directory::{Account, App, Credential, Directory, Place, Tenant};
 use crate::error::{Result, StoreError};
 use crate::fence::Fence;
+use crate::incidents::{self, IncidentChange};
 use crate::ledger::change::{self, LedgerChange, Moment};
 use crate::ledger::{book, kind, rows};
+use crate::operators::{self, OperatorChange, OperatorEffect};
+use crate::outbox::{self, OutboxChange};
 use crate::tenancy::{
     self, Allowance, Contract, Environment, SecretCell, Secrets, TenancyChange, TenancyEffect,
 };
@@ -153,6 +157,14 @@ pub enum Change {
     Certificates(CertificateChange),
     /// Something done with the audit log.
     Audit(AuditChange),
+    /// Operators.
+    Operators(OperatorChange),
+    /// What needs two operators.
+    Approvals(ApprovalChange),
+    /// Incidents.
+    Incidents(IncidentChange),
+    /// Webhooks, and messages to all tenants.
+    Outbox(OutboxChange),
 }
 
 impl Change {
@@ -180,6 +192,10 @@ impl Change {
             Self::SetCalibration { device, .. } => ("device.calibrate", device.clone()),
             Self::Certificates(change) => change.describe(),
             Self::Audit(change) => change.describe(),
+            Self::Operators(change) => change.describe(),
+            Self::Approvals(change) => change.describe(),
+            Self::Incidents(change) => change.describe(),
+            Self::Outbox(change) => change.describe(),
             Self::SetCredential {
                 tenant,
                 id,
@@ -200,6 +216,7 @@ pub(crate) enum Effect {
     /// A tenant's books are to be read anew.
     Books(TenantRow),
     Tenancy(TenancyEffect),
+    Operator(OperatorEffect),
     App(Arc<App>),
     TurnApp(Arc<App>, bool),
     Credential(Arc<Tenant>, Arc<Credential>),
@@ -214,6 +231,7 @@ impl Effect {
         match self {
             Self::Tenant(tenant) => directory.add_tenant(tenant),
             Self::Tenancy(effect) => effect.take(directory),
+            Self::Operator(effect) => effect.take(directory),
             Self::App(app) => directory.add_app(app),
             Self::TurnApp(app, active) => app.fence.turn(active),
             Self::Credential(tenant, credential) => directory.add_credential(&tenant, credential),
@@ -312,6 +330,10 @@ pub(crate) fn apply(
             Ok(Effect::None)
         }
         Change::Certificates(change) => certificates::apply(db, directory, at, change),
+        Change::Operators(change) => operators::apply(db, directory, at, change).map(Effect::Operator),
+        Change::Approvals(change) => approvals::apply(db, at, change).map(|()| Effect::None),
+        Change::Incidents(change) => incidents::apply(db, at, change).map(|()| Effect::None),
+        Change::Outbox(change) => outbox::apply(db, directory, at, change).map(|()| Effect::None),
     }
 }
 
@@ -633,6 +655,7 @@ pub(crate) fn load(db: &Connection, now: UnixMillis) -> Result<Directory> {
     let tenants = load_tenants(db, &directory, now)?;
     load_apps(db, &directory, &tenants)?;
     load_credentials(db, &directory, &tenants)?;
+    operators::load(db, &directory)?;
     Ok(directory)
 }
 

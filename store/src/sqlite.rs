@@ -6,7 +6,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::error::{Result, StoreError};
 use crate::ledger::rows;
-use crate::{minutes, statement, tenancy};
+use crate::{approvals, incidents, minutes, operators, outbox, statement, tenancy};
 
 /// What this version reads and writes (`docs/store-format.md`).
 const FORMAT: i64 = 1;
@@ -102,7 +102,16 @@ const SCHEMA: &str = "
 ";
 
 /// Tables that chapters of their own describe.
-const PARTS: [&str; 4] = [rows::SCHEMA, tenancy::SCHEMA, minutes::SCHEMA, statement::SCHEMA];
+const PARTS: [&str; 8] = [
+    rows::SCHEMA,
+    tenancy::SCHEMA,
+    minutes::SCHEMA,
+    statement::SCHEMA,
+    operators::SCHEMA,
+    approvals::SCHEMA,
+    incidents::SCHEMA,
+    outbox::SCHEMA,
+];
 
 /// Opens the database for the one writer, and makes it if it is new.
 pub(crate) fn open_writer(path: &Path, bytes_max: Option<u64>) -> Result<Connection> {

@@ -205,6 +205,13 @@ pub(crate) fn frozen(db: &Connection, month: u32) -> Result<Option<String>> {
     Ok(db.query_row(sql, [month], |row| row.get(0)).optional()?)
 }
 
+/// Every frozen month, and why.
+pub(crate) fn all_frozen(db: &Connection) -> Result<Vec<(u32, String)>> {
+    let mut statement = db.prepare_cached("SELECT month, reason FROM statement_freeze ORDER BY month")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 pub(crate) fn freeze(db: &Connection, month: u32, reason: &str, at: UnixMillis) -> Result<()> {
     let sql = "INSERT OR IGNORE INTO statement_freeze (month, reason, frozen_ms) VALUES (?, ?, ?)";
     db.execute(sql, params![month, reason, at.0.cast_signed()])?;

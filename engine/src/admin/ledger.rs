@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use actors::call::Ticket;
+use actors::outgoing;
 use actors::registrar::{self, Ledger};
 use actors::services::Services;
 use actors::vault::Vault;
@@ -16,8 +17,12 @@ use serde_json::{Value, json};
 use sla::calendar::{MinuteIndex, Span};
 use sla::notice::Notice;
 use store::{
-    Change, Contract, LedgerChange, PackageKind, PackageRow, StoreHandle, TenancyChange, TenantState, Unit,
+    Change, Contract, LedgerChange, OutboxChange, PackageKind, PackageRow, StoreHandle, TenancyChange,
+    TenantState, Unit,
 };
+
+/// What tenants' webhooks call a notice of maintenance.
+const NOTICE_KIND: &str = "maintenance.notice";
 
 /// What an operator wants done with the books.
 #[derive(Debug, Deserialize, Serialize)]
@@ -101,6 +106,8 @@ pub(crate) struct Clerk<'a> {
     /// Of a running engine.
     pub(crate) services: Option<&'a Services>,
     pub(crate) ledger: &'a dyn Ledger,
+    /// How long messages to tenants are tried.
+    pub(crate) give_up_ms: u64,
 }
 
 impl Clerk<'_> {
@@ -177,10 +184,18 @@ impl Clerk<'_> {
         };
         let to_json = |error: serde_json::Error| Refusal::new(Code::Internal, error.to_string());
         let value = serde_json::to_value(&notice).map_err(to_json)?;
-        self.ledger.change(Change::Tenancy(TenancyChange::PublishNotice {
-            id,
-            notice: value.to_string(),
-        }))?;
+        let now = clock::wall();
+        let broadcast = OutboxChange::Broadcast {
+            id: outgoing::new_id()?,
+            kind: NOTICE_KIND.to_owned(),
+            body: outgoing::payload(NOTICE_KIND, now, &value),
+            give_up: UnixMillis(now.0 + self.give_up_ms),
+        };
+        let notice = value.to_string();
+        let publish = TenancyChange::PublishNotice { id, notice };
+        // Published and on its way to every tenant's webhook, or neither.
+        self.ledger
+            .changes(vec![Change::Tenancy(publish), Change::Outbox(broadcast)])?;
         Ok(value)
     }
 }

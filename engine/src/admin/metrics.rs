@@ -4,6 +4,7 @@
 mod exposition;
 mod latency;
 mod native;
+pub(crate) mod outgoing;
 
 use std::fmt::Error;
 use std::sync::Arc;
@@ -30,6 +31,12 @@ impl Metrics {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(EngineCollector { services, keeper }));
         Self(registry)
+    }
+
+    /// Shows something besides.
+    pub(crate) fn with(mut self, collector: impl Collector) -> Self {
+        self.0.register_collector(Box::new(collector));
+        self
     }
 
     /// In the form that an Accept header asks for: its media type, and the bytes.

@@ -5,24 +5,36 @@ use std::sync::Arc;
 
 use actors::bill;
 use actors::call::Ticket;
+use actors::outgoing::destination::Allowed;
 use actors::registrar::{self, AppProof, Issuer, Ledger};
 use actors::vault::Vault;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hsm_pool::pool::Pool;
+use parking_lot::Mutex;
+use protocol::clock;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AppId, TenantName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::{Change, Environment, StoreHandle};
+use store::{ApprovalChange, Change, Decision, Environment, Proposal, StoreHandle};
 
 use super::audit::{self, AuditOrder};
 use super::certificates::{CertificateOrder, Certificates};
+use super::control::{self, Approving, Control, Outcome};
 use super::devices::{DeviceOrder, DeviceSource, Devices};
+use super::incidents::{self, IncidentOrder};
 use super::keys::{KeyOrder, Keys};
 use super::latency::{self, LatencyOrder};
 use super::ledger::{Clerk, LedgerOrder};
+use super::messages::{MessageOrder, Messages};
+use super::operators::{OperatorOrder, Operators};
+use crate::alerts::Alarms;
+use crate::console::session::Sessions;
 use crate::pki::Pki;
+
+/// Proposals in a list.
+const PROPOSALS_LISTED_MAX: u32 = 1_000;
 
 /// What an operator wants done.
 #[derive(Debug, Deserialize, Serialize)]
@@ -62,6 +74,11 @@ pub(crate) enum Order {
     Latency(LatencyOrder),
     /// Evidence out of the audit log.
     Audit(AuditOrder),
+    Operators(OperatorOrder),
+    Incidents(IncidentOrder),
+    /// Webhooks, messages and alerts.
+    Messages(MessageOrder),
+    ListProposals,
     /// Rehearsals, in a development engine only.
     PoisonShard {
         core: u16,
@@ -98,6 +115,24 @@ pub(crate) struct Operator {
     pub(crate) pki: Arc<Pki>,
     pub(crate) audit: store::audit::Folder,
     pub(crate) rehearsals: Option<Arc<dyn Rehearsals>>,
+    /// What needs two operators.
+    pub(crate) control: Control,
+    /// Where webhooks may be.
+    pub(crate) outgoing: Outgoing,
+    /// Of a running engine.
+    pub(crate) sessions: Option<Arc<Sessions>>,
+    /// Of a running engine.
+    pub(crate) alarms: Option<Arc<Alarms>>,
+    /// Proposals are decided one at a time: what one carries out twice is carried out once.
+    pub(crate) deciding: Mutex<()>,
+}
+
+/// What orders have to know of messages to the outside.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) allowed: Allowed,
+    /// How long a message is tried.
+    pub(crate) give_up_ms: u64,
 }
 
 /// The store, with the name of whoever makes the change.
@@ -110,9 +145,72 @@ impl Ledger for AsActor<'_> {
 }
 
 impl Operator {
-    /// Carries an order out for `actor` and returns when it is durable.
+    /// Carries an order out for `actor` and returns when it is durable. One that needs two operators is proposed, and
+    /// that is told as a refusal.
     pub(crate) fn obey(&self, actor: &str, order: Order) -> Result<Value, Refusal> {
+        match self.submit(actor, order)? {
+            Outcome::Done(value) => Ok(value),
+            Outcome::Proposed(proposal) => {
+                let id = proposal["id"].as_str().unwrap_or_default();
+                let text =
+                    format!("recorded as proposal {id}; a second operator has to approve it on the console");
+                Err(Refusal::new(Code::ApprovalNeeded, text))
+            }
+        }
+    }
+
+    /// Carries an order out for `actor`, or proposes it where it needs two operators.
+    pub(crate) fn submit(&self, actor: &str, order: Order) -> Result<Outcome, Refusal> {
         let ledger = AsActor(&self.store, actor);
+        let Some(action) = self.control.needs_two(&order) else {
+            return self.carry_out(&ledger, actor, order).map(Outcome::Done);
+        };
+        let change = self.control.propose(actor, action, &order, clock::wall())?;
+        let ApprovalChange::Propose { id, .. } = &change else {
+            return Err(Refusal::new(Code::Internal, "a proposal of another kind"));
+        };
+        let id = id.clone();
+        ledger.change(Change::Approvals(change))?;
+        Ok(Outcome::Proposed(control::show(&self.proposal(&id)?)))
+    }
+
+    fn reader(&self) -> Result<store::Reader, Refusal> {
+        self.store.reader().map_err(|error| error.refusal())
+    }
+
+    fn proposal(&self, id: &str) -> Result<Proposal, Refusal> {
+        let found = self.reader()?.proposal(id).map_err(|error| error.refusal())?;
+        found.ok_or_else(|| Refusal::new(Code::NotFound, format!("no proposal '{id}'")))
+    }
+
+    /// Decides a proposal for an operator; what is approved is carried out.
+    pub(crate) fn decide(&self, by: &str, id: &str, decision: Decision) -> Result<Value, Refusal> {
+        let _one_at_a_time = self.deciding.lock();
+        let proposal = self.proposal(id)?;
+        proposal
+            .decide(decision, by, clock::wall())
+            .map_err(|error| Refusal::new(error.code(), format!("proposal '{id}': {error}")))?;
+        let change = Change::Approvals(ApprovalChange::Decide {
+            id: id.to_owned(),
+            decision,
+            by: by.to_owned(),
+        });
+        if decision != Decision::Approve {
+            AsActor(&self.store, by).change(change)?;
+            return Ok(json!({}));
+        }
+        let order = serde_json::from_str(&proposal.asked).map_err(|error| {
+            let text = format!("proposal '{id}' holds an order of another version: {error}");
+            Refusal::new(Code::WrongState, text)
+        })?;
+        let actor = format!("{}, approved by {by}", proposal.proposer);
+        let ledger = Approving::new(&self.store, actor, change);
+        let value = self.carry_out(&ledger, ledger.actor(), order)?;
+        ledger.finish()?;
+        Ok(value)
+    }
+
+    fn carry_out(&self, ledger: &dyn Ledger, actor: &str, order: Order) -> Result<Value, Refusal> {
         match order {
             Order::CreateTenant { name, prepaid } => {
                 ledger.change(Change::CreateTenant { name, prepaid })?;
@@ -138,23 +236,35 @@ impl Operator {
                     binding_optional,
                     environment,
                 };
-                let secret = registrar::create_app(&ledger, &self.vault, tenant, id, proof)?;
+                let secret = registrar::create_app(ledger, &self.vault, tenant, id, proof)?;
                 return Ok(json!({ "secret": STANDARD.encode(&secret[..]) }));
             }
             Order::SetApp { id, active } => ledger.change(Change::SetApp { id, active })?,
-            Order::Key(order) => return self.keys(&ledger).obey(order),
-            Order::Device(order) => return self.device(&ledger, order),
-            Order::Ledger(order) => return self.book(&ledger, order),
+            Order::Key(order) => return self.keys(ledger).obey(order),
+            Order::Device(order) => return self.device(ledger, order),
+            Order::Ledger(order) => return self.book(ledger, order),
             Order::Certificate(order) => {
                 let pki = &*self.pki;
-                let ledger = &ledger;
                 return Certificates { pki, ledger, actor }.obey(order);
             }
             Order::Latency(order) => return self.latency(order),
             Order::Audit(order) => {
                 let vault = &*self.vault;
-                return audit::obey(&self.audit, vault, &ledger, order);
+                return audit::obey(&self.audit, vault, ledger, order);
             }
+            Order::Operators(order) => {
+                let directory = self.store.directory();
+                let sessions = self.sessions.as_deref();
+                let operators = Operators {
+                    directory,
+                    ledger,
+                    sessions,
+                };
+                return operators.obey(order);
+            }
+            Order::Incidents(order) => return incidents::obey(ledger, &self.reader()?, order),
+            Order::Messages(order) => return self.messages(ledger, order),
+            Order::ListProposals => return self.proposals(),
             Order::ListTenants => return Ok(self.tenants()),
             Order::ListApps => return Ok(self.apps()),
             Order::PoisonShard { core } => return self.rehearse(|engine| engine.poison_shard(core)),
@@ -164,12 +274,31 @@ impl Operator {
         Ok(json!({}))
     }
 
+    fn messages(&self, ledger: &dyn Ledger, order: MessageOrder) -> Result<Value, Refusal> {
+        let messages = Messages {
+            directory: self.store.directory(),
+            vault: &self.vault,
+            ledger,
+            reader: &self.reader()?,
+            allowed: self.outgoing.allowed,
+            alarms: self.alarms.as_deref(),
+        };
+        messages.obey(order)
+    }
+
+    fn proposals(&self) -> Result<Value, Refusal> {
+        let list = self.reader()?.proposals(PROPOSALS_LISTED_MAX);
+        let list = list.map_err(|error| error.refusal())?;
+        Ok(Value::Array(list.iter().map(control::show).collect()))
+    }
+
     fn book(&self, ledger: &dyn Ledger, order: LedgerOrder) -> Result<Value, Refusal> {
         let clerk = Clerk {
             store: &self.store,
             vault: &self.vault,
             services: self.services.as_deref(),
             ledger,
+            give_up_ms: self.outgoing.give_up_ms,
         };
         clerk.obey(order)
     }

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::error_code::{Code, Refusal};
@@ -40,7 +41,7 @@ pub(crate) fn bind(home: &Path) -> Result<UnixListener, Refusal> {
 }
 
 /// Serves the socket on its own thread for as long as the process lives, one order at a time.
-pub(crate) fn serve(listener: UnixListener, operator: Operator) -> std::io::Result<()> {
+pub(crate) fn serve(listener: UnixListener, operator: Arc<Operator>) -> std::io::Result<()> {
     let run = move || {
         for stream in listener.incoming().flatten() {
             if let Err(error) = answer(&operator, &stream) {

@@ -3,13 +3,15 @@
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use actors::audit;
 use actors::call::Ticket;
+use actors::outgoing::destination::Allowed;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use parking_lot::Mutex;
 use protocol::client::Profile;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::AppId;
@@ -18,7 +20,7 @@ use store::StoreHandle;
 
 use super::ledger;
 use super::{print_json, print_line, read_file, verify};
-use crate::admin::operator::{Operator, Order};
+use crate::admin::operator::{Operator, Order, Outgoing};
 use crate::admin::socket;
 use crate::args::{AppCommand, Part, TenantCommand};
 use crate::config::{Config, MasterKeySource};
@@ -74,6 +76,14 @@ fn offline(config: &Config, order: Order) -> Result<Value, Refusal> {
         pki: Arc::new(pki),
         audit: config.audit_log(),
         rehearsals: None,
+        control: config.console.control(),
+        outgoing: Outgoing {
+            allowed: Allowed { loopback: false },
+            give_up_ms: config.outgoing.give_up_ms,
+        },
+        sessions: None,
+        alarms: None,
+        deciding: Mutex::default(),
     };
     let user = rustix::process::getuid().as_raw();
     let result = operator.obey(&format!("uid {user}"), order);
@@ -207,7 +217,7 @@ fn app_key(path: &Path) -> Result<String, Refusal> {
     Ok(STANDARD.encode(key.spki()))
 }
 
-fn certificate_hash(path: &Path) -> Result<[u8; 32], Refusal> {
+pub(super) fn certificate_hash(path: &Path) -> Result<[u8; 32], Refusal> {
     let refuse = |text: String| Refusal::new(Code::Usage, format!("{}: {text}", path.display()));
     let block = pem::parse(read_file(path)?).map_err(|error| refuse(error.to_string()))?;
     if block.tag() != "CERTIFICATE" {
@@ -216,13 +226,18 @@ fn certificate_hash(path: &Path) -> Result<[u8; 32], Refusal> {
     Ok(protocol::session::certificate_hash(block.contents()))
 }
 
+/// The CA certificates by which the engine's own certificate is known, as far as this configuration knows.
+pub(super) fn server_ca(config: &Config) -> PathBuf {
+    match &config.tls {
+        Some((chain, _)) => chain.clone(),
+        None => config.home.join("dev/tls-ca.pem"),
+    }
+}
+
 /// A profile for the new app, from what this configuration knows of the server.
 fn write_profile(config: &Config, path: &Path, app_id: AppId, secret: &str) -> Result<(), Refusal> {
     let failed = |error: std::io::Error| Refusal::new(Code::File, format!("{}: {error}", path.display()));
-    let ca = match &config.tls {
-        Some((chain, _)) => chain.clone(),
-        None => config.home.join("dev/tls-ca.pem"),
-    };
+    let ca = server_ca(config);
     let server_ca = String::from_utf8(read_file(&ca)?)
         .map_err(|_| Refusal::new(Code::Usage, format!("{}: not PEM", ca.display())))?;
     let profile = Profile {

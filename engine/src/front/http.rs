@@ -11,12 +11,12 @@ use actors::core::Core;
 use actors::gate::{self, SignFields};
 use actors::latency::{Operation, Transport};
 use actors::services::Services;
-use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -42,14 +42,15 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use super::proof::{self, PeerCertificate};
-use super::{FrontContext, Phase, audit, openapi, reports};
+use super::{FrontContext, Phase, audit, location, openapi, reports};
+use crate::config::Location;
 
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 const BODY_MAX: Duration = Duration::from_secs(10);
 const STREAMS_MAX: u32 = 256;
 
 /// The routes.
-pub(crate) fn router(services: Arc<Services>) -> Router {
+pub(crate) fn router(services: Arc<Services>, locations: Arc<[Location]>) -> Router {
     Router::new()
         .route("/v1/signatures", post(sign))
         .route("/v1/signatures/{idempotency_key}", get(look_up))
@@ -61,9 +62,11 @@ pub(crate) fn router(services: Arc<Services>) -> Router {
         .route("/v1/notices", get(reports::notices))
         .route("/audit/checkpoint", get(audit::checkpoint))
         .route("/audit/tile/{*path}", get(audit::tile))
+        .route("/v1/data-location", get(location::data_location))
         .route("/openapi.json", get(openapi::document))
         .fallback(unknown_path)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(Extension(locations))
         .with_state(services)
 }
 
@@ -79,7 +82,10 @@ pub(crate) async fn serve(
         return;
     };
     let acceptor = TlsAcceptor::from(tls);
-    let router = router(Arc::clone(context.core.services()));
+    let router = router(
+        Arc::clone(context.core.services()),
+        Arc::clone(&context.locations),
+    );
     loop {
         let connections = phase.clone();
         tokio::select! {
@@ -158,7 +164,7 @@ async fn connected(
 
 /// Returns when a connection has brought no request for too long. The timers of HTTP/1.1 and HTTP/2 begin only once a
 /// peer has said which of them it speaks.
-async fn nothing_asked(first: &Notify, silence: Duration) {
+pub(crate) async fn nothing_asked(first: &Notify, silence: Duration) {
     if tokio::time::timeout(silence, first.notified()).await.is_ok() {
         std::future::pending::<()>().await;
     }

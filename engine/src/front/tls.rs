@@ -1,5 +1,5 @@
-//! TLS 1.3 for both fronts. Client certificates are optional: they are asked for once an app has registered one, and
-//! which app one stands for is decided by its fingerprint, not by a CA.
+//! TLS 1.3 for both fronts and for the console. Client certificates are optional: they are asked for once an app, or for the console
+//! an operator, has registered one, and whom one stands for is decided by its fingerprint, not by a CA.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -55,30 +55,37 @@ impl Identity {
     }
 }
 
-/// The configurations of both fronts.
+/// The configurations of both fronts and of the console.
 pub(crate) struct TlsConfigs {
     pub(crate) quic: Arc<QuicServerConfig>,
     pub(crate) https: Arc<ServerConfig>,
+    pub(crate) console: Arc<ServerConfig>,
 }
 
 /// Builds them.
-pub(crate) fn configs(identity: &Identity, store: Arc<StoreHandle<Ticket>>) -> Result<TlsConfigs, Refusal> {
+pub(crate) fn configs(identity: &Identity, store: &Arc<StoreHandle<Ticket>>) -> Result<TlsConfigs, Refusal> {
     let unusable =
         |error: &dyn std::fmt::Display| Refusal::new(Code::Usage, format!("the TLS certificate: {error}"));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = Arc::new(PinnedClients {
-        store,
-        provider: Arc::clone(&provider),
-    });
-    let base = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|error| unusable(&error))?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(identity.chain.clone(), identity.key.clone_key())
-        .map_err(|error| unusable(&error))?;
-    let mut https = base.clone();
-    https.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let mut quic = base;
+    let of = |who: Who| {
+        let verifier = Arc::new(PinnedClients {
+            who,
+            store: Arc::clone(store),
+            provider: Arc::clone(&provider),
+        });
+        ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| unusable(&error))?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(identity.chain.clone(), identity.key.clone_key())
+            .map_err(|error| unusable(&error))
+    };
+    let http = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let mut console = of(Who::Operators)?;
+    console.alpn_protocols.clone_from(&http);
+    let mut quic = of(Who::Apps)?;
+    let mut https = quic.clone();
+    https.alpn_protocols = http;
     quic.alpn_protocols = vec![ALPN.to_vec()];
     // Signing is never done in 0-RTT: it can be replayed.
     quic.max_early_data_size = 0;
@@ -86,12 +93,21 @@ pub(crate) fn configs(identity: &Identity, store: Arc<StoreHandle<Ticket>>) -> R
     Ok(TlsConfigs {
         quic: Arc::new(quic),
         https: Arc::new(https),
+        console: Arc::new(console),
     })
+}
+
+/// Whose client certificates count.
+#[derive(Clone, Copy, Debug)]
+enum Who {
+    Apps,
+    Operators,
 }
 
 /// Takes any client certificate whose holder proves its key. Trust comes later, by fingerprint.
 #[derive(Debug)]
 struct PinnedClients {
+    who: Who,
     store: Arc<StoreHandle<Ticket>>,
     provider: Arc<CryptoProvider>,
 }
@@ -99,7 +115,11 @@ struct PinnedClients {
 impl ClientCertVerifier for PinnedClients {
     fn offer_client_auth(&self) -> bool {
         // Some clients cannot cope with being asked, so nobody is asked for what nobody has registered.
-        self.store.directory().has_client_certificates()
+        let directory = self.store.directory();
+        match self.who {
+            Who::Apps => directory.has_client_certificates(),
+            Who::Operators => directory.operators.have_certificates(),
+        }
     }
 
     fn client_auth_mandatory(&self) -> bool {

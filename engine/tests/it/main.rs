@@ -16,6 +16,7 @@ mod device;
 mod hostile;
 mod metering;
 mod monitoring;
+mod operators;
 mod panics;
 mod pki;
 mod pool;

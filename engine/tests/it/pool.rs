@@ -607,7 +607,7 @@ fn a_pin_comes_by_descriptor_or_credential_and_is_seen_nowhere() {
     std::fs::write(folder.path().join("cinnabar.toml"), config).unwrap();
     // A pipe, as a secret store gives it: nothing on disk.
     let script = format!(
-        "printf '{PIN}\\n' | {{ exec 3<&0 </dev/null; exec {BINARY} --home var --listen 127.0.0.1:0 --admin 127.0.0.1:0 serve --dev; }}"
+        "printf '{PIN}\\n' | {{ exec 3<&0 </dev/null; exec {BINARY} --home var --listen 127.0.0.1:0 --admin 127.0.0.1:0 --pki 127.0.0.1:0 --console 127.0.0.1:0 serve --dev; }}"
     );
     let mut shell = Command::new("sh");
     shell.args(["-c", &script]).current_dir(folder.path());
@@ -665,6 +665,8 @@ fn a_pin_that_is_missing_is_told_at_the_start_and_a_wrong_one_latches() {
             "--admin",
             "127.0.0.1:0",
             "--pki",
+            "127.0.0.1:0",
+            "--console",
             "127.0.0.1:0",
             "serve",
             "--dev",

@@ -122,7 +122,7 @@ async fn signs(client: &Client, key: &str) {
 fn a_second_process_in_the_same_folder_is_refused_until_the_first_has_ended() {
     let mut engine = Engine::start();
     let any = "127.0.0.1:0";
-    let loopback = ["--listen", any, "--admin", any, "--pki", any];
+    let loopback = ["--listen", any, "--admin", any, "--pki", any, "--console", any];
     let serve = [&["serve", "--dev"], &loopback[..]].concat();
     engine.cli(&serve).refused(2, "usage");
     engine.cli(&["journal", "check"]).refused(2, "usage");

@@ -90,7 +90,7 @@ impl Setup {
             .args(["--home", "var", "--listen", loopback, "--admin", loopback])
             .args(&self.arguments)
             // Behind the others: what stands before the command is forgotten where more follows it.
-            .args(["--set", "pki=127.0.0.1:0"]);
+            .args(["--set", "pki=127.0.0.1:0", "--console", loopback]);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
@@ -104,6 +104,7 @@ pub(crate) struct Engine {
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) pki: SocketAddr,
+    pub(crate) console: SocketAddr,
 }
 
 fn address_after(line: &str, words: &str) -> SocketAddr {
@@ -128,6 +129,7 @@ impl Engine {
             listen: address_after(&line, "QUIC and HTTPS on "),
             admin: address_after(&line, "metrics on "),
             pki: address_after(&line, "PKI on "),
+            console: address_after(&line, "console on "),
             folder: Some(folder),
             process,
         }

@@ -32,6 +32,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("axum", &["engine"]),
     ("cryptoki", &["hsm-pool"]),
     ("figment", &["engine"]),
+    ("lettre", &["engine"]),
     ("quinn", &["engine", "protocol"]),
     ("rusqlite", &["store"]),
 ];

@@ -50,6 +50,8 @@ impl Engine {
                 loopback,
                 "--set",
                 "pki=127.0.0.1:0",
+                "--console",
+                loopback,
                 "serve",
                 "--dev",
             ])

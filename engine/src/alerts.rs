@@ -1,0 +1,244 @@
+//! The watch: looks once a second at what can go wrong, tells the operators what has begun and what is over, and lets
+//! proposals expire. What an alert is, and when it is told, is decided in `actors::alerts`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::agreement;
+use actors::alerts::{Alert, Condition, Watch};
+use actors::call::Ticket;
+use actors::outgoing;
+use actors::services::Services;
+use crossbeam_channel::Sender;
+use hsm_pool::device::life::State;
+use parking_lot::Mutex;
+use protocol::clock::{self, UnixMillis};
+use protocol::error_code::{Code, Refusal};
+use serde_json::{Value, json};
+use sla::calendar::MinuteIndex;
+use sla::policy::Policy;
+use store::{
+    ApprovalChange, Change, Channel, Decision, NewMessage, OutboxWrite, Owner, Reader, StoreError,
+    StoreHandle,
+};
+
+const BEAT: Duration = Duration::from_secs(1);
+/// The record of a minute is complete so many seconds after it.
+const MINUTE_SETTLED_S: u64 = 5;
+
+/// Where alerts go.
+pub(crate) struct Alarms {
+    watch: Mutex<Watch>,
+    store: Arc<StoreHandle<Ticket>>,
+    /// Whether there is somebody to send e-mail to.
+    email: bool,
+    give_up_ms: u64,
+    /// Takes what the disk has no room for.
+    aside: Sender<NewMessage>,
+}
+
+impl Alarms {
+    pub(crate) fn new(
+        store: Arc<StoreHandle<Ticket>>,
+        email: bool,
+        give_up_ms: u64,
+        aside: Sender<NewMessage>,
+    ) -> Self {
+        Self {
+            watch: Mutex::default(),
+            store,
+            email,
+            give_up_ms,
+            aside,
+        }
+    }
+
+    /// What is wrong now.
+    pub(crate) fn raised(&self) -> Vec<Alert> {
+        self.watch.lock().raised()
+    }
+
+    /// The same as operators see it.
+    pub(crate) fn show(&self) -> Value {
+        let raised = self.raised();
+        Value::Array(raised.iter().map(Alert::data).collect())
+    }
+
+    /// Sends something that is not wrong, to see whether it arrives.
+    pub(crate) fn test(&self, now: UnixMillis) -> Result<(), Refusal> {
+        let data = json!({ "alert": "test", "subject": "", "text": "an operator asked for this message" });
+        if self.send("alert.test", &data, now)? == 0 {
+            let text =
+                "operators have neither a webhook (`cinnabar webhook set`) nor an e-mail address (email_to)";
+            return Err(Refusal::new(Code::WrongState, text));
+        }
+        Ok(())
+    }
+
+    fn look(&self, seen: Vec<(Condition, String)>, now: UnixMillis) {
+        let alerts = self.watch.lock().look(seen, now);
+        for alert in alerts {
+            let (name, subject) = (alert.condition.name(), alert.condition.subject());
+            let text = &alert.text;
+            match alert.is_over {
+                false => tracing::error!(alert = name, subject, text, "alert_raised"),
+                true => tracing::info!(alert = name, subject, text, "alert_resolved"),
+            }
+            if let Err(error) = self.send(alert.kind(), &alert.data(), now) {
+                tracing::error!(alert = name, %error, "an alert could not be sent");
+            }
+        }
+    }
+
+    /// Posts a message to each way that leads to the operators; returns how many there are.
+    fn send(&self, kind: &str, data: &Value, now: UnixMillis) -> Result<usize, Refusal> {
+        let body = outgoing::payload(kind, now, data);
+        let ways = self.ways().map_err(|error| error.refusal())?;
+        for &channel in &ways {
+            let message = NewMessage {
+                id: outgoing::new_id()?,
+                channel,
+                owner: Owner::Operators,
+                kind: kind.to_owned(),
+                body: body.clone(),
+                give_up: UnixMillis(now.0 + self.give_up_ms),
+            };
+            self.post(message)?;
+        }
+        Ok(ways.len())
+    }
+
+    fn ways(&self) -> Result<Vec<Channel>, StoreError> {
+        let webhook = self.store.reader()?.webhook(Owner::Operators)?;
+        let webhook = webhook.map(|_| Channel::Webhook);
+        let email = self.email.then_some(Channel::Email);
+        Ok(webhook.into_iter().chain(email).collect())
+    }
+
+    /// What cannot be kept is sent all the same: that the disk is full must be heard.
+    fn post(&self, message: NewMessage) -> Result<(), Refusal> {
+        let kept = self.store.write_outbox(vec![OutboxWrite::Post(message.clone())]);
+        if kept.is_ok() {
+            return Ok(());
+        }
+        let full = |_| Refusal::new(Code::Overloaded, "too many messages wait to be sent");
+        self.aside.try_send(message).map_err(full)
+    }
+}
+
+/// Starts the thread. It ends when the engine stops taking requests.
+pub(crate) fn start(services: &Arc<Services>, alarms: &Arc<Alarms>) -> Result<(), Refusal> {
+    let (services, alarms) = (Arc::clone(services), Arc::clone(alarms));
+    let reader = services.store.reader().map_err(|error| error.refusal())?;
+    let watcher = Watcher {
+        services,
+        alarms,
+        reader,
+        policies: Policy::builtin(),
+        looked_at: MinuteIndex::of_unix_seconds(clock::wall().seconds()),
+        bad: Vec::new(),
+    };
+    std::thread::Builder::new()
+        .name("watch".into())
+        .spawn(move || watcher.run())
+        .map(drop)
+        .map_err(|error| Refusal::new(Code::Internal, format!("the watch's thread: {error}")))
+}
+
+struct Watcher {
+    services: Arc<Services>,
+    alarms: Arc<Alarms>,
+    reader: Reader,
+    policies: Vec<Policy>,
+    /// The last minute that was looked at; at first the one in which the engine started, of which it saw a part.
+    looked_at: MinuteIndex,
+    /// What was wrong with it.
+    bad: Vec<(Condition, String)>,
+}
+
+impl Watcher {
+    fn run(mut self) {
+        while self.services.closed().is_none() {
+            let now = clock::wall();
+            match self.see(now) {
+                Ok(seen) => self.alarms.look(seen, now),
+                Err(error) => tracing::error!(%error, "the watch cannot see"),
+            }
+            if let Err(error) = self.expire(now) {
+                tracing::error!(%error, "proposals cannot expire");
+            }
+            std::thread::sleep(BEAT);
+        }
+    }
+
+    fn see(&mut self, now: UnixMillis) -> Result<Vec<(Condition, String)>, Refusal> {
+        let mut seen = self.see_devices();
+        if self.services.store.is_full() {
+            let text = "the disk is full; new requests are refused";
+            seen.push((Condition::StorageFull, text.to_owned()));
+        }
+        self.see_frozen(&mut seen).map_err(|error| error.refusal())?;
+        self.see_minute(now)?;
+        seen.extend(self.bad.iter().cloned());
+        Ok(seen)
+    }
+
+    fn see_devices(&self) -> Vec<(Condition, String)> {
+        let mut seen = Vec::new();
+        for view in self.services.pool.devices() {
+            let name = || view.name.to_string();
+            if view.state.is_latched() {
+                let text = "the PIN was refused; `cinnabar device resume` tries it again".to_owned();
+                seen.push((Condition::PinLatched(name()), text));
+            }
+            if view.state.state() == State::Quarantined {
+                let condition = Condition::DeviceQuarantined(name());
+                seen.push((condition, view.state.reason()));
+            }
+        }
+        seen
+    }
+
+    /// Reconciliation freezes the statements of a month in which it finds a difference.
+    fn see_frozen(&self, seen: &mut Vec<(Condition, String)>) -> Result<(), StoreError> {
+        for (month, reason) in self.reader.all_frozen()? {
+            seen.push((Condition::ReconciliationDifference(month), reason));
+        }
+        Ok(())
+    }
+
+    /// Looks at the last minute that is over, once.
+    fn see_minute(&mut self, now: UnixMillis) -> Result<(), Refusal> {
+        let settled = now.seconds().saturating_sub(MINUTE_SETTLED_S);
+        let Some(last) = MinuteIndex::of_unix_seconds(settled).before() else {
+            return Ok(());
+        };
+        if last <= self.looked_at {
+            return Ok(());
+        }
+        self.looked_at = last;
+        let names = agreement::unavailable_under(&self.reader, last, &self.policies)?;
+        let bad = |name: String| {
+            let text = format!("minute {last} was unavailable under policy {name}");
+            (Condition::BadMinute(name), text)
+        };
+        self.bad = names.into_iter().map(bad).collect();
+        Ok(())
+    }
+
+    fn expire(&self, now: UnixMillis) -> Result<(), StoreError> {
+        for id in self.reader.overdue_proposals(now)? {
+            let change = ApprovalChange::Decide {
+                id,
+                decision: Decision::Expire,
+                by: "engine".to_owned(),
+            };
+            match self.services.store.change("engine", Change::Approvals(change)) {
+                // Somebody decided it meanwhile.
+                Err(StoreError::Refused(_)) | Ok(()) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
