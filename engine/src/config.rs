@@ -442,12 +442,7 @@ fn check(mut spec: Spec) -> Result<Config, Refusal> {
             ));
         }
     };
-    let master_key = match (spec.master_key_file.take(), spec.master_key_fd) {
-        (Some(_), Some(_)) => return Err(usage("configuration: master_key_file or master_key_fd, not both")),
-        (_, Some(descriptor)) => MasterKeySource::Descriptor(descriptor),
-        (Some(file), None) => MasterKeySource::File(file),
-        (None, None) => MasterKeySource::File(spec.home.join("master.key")),
-    };
+    let master_key = master_key(&spec)?;
     check_devices(&spec.device)?;
     check_key_pools(&spec.key_pool, &spec.device)?;
     let policy = ObjectIdentifier::new(&spec.tsa_policy).map_err(|_| {
@@ -496,6 +491,15 @@ fn check(mut spec: Spec) -> Result<Config, Refusal> {
         log_format: spec.log_format,
         key_pools: spec.key_pool,
         devices: spec.device,
+    })
+}
+
+fn master_key(spec: &Spec) -> Result<MasterKeySource, Refusal> {
+    Ok(match (&spec.master_key_file, spec.master_key_fd) {
+        (Some(_), Some(_)) => return Err(usage("configuration: master_key_file or master_key_fd, not both")),
+        (_, Some(descriptor)) => MasterKeySource::Descriptor(descriptor),
+        (Some(file), None) => MasterKeySource::File(file.clone()),
+        (None, None) => MasterKeySource::File(spec.home.join("master.key")),
     })
 }
 

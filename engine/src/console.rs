@@ -213,6 +213,15 @@ fn refuse(refusal: &Refusal) -> Response {
     response
 }
 
+/// A refusal on its way to becoming a response.
+struct Refused(Refusal);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        refuse(&self.0)
+    }
+}
+
 /// All chapters, behind the guard.
 fn router(console: Arc<Console>) -> Router {
     Router::new()

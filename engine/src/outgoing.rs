@@ -68,11 +68,13 @@ impl Failure {
     }
 }
 
-/// A message with where it goes.
+/// A webhook and the secret that signs what goes there.
+type Hook = (Destination, Zeroizing<Vec<u8>>);
+
+/// A message with where it goes; by e-mail where there is no webhook.
 struct Parcel {
     message: Message,
-    /// Of a webhook.
-    webhook: Option<(Destination, Zeroizing<Vec<u8>>)>,
+    webhook: Option<Hook>,
 }
 
 /// What brings messages.
@@ -164,15 +166,16 @@ impl Round {
         let count = due.len();
         let mut attempts = JoinSet::new();
         for message in due {
-            match self.pack(message) {
-                Ok(parcel) => {
+            match self.way_of(&message) {
+                Ok(webhook) => {
                     let courier = Arc::clone(&self.courier);
+                    let parcel = Parcel { message, webhook };
                     attempts.spawn(async move {
                         let result = courier.bring(&parcel).await;
                         (parcel.message, result)
                     });
                 }
-                Err((message, failure)) => self.note(&message, Err(failure)),
+                Err(failure) => self.note(&message, Err(failure)),
             }
         }
         while let Some(attempt) = attempts.join_next().await {
@@ -203,21 +206,15 @@ impl Round {
         }
     }
 
-    fn pack(&self, message: Message) -> Result<Parcel, (Message, Failure)> {
-        if message.message.channel == Channel::Email {
-            let webhook = None;
-            return Ok(Parcel { message, webhook });
-        }
-        match self.webhook(message.message.owner) {
-            Ok(webhook) => Ok(Parcel {
-                message,
-                webhook: Some(webhook),
-            }),
-            Err(failure) => Err((message, failure)),
+    /// Where a message goes; `None`: by e-mail.
+    fn way_of(&self, message: &Message) -> Result<Option<Hook>, Failure> {
+        match message.message.channel {
+            Channel::Email => Ok(None),
+            Channel::Webhook => self.webhook(message.message.owner).map(Some),
         }
     }
 
-    fn webhook(&self, owner: Owner) -> Result<(Destination, Zeroizing<Vec<u8>>), Failure> {
+    fn webhook(&self, owner: Owner) -> Result<Hook, Failure> {
         let webhook = self.reader.webhook(owner).map_err(Failure::now)?;
         let webhook = webhook.ok_or_else(|| Failure::for_good("there is no webhook any more"))?;
         let secret = self.vault.unwrap(&webhook.secret, secret_label(owner).as_bytes());

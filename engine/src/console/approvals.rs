@@ -13,7 +13,7 @@ use protocol::ids::Sequence;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use store::{Decision, Entry, Record};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::guard::{Audits, Manages, Reads};
 use super::{Console, Named, Sent, Shared, refuse};
@@ -39,7 +39,7 @@ pub(super) struct NewDecision {
 }
 
 /// Where to begin.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Start {
     /// The first journal entry to look at; 1 if not given.

@@ -13,7 +13,7 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::OperatorName;
 use store::{OperatorRole, Roles};
 
-use super::{Console, refuse};
+use super::{Console, Refused, read_bytes, refuse};
 use crate::front::proof::PeerCertificate;
 
 /// The session's cookie. The prefix makes browsers hold it to this host, this path and TLS (RFC 6265bis 4.1.3.2).
@@ -88,11 +88,17 @@ fn origins<'a>(method: &Method, uri: &'a Uri, headers: &'a HeaderMap) -> Origins
     }
 }
 
-/// Stands before every route.
+/// Stands before every route. The body is read first: over HTTP/2 a refusal in the middle of it is lost on clients that
+/// take the reset of the stream for an error.
 pub(super) async fn watch(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
-    let from = origins(request.method(), request.uri(), request.headers());
+    let (head, body) = request.into_parts();
+    let bytes = match read_bytes(body).await {
+        Ok(bytes) => bytes,
+        Err(refusal) => return refuse(&refusal),
+    };
+    let from = origins(&head.method, &head.uri, &head.headers);
     match check(from, &console.names) {
-        Ok(()) => next.run(request).await,
+        Ok(()) => next.run(Request::from_parts(head, bytes.into())).await,
         Err(error) => refuse(&Refusal::new(Code::OriginRefused, error.to_string())),
     }
 }
@@ -172,10 +178,9 @@ fn need(asker: Asker, roles: &[OperatorRole]) -> Result<Asker, Refusal> {
     Err(Refusal::new(Code::RoleMissing, text))
 }
 
-fn admit(console: &Console, parts: &Parts, roles: &[OperatorRole]) -> Result<Asker, Response> {
-    identify(console, parts)
-        .and_then(|asker| need(asker, roles))
-        .map_err(|refusal| refuse(&refusal))
+fn admit(console: &Console, parts: &Parts, roles: &[OperatorRole]) -> Result<Asker, Refused> {
+    let asker = identify(console, parts).and_then(|asker| need(asker, roles));
+    asker.map_err(Refused)
 }
 
 /// Any operator.
@@ -190,7 +195,7 @@ pub(crate) struct Manages(pub(crate) Asker);
 macro_rules! admits {
     ($name:ident, $roles:expr) => {
         impl FromRequestParts<Arc<Console>> for $name {
-            type Rejection = Response;
+            type Rejection = Refused;
 
             async fn from_request_parts(
                 parts: &mut Parts,

@@ -74,7 +74,8 @@ impl Receiver {
     pub(super) fn start(answers: &[String]) -> Self {
         let heard = Arc::<Mutex<Vec<Heard>>>::default();
         let keep = Arc::clone(&heard);
-        let mut answers = answers.to_vec().into_iter();
+        let answers = answers.to_vec();
+        let mut answers = answers.into_iter();
         let server = Server::start(move |stream| {
             if let Some(one) = take(&stream) {
                 let status = answers.next().unwrap_or_else(|| "204 No Content".into());
