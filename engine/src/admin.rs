@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod certificates;
 pub(crate) mod devices;
 pub(crate) mod http;
+pub(crate) mod keep;
 pub(crate) mod keys;
 pub(crate) mod latency;
 pub(crate) mod ledger;

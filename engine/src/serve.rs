@@ -248,7 +248,7 @@ impl Engine {
             minutes: keep_minutes(&services)?,
             latency: keep_latency(&services, &config)?,
         };
-        reconciler::start(&services, config.audit_log())?;
+        reconciler::start(&services, &config)?;
         announce(&config, dev_files.as_ref());
         shutdown::wait_for_signal().await?;
         shutdown::stop(&config, &services, &phase, keeper, books).await;

@@ -14,11 +14,12 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AppId, TenantName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::{Change, Environment, StoreHandle};
+use store::{Change, Directory, Environment, StoreHandle};
 
 use super::audit::{self, AuditOrder};
 use super::certificates::{CertificateOrder, Certificates};
 use super::devices::{DeviceOrder, DeviceSource, Devices};
+use super::keep::{self, KeepOrder};
 use super::keys::{KeyOrder, Keys};
 use super::latency::{self, LatencyOrder};
 use super::ledger::{Clerk, LedgerOrder};
@@ -62,6 +63,8 @@ pub(crate) enum Order {
     Latency(LatencyOrder),
     /// Evidence out of the audit log.
     Audit(AuditOrder),
+    /// Backups and archives.
+    Keep(KeepOrder),
     /// Rehearsals, in a development engine only.
     PoisonShard {
         core: u16,
@@ -107,6 +110,10 @@ impl Ledger for AsActor<'_> {
     fn changes(&self, changes: Vec<Change>) -> Result<(), Refusal> {
         self.0.changes(self.1, changes).map_err(|error| error.refusal())
     }
+
+    fn directory(&self) -> &Directory {
+        self.0.directory()
+    }
 }
 
 impl Operator {
@@ -115,7 +122,7 @@ impl Operator {
         let ledger = AsActor(&self.store, actor);
         match order {
             Order::CreateTenant { name, prepaid } => {
-                ledger.change(Change::CreateTenant { name, prepaid })?;
+                registrar::create_tenant(&ledger, &self.vault, name, prepaid)?;
             }
             Order::SetPrepaid { name, units } => {
                 ledger.change(Change::SetPrepaid {
@@ -155,6 +162,7 @@ impl Operator {
                 let vault = &*self.vault;
                 return audit::obey(&self.audit, vault, &ledger, order);
             }
+            Order::Keep(order) => return keep::obey(self, actor, order),
             Order::ListTenants => return Ok(self.tenants()),
             Order::ListApps => return Ok(self.apps()),
             Order::PoisonShard { core } => return self.rehearse(|engine| engine.poison_shard(core)),

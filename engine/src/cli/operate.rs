@@ -16,7 +16,7 @@ use protocol::ids::AppId;
 use serde_json::Value;
 use store::StoreHandle;
 
-use super::ledger;
+use super::{keep, ledger};
 use super::{print_json, print_line, read_file, verify};
 use crate::admin::operator::{Operator, Order};
 use crate::admin::socket;
@@ -119,6 +119,11 @@ pub(super) fn tenant(config: &Config, command: TenantCommand) -> Result<(), Refu
             }
             ledger::set_state(config, name, store::TenantState::Closed)
         }
+        TenantCommand::Destroy {
+            name,
+            order,
+            certificate,
+        } => keep::destroy(config, name, order, &certificate),
         TenantCommand::Activate { name, at } => ledger::activate(config, name, at),
         TenantCommand::Agreement {
             name,
