@@ -214,7 +214,7 @@ fn refuse(refusal: &Refusal) -> Response {
 }
 
 /// A refusal on its way to becoming a response.
-struct Refused(Refusal);
+pub(crate) struct Refused(Refusal);
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
