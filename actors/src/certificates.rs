@@ -16,8 +16,8 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::AuthorityName;
 use protocol::verify::{SM2_DEFAULT_USER_ID, SignatureBytes};
 use store::{
-    AuthorityRow, CertificateChange, CertificateRow, CertificateStanding, Change, Holder, Prepared, Reader,
-    Role,
+    AuthorityRow, CertificateChange, CertificateRow, CertificateStanding, Change, Holder, KeptCrl, Prepared,
+    Reader, Role,
 };
 
 use crate::registrar::{Issued, Issuer, Ledger};
@@ -303,8 +303,7 @@ impl Authorities {
         now: UnixMillis,
     ) -> Result<u64, Refusal> {
         // The number is read before the entries: a list with a higher number never knows less.
-        let last = reader.crl(&issuer.name).map_err(store_failed)?;
-        let number = last.map_or(0, |last| last.number) + 1;
+        let number = reader.next_crl(&issuer.name).map_err(store_failed)?;
         let rows = reader.revoked(&issuer.name, now).map_err(store_failed)?;
         let spec = crl::Spec {
             issuer: &issuer.certificate,
@@ -331,11 +330,14 @@ impl Authorities {
         Ok(number)
     }
 
-    /// Publishes every list that is missing or has lived half of its life.
+    /// Publishes every list that is missing or has lived half of its life, and those of a store that was restored.
     pub fn publish_due(&self, ledger: &dyn Ledger, reader: &Reader, now: UnixMillis) -> Result<(), Refusal> {
         for issuer in self.list.iter().filter(|authority| authority.role.certifies()) {
             let last = reader.crl(&issuer.name).map_err(store_failed)?;
-            if last.is_none_or(|last| now.0.abs_diff(last.made_at.0) >= LIST_RENEWED_MS) {
+            let next = reader.next_crl(&issuer.name).map_err(store_failed)?;
+            let due =
+                |last: KeptCrl| last.number + 1 < next || now.0.abs_diff(last.made_at.0) >= LIST_RENEWED_MS;
+            if last.is_none_or(due) {
                 self.publish(ledger, reader, issuer, now)?;
             }
         }

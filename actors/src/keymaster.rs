@@ -22,7 +22,7 @@ use crate::vault::Vault;
 /// Where a new key is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyPlace {
-    /// In the store, under the master key.
+    /// In the store, under the tenant's key.
     Software,
     /// An object in these devices; made in the first.
     Devices(Vec<String>),
@@ -83,7 +83,7 @@ impl Keymaster<'_> {
     pub fn create(&self, plan: CredentialPlan) -> Result<(), Refusal> {
         let name = format!("{}/{}", plan.tenant, plan.id);
         let ready = match &plan.place {
-            KeyPlace::Software => self.software(plan.kind)?,
+            KeyPlace::Software => self.software(&plan.tenant, plan.kind)?,
             KeyPlace::Devices(devices) => self.in_devices(devices, plan.kind, &name)?,
             KeyPlace::Wrapped(kek) => self.wrapped(kek, plan.kind)?,
         };
@@ -233,8 +233,11 @@ impl Keymaster<'_> {
     fn make_spare(&self, kind: KeyKind, device: Option<&str>) -> Result<SpareKey, Refusal> {
         let (public_key, object, wrapped) = match device {
             None => {
-                let made = self.make_software(kind)?;
-                (made.public_key, None, made.wrapped)
+                let made = soft::generate(kind).map_err(|error| internal(&error.to_string()))?;
+                // Nobody's yet: under the master key until it is taken.
+                let wrapped = self.vault.wrap(&made.pkcs8, &made.public_key);
+                let wrapped = wrapped.map_err(|error| error.refusal())?;
+                (made.public_key, None, Some(wrapped))
             }
             Some(device) => {
                 let made = self.pool()?.generate(device, kind, "cinnabar-spare", None);
@@ -293,27 +296,29 @@ impl Keymaster<'_> {
         self.reader.spare(kind, device).map_err(|error| error.refusal())
     }
 
-    fn software(&self, kind: KeyKind) -> Result<Ready, Refusal> {
-        let Some((row, spare)) = self.spare(kind, None)? else {
-            return self.make_software(kind);
+    /// A new key, or a spare one, wrapped under the tenant's key.
+    fn software(&self, tenant: &TenantName, kind: KeyKind) -> Result<Ready, Refusal> {
+        let owner = self.ledger.tenant(tenant)?;
+        let own = self.vault.of_tenant(&owner).map_err(|error| error.refusal())?;
+        let (public_key, pkcs8, spare) = match self.spare(kind, None)? {
+            Some((row, spare)) => {
+                let wrapped = spare.wrapped.unwrap_or_default();
+                let pkcs8 = self.vault.unwrap(&wrapped, &spare.public_key);
+                let pkcs8 = pkcs8.map_err(|error| error.refusal())?;
+                (spare.public_key.into_vec(), pkcs8, Some(row))
+            }
+            None => {
+                let made = soft::generate(kind).map_err(|error| internal(&error.to_string()))?;
+                (made.public_key, made.pkcs8, None)
+            }
         };
-        Ok(Ready {
-            place: Place::Software,
-            public_key: spare.public_key.into(),
-            wrapped: spare.wrapped.map(Into::into),
-            spare: Some(row),
-        })
-    }
-
-    fn make_software(&self, kind: KeyKind) -> Result<Ready, Refusal> {
-        let made = soft::generate(kind).map_err(|error| internal(&error.to_string()))?;
         // A private key is wrapped for its public half, so that it cannot be moved to another row.
-        let wrapped = self.vault.wrap(&made.pkcs8, &made.public_key);
+        let wrapped = own.wrap(&pkcs8, &public_key).map_err(|error| error.refusal())?;
         Ok(Ready {
             place: Place::Software,
-            public_key: made.public_key,
-            wrapped: Some(wrapped.map_err(|error| internal(&error.to_string()))?),
-            spare: None,
+            public_key,
+            wrapped: Some(wrapped),
+            spare,
         })
     }
 

@@ -11,7 +11,7 @@
 //! - [`services`]: what the cores share, and how outcomes find their core.
 //!
 //! Beside the path: [`minutes`] keeps what the service agreement is judged by, [`reports`] answers questions that take a
-//! while: packages, statements, reconciliation ([`bill`]) and the agreement's months ([`agreement`]); [`keeper`] starts anew what has died, [`vault`] holds the master key, [`registrar`] and [`keymaster`]
+//! while: packages, statements, reconciliation ([`bill`]) and the agreement's months ([`agreement`]), also on paper ([`printed`]); [`keeper`] starts anew what has died, [`vault`] holds the master key, [`registrar`] and [`keymaster`]
 //! make an operator's changes, [`stats`] counts, [`latency`] measures; [`audit`] signs a tree over the journal and proves
 //! what is in it; [`alerts`] says what is wrong, [`outgoing`] how messages to the outside are addressed, signed and tried
 //! again; [`certificates`] and [`time_stamps`] are the authorities, on threads of their own.
@@ -34,6 +34,7 @@ pub mod latency;
 pub mod metering;
 pub mod minutes;
 pub mod outgoing;
+pub mod printed;
 mod reader;
 pub mod registrar;
 pub mod reports;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use documents::cms::Chain;
+use protocol::clock::{self, UnixMillis};
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AppRow, CredentialRow, IdempotencyKey, Sequence};
-use protocol::limits::FRAME_BYTES_MAX;
+use protocol::limits::{FRAME_BYTES_MAX, REPLY_KEPT_MS};
 use protocol::message::{Answer, CredentialInfo, ItemOutcome, UsageInfo};
 use store::{
     Credential, Environment, Known, Outcome, Reader, Record, RequestHash, Settled, State, StoreError, Tenant,
@@ -129,11 +130,16 @@ impl ReaderThread {
             what: "an entry that the key index names is missing",
         };
         let entry = self.reader.entry(sequence)?.ok_or(missing)?;
+        let kept = is_kept(entry.at, clock::wall());
         Ok(match entry.record {
             Record::Signature { item, signature, .. }
                 if item.request == request && &*item.key == key.as_str() =>
             {
-                Outcome::Done { sequence, signature }
+                if kept {
+                    Outcome::Done { sequence, signature }
+                } else {
+                    Outcome::Failed(expired())
+                }
             }
             _ => Outcome::Failed(reused()),
         })
@@ -180,7 +186,9 @@ impl ReaderThread {
         };
         let entry = self.reader.entry(sequence)?.ok_or(missing)?;
         let of = entry.record.item().map_or(1, |item| item.of);
+        let kept = is_kept(entry.at, clock::wall());
         let outcome = match entry.record {
+            Record::Signature { .. } if !kept => ItemOutcome::Failed(expired()),
             Record::Signature { signature, .. } => ItemOutcome::Done {
                 signature: signature.into_vec(),
                 sequence,
@@ -270,6 +278,17 @@ impl ReaderThread {
         }
         Ok(Answer::Usage(usage))
     }
+}
+
+/// Whether a reply of this time can still be had.
+const fn is_kept(at: UnixMillis, now: UnixMillis) -> bool {
+    now.0.saturating_sub(at.0) <= REPLY_KEPT_MS
+}
+
+fn expired() -> Refusal {
+    let text =
+        "signed and counted once; its signature is given out for 30 days only, and this key is used up";
+    Refusal::new(Code::ReplyExpired, text)
 }
 
 fn add(counts: &mut Vec<(String, u64)>, name: String, units: u64) {

@@ -1,12 +1,14 @@
 //! The registrar: an operator's changes, from words to a durable entry; keys are the [`crate::keymaster`]'s. The same code serves a running engine and an
 //! offline command that holds the store itself. Blocking: for operator threads, never for a core.
 
+use std::sync::Arc;
+
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use protocol::algorithm::KeyKind;
 use protocol::clock::UnixMillis;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AppId, TenantName};
-use store::{Change, Environment, Holder, NewApp, TenancyChange};
+use store::{Change, Directory, Environment, Holder, NewApp, TenancyChange, Tenant};
 use zeroize::Zeroizing;
 
 use crate::vault::Vault;
@@ -20,6 +22,15 @@ pub trait Ledger {
 
     /// Makes changes, all of them or none, and returns when they are durable.
     fn changes(&self, changes: Vec<Change>) -> Result<(), Refusal>;
+
+    /// Who is registered.
+    fn directory(&self) -> &Directory;
+
+    /// A tenant by name.
+    fn tenant(&self, name: &TenantName) -> Result<Arc<Tenant>, Refusal> {
+        let missing = || Refusal::new(Code::NotFound, format!("no tenant '{name}'"));
+        self.directory().tenant(name.as_str()).ok_or_else(missing)
+    }
 }
 
 /// A certificate that was signed and is not yet given out.
@@ -60,6 +71,23 @@ pub struct AppProof {
 /// Bytes of an app's secret.
 pub const SECRET_BYTES: usize = 32;
 
+/// Makes a tenant with a key of its own, under which everything secret of it is wrapped.
+pub fn create_tenant(
+    ledger: &dyn Ledger,
+    vault: &Vault,
+    name: TenantName,
+    prepaid: Option<u64>,
+) -> Result<(), Refusal> {
+    let data_key = vault
+        .new_data_key(&name)
+        .map_err(|error| internal(&error.to_string()))?;
+    ledger.change(Change::CreateTenant {
+        name,
+        prepaid,
+        data_key: data_key.into(),
+    })
+}
+
 /// Makes an app. Its secret is returned here and never again.
 pub fn create_app(
     ledger: &dyn Ledger,
@@ -68,7 +96,8 @@ pub fn create_app(
     id: AppId,
     proof: AppProof,
 ) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-    let (secret, wrapped) = new_secret(vault, &id)?;
+    let owner = ledger.tenant(&tenant)?;
+    let (secret, wrapped) = new_secret(vault, &owner, &id)?;
     ledger.change(Change::CreateApp(NewApp {
         tenant,
         id,
@@ -88,7 +117,9 @@ pub fn rotate_secret(
     app: AppId,
     old_until: UnixMillis,
 ) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-    let (secret, wrapped) = new_secret(vault, &app)?;
+    let missing = || Refusal::new(Code::NotFound, format!("no app '{app}'"));
+    let known = ledger.directory().app(app.as_str()).ok_or_else(missing)?;
+    let (secret, wrapped) = new_secret(vault, &known.tenant, &app)?;
     ledger.change(Change::Tenancy(TenancyChange::RotateSecret {
         app,
         secret: wrapped.into(),
@@ -98,14 +129,15 @@ pub fn rotate_secret(
 }
 
 /// A secret, plain and wrapped.
-fn new_secret(vault: &Vault, id: &AppId) -> Result<(Zeroizing<Vec<u8>>, Vec<u8>), Refusal> {
+fn new_secret(vault: &Vault, tenant: &Tenant, id: &AppId) -> Result<(Zeroizing<Vec<u8>>, Vec<u8>), Refusal> {
     let mut secret = Zeroizing::new(vec![0; SECRET_BYTES]);
     SystemRandom::new()
         .fill(&mut secret)
         .map_err(|_| internal("no randomness"))?;
     let wrapped = vault
-        .wrap_secret(id, &secret)
-        .map_err(|error| internal(&error.to_string()))?;
+        .of_tenant(tenant)
+        .and_then(|vault| vault.wrap_secret(id, &secret))
+        .map_err(|error| error.refusal())?;
     Ok((secret, wrapped))
 }
 

@@ -1,7 +1,10 @@
-//! The vault: what is encrypted at rest under the master key, and the keys the pool asks for.
+//! The vault: what is encrypted at rest, and the keys the pool asks for. Each tenant has a key of its own, wrapped under the
+//! master key; its private keys and secrets are wrapped under that, so that destroying it destroys them, wherever copies
+//! of them are.
 //!
 //! AES-256-GCM with a random nonce for each value; what a value belongs to is authenticated with it, so that a
-//! wrapped key cannot be moved to another row. Format: one version byte, 12 bytes nonce, ciphertext and tag.
+//! wrapped key cannot be moved to another row. Format: one version byte (1 under the master key, 2 under a tenant's), 12
+//! bytes nonce, ciphertext and tag.
 
 use std::sync::Arc;
 
@@ -9,13 +12,15 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use hsm_pool::keys::{KeyMaterial, KeySource, WrappedKey};
 use parking_lot::Mutex;
 use protocol::clock::UnixMillis;
-use protocol::ids::{AppId, KeyRow};
+use protocol::error_code::{Code, Refusal};
+use protocol::ids::{AppId, KeyRow, TenantName};
 use quick_cache::sync::Cache;
 use smallvec::SmallVec;
-use store::{App, Reader};
+use store::{App, Directory, Reader, Tenant};
 use zeroize::Zeroizing;
 
-const VERSION: u8 = 1;
+const UNDER_MASTER: u8 = 1;
+const UNDER_TENANT: u8 = 2;
 const NONCE_BYTES: usize = 12;
 /// Bytes of the master key.
 pub const MASTER_KEY_BYTES: usize = 32;
@@ -32,6 +37,22 @@ pub enum VaultError {
     /// The library failed.
     #[error("encryption failed")]
     Encrypt,
+    /// The tenant's key was destroyed, and nothing that was wrapped under it can be opened ever again.
+    #[error("the tenant's key was destroyed")]
+    Destroyed,
+}
+
+impl VaultError {
+    /// The code and sentence an operator hears.
+    pub fn refusal(self) -> Refusal {
+        let code = match self {
+            Self::KeyLength => Code::Usage,
+            Self::DoesNotOpen => Code::DataCorrupt,
+            Self::Encrypt => Code::Internal,
+            Self::Destroyed => Code::TenantClosed,
+        };
+        Refusal::new(code, self.to_string())
+    }
 }
 
 /// The master key in use.
@@ -39,6 +60,16 @@ pub struct Vault {
     key: RandomizedNonceKey,
     /// By app and generation of the secret.
     secrets: Cache<(AppId, u32), Arc<AppSecret>>,
+    tenants: Cache<TenantName, Arc<TenantVault>>,
+}
+
+/// A tenant's own key in use.
+pub struct TenantVault(RandomizedNonceKey);
+
+impl std::fmt::Debug for TenantVault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TenantVault(..)")
+    }
 }
 
 impl std::fmt::Debug for Vault {
@@ -63,6 +94,8 @@ impl std::fmt::Debug for AppSecret {
 
 /// App secrets kept unwrapped.
 const SECRETS_MAX: usize = 10_000;
+/// Keys of tenants kept unwrapped.
+const TENANTS_MAX: usize = 10_000;
 
 impl Vault {
     /// Takes the master key.
@@ -74,43 +107,51 @@ impl Vault {
         Ok(Self {
             key,
             secrets: Cache::new(SECRETS_MAX),
+            tenants: Cache::new(TENANTS_MAX),
         })
     }
 
     /// Encrypts a value for what it belongs to.
     pub fn wrap(&self, plain: &[u8], belongs_to: &[u8]) -> Result<Vec<u8>, VaultError> {
-        let mut sealed = Zeroizing::new(plain.to_vec());
-        let nonce = self
-            .key
-            .seal_in_place_append_tag(Aad::from(belongs_to), &mut *sealed)
-            .map_err(|_| VaultError::Encrypt)?;
-        let mut out = Vec::with_capacity(1 + NONCE_BYTES + sealed.len());
-        out.push(VERSION);
-        out.extend_from_slice(nonce.as_ref());
-        out.extend_from_slice(&sealed);
-        Ok(out)
+        seal(&self.key, UNDER_MASTER, plain, belongs_to)
     }
 
     /// Decrypts a value for what it belongs to.
     pub fn unwrap(&self, wrapped: &[u8], belongs_to: &[u8]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
-        let rest = wrapped.strip_prefix(&[VERSION]).ok_or(VaultError::DoesNotOpen)?;
-        let (nonce, sealed) = rest
-            .split_at_checked(NONCE_BYTES)
-            .ok_or(VaultError::DoesNotOpen)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| VaultError::DoesNotOpen)?;
-        let mut buffer = Zeroizing::new(sealed.to_vec());
-        let length = self
-            .key
-            .open_in_place(nonce, Aad::from(belongs_to), &mut buffer)
-            .map_err(|_| VaultError::DoesNotOpen)?
-            .len();
-        buffer.truncate(length);
-        Ok(buffer)
+        open(&self.key, UNDER_MASTER, wrapped, belongs_to)
     }
 
-    /// Wraps an app's secret.
-    pub fn wrap_secret(&self, app: &AppId, secret: &[u8]) -> Result<Vec<u8>, VaultError> {
-        self.wrap(secret, app_label(app).as_bytes())
+    /// A new key for a tenant, wrapped under the master key.
+    pub fn new_data_key(&self, tenant: &TenantName) -> Result<Vec<u8>, VaultError> {
+        let mut key = Zeroizing::new([0; MASTER_KEY_BYTES]);
+        aws_lc_rs::rand::fill(&mut key[..]).map_err(|_| VaultError::Encrypt)?;
+        self.wrap(&key[..], tenant_label(tenant).as_bytes())
+    }
+
+    /// A tenant's own key.
+    pub fn of_tenant(&self, tenant: &Tenant) -> Result<Arc<TenantVault>, VaultError> {
+        let wrapped = tenant.data_key().ok_or(VaultError::Destroyed)?;
+        self.open_data_key(&tenant.name, &wrapped)
+    }
+
+    /// The same, where it is read from the store.
+    pub fn open_data_key(&self, tenant: &TenantName, wrapped: &[u8]) -> Result<Arc<TenantVault>, VaultError> {
+        let load = || {
+            let key = self.unwrap(wrapped, tenant_label(tenant).as_bytes())?;
+            let key = RandomizedNonceKey::new(&AES_256_GCM, &key).map_err(|_| VaultError::KeyLength)?;
+            Ok(Arc::new(TenantVault(key)))
+        };
+        self.tenants.get_or_insert_with(tenant, load)
+    }
+
+    /// Takes what is kept unwrapped of a tenant out of memory.
+    pub fn forget(&self, tenant: &Tenant, directory: &Directory) {
+        self.tenants.remove(&tenant.name);
+        for app in directory.apps().iter().filter(|app| app.tenant.row == tenant.row) {
+            for generation in 0..=app.secrets.get().generation {
+                self.secrets.remove(&(app.id.clone(), generation));
+            }
+        }
     }
 
     /// An app's secret, if it has one.
@@ -139,13 +180,72 @@ impl Vault {
 
     fn open_secret(&self, app: &App, generation: u32, wrapped: &[u8]) -> Result<Arc<AppSecret>, VaultError> {
         let load = || {
-            let bytes = self.unwrap(wrapped, app_label(&app.id).as_bytes())?;
+            let own = self.of_tenant(&app.tenant)?;
+            let bytes = own.unwrap(wrapped, app_label(&app.id).as_bytes())?;
             let hmac = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &bytes);
             Ok(Arc::new(AppSecret { bytes, hmac }))
         };
         self.secrets
             .get_or_insert_with(&(app.id.clone(), generation), load)
     }
+}
+
+impl TenantVault {
+    /// Encrypts a value for what it belongs to.
+    pub fn wrap(&self, plain: &[u8], belongs_to: &[u8]) -> Result<Vec<u8>, VaultError> {
+        seal(&self.0, UNDER_TENANT, plain, belongs_to)
+    }
+
+    /// Decrypts a value for what it belongs to.
+    pub fn unwrap(&self, wrapped: &[u8], belongs_to: &[u8]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+        open(&self.0, UNDER_TENANT, wrapped, belongs_to)
+    }
+
+    /// Wraps an app's secret.
+    pub fn wrap_secret(&self, app: &AppId, secret: &[u8]) -> Result<Vec<u8>, VaultError> {
+        self.wrap(secret, app_label(app).as_bytes())
+    }
+}
+
+fn seal(
+    key: &RandomizedNonceKey,
+    version: u8,
+    plain: &[u8],
+    belongs_to: &[u8],
+) -> Result<Vec<u8>, VaultError> {
+    let mut sealed = Zeroizing::new(plain.to_vec());
+    let nonce = key
+        .seal_in_place_append_tag(Aad::from(belongs_to), &mut *sealed)
+        .map_err(|_| VaultError::Encrypt)?;
+    let mut out = Vec::with_capacity(1 + NONCE_BYTES + sealed.len());
+    out.push(version);
+    out.extend_from_slice(nonce.as_ref());
+    out.extend_from_slice(&sealed);
+    Ok(out)
+}
+
+fn open(
+    key: &RandomizedNonceKey,
+    version: u8,
+    wrapped: &[u8],
+    belongs_to: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+    let rest = wrapped.strip_prefix(&[version]).ok_or(VaultError::DoesNotOpen)?;
+    let (nonce, sealed) = rest
+        .split_at_checked(NONCE_BYTES)
+        .ok_or(VaultError::DoesNotOpen)?;
+    let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| VaultError::DoesNotOpen)?;
+    let mut buffer = Zeroizing::new(sealed.to_vec());
+    let length = key
+        .open_in_place(nonce, Aad::from(belongs_to), &mut buffer)
+        .map_err(|_| VaultError::DoesNotOpen)?
+        .len();
+    buffer.truncate(length);
+    Ok(buffer)
+}
+
+fn tenant_label(tenant: &TenantName) -> String {
+    format!("tenant-key/{tenant}")
 }
 
 fn app_label(app: &AppId) -> String {
@@ -180,7 +280,9 @@ impl KeySource for StoredKeys {
             None => (None, None),
             // A private key is wrapped for its public half: that is what it belongs to.
             Some(sealed) if stored.software => {
-                let pkcs8 = self.vault.unwrap(&sealed, &stored.public_key);
+                let data_key = stored.data_key.as_deref().ok_or(VaultError::Destroyed);
+                let own = data_key.and_then(|key| self.vault.open_data_key(&stored.tenant, key));
+                let pkcs8 = own.and_then(|own| own.unwrap(&sealed, &stored.public_key));
                 (Some(pkcs8.map_err(|error| error.to_string())?), None)
             }
             Some(record) => {
@@ -225,5 +327,25 @@ mod tests {
             "a nonce of its own each time"
         );
         assert!(Vault::new(&[1; 31]).is_err());
+    }
+
+    #[test]
+    fn what_is_wrapped_under_a_tenants_key_opens_with_that_alone() {
+        let vault = Vault::new(&[1; 32]).unwrap();
+        let names = ["a", "b"].map(|name| TenantName::new(name).unwrap());
+        let keys = [0, 1].map(|at| vault.new_data_key(&names[at]).unwrap());
+        let own = [0, 1].map(|at| vault.open_data_key(&names[at], &keys[at]).unwrap());
+        let wrapped = own[0].wrap(b"secret", b"owner").unwrap();
+        assert_eq!(&own[0].unwrap(&wrapped, b"owner").unwrap()[..], b"secret");
+        let refused = own[1].unwrap(&wrapped, b"owner").unwrap_err();
+        assert_eq!(refused, VaultError::DoesNotOpen);
+        assert_eq!(
+            vault.unwrap(&wrapped, b"owner").unwrap_err(),
+            VaultError::DoesNotOpen
+        );
+        // A tenant's key is for that tenant.
+        let anew = Vault::new(&[1; 32]).unwrap();
+        assert!(anew.open_data_key(&names[1], &keys[0]).is_err());
+        assert!(anew.open_data_key(&names[0], &keys[0]).is_ok());
     }
 }

@@ -21,6 +21,7 @@ use hsm_pool::soft;
 use protocol::algorithm::{Format, KeyKind};
 use protocol::clock;
 use protocol::error_code::Refusal;
+use protocol::ids::TenantName;
 use protocol::message::Answer;
 use smallvec::SmallVec;
 use store::{App, Proof, ProofKind};
@@ -45,11 +46,14 @@ impl Stream for Counter {
 fn services(folder: &std::path::Path) -> Arc<Services> {
     let vault = Arc::new(Vault::new(&[7; 32]).expect("a key"));
     let made = soft::generate(KeyKind::P256).expect("a key");
-    let wrapped = vault.wrap(&made.pkcs8, &made.public_key).expect("wrapped");
+    let tenant = TenantName::new("t").expect("a name");
+    let data_key = vault.new_data_key(&tenant).expect("a tenant's key");
+    let own = vault.open_data_key(&tenant, &data_key).expect("its own key");
+    let wrapped = own.wrap(&made.pkcs8, &made.public_key).expect("wrapped");
     let cores: Arc<[Arc<CoreRemote>]> = Arc::new([Arc::new(CoreRemote::new(0, 65_536))]);
     let store = store(
         folder,
-        Some((&made.public_key, &wrapped)),
+        Some([&made.public_key, &wrapped, &data_key]),
         router(Arc::clone(&cores)),
     );
     let store = Arc::new(store);

@@ -14,13 +14,14 @@ use store::{
 /// The one request hash of the benches.
 pub const REQUEST: RequestHash = RequestHash([1; 16]);
 
-/// A new store with tenant `t`, app `a` and credential `c`.
+/// A new store with tenant `t`, app `a` and credential `c`; where it matters, with this public key, private key and
+/// tenant's key, the latter two wrapped.
 ///
 /// # Panics
 /// When the folder cannot be used: a bench has nothing better to do then.
 pub fn store<W: Clone + Send + 'static>(
     folder: &Path,
-    wrapped: Option<(&[u8], &[u8])>,
+    wrapped: Option<[&[u8]; 3]>,
     deliver: impl FnMut(Vec<Delivery<W>>) + Send + 'static,
 ) -> StoreHandle<W> {
     let store = Store::open(folder, Options::default()).expect("the store opens");
@@ -28,11 +29,12 @@ pub fn store<W: Clone + Send + 'static>(
         .start(deliver, |error| panic!("{error}"))
         .expect("the store starts");
     let tenant = TenantName::new("t").expect("a name");
-    let (public_key, private_key) = wrapped.unwrap_or((b"spki", b"key"));
+    let [public_key, private_key, data_key] = wrapped.unwrap_or([b"spki", b"key", b"data key"]);
     let changes = [
         Change::CreateTenant {
             name: tenant.clone(),
             prepaid: None,
+            data_key: data_key.into(),
         },
         Change::CreateApp(NewApp {
             tenant: tenant.clone(),

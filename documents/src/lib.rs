@@ -19,6 +19,7 @@
 //! - [`ses`]: electronic seals and seal signatures (GB/T 38540, GM/T 0031).
 //! - [`ofd`]: OFD files (GB/T 33190), sealed, signed and verified.
 //! - [`seal_image`]: what seals look like.
+//! - [`paper`]: reports as PDF files, made from nothing.
 //! - [`pdf`]: signatures in PDF files (PAdES), with a visible seal or without, added, and verified.
 //!
 //! Reading has one rule: what was signed is verified over the bytes that came in, never over a second
@@ -30,6 +31,7 @@ pub mod csr;
 pub mod lint;
 pub mod ocsp;
 pub mod ofd;
+pub mod paper;
 pub mod pdf;
 pub mod seal_image;
 pub mod ses;

@@ -7,6 +7,7 @@ pub(crate) mod control;
 pub(crate) mod devices;
 pub(crate) mod http;
 pub(crate) mod incidents;
+pub(crate) mod keep;
 pub(crate) mod keys;
 pub(crate) mod latency;
 pub(crate) mod ledger;

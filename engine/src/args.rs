@@ -207,6 +207,19 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: JournalCommand,
     },
+    /// Copies the data folder while it is in use: database, key index, archives, and a sealed manifest.
+    Backup {
+        /// A folder that does not exist yet, or is empty.
+        #[arg(long, value_name = "FOLDER")]
+        to: PathBuf,
+    },
+    /// Makes a new data folder of a backup. No number of the lost one is used again.
+    Restore(RestoreArguments),
+    /// Puts months that are older than `retention_months` into files, lists and checks them.
+    Archive {
+        #[command(subcommand)]
+        command: ArchiveCommand,
+    },
     /// Opens a store whose last entries are missing.
     Recover {
         /// Accept that they are missing; this is itself recorded.
@@ -499,6 +512,17 @@ pub(crate) enum TenantCommand {
         /// Its name once more.
         #[arg(long, value_name = "NAME")]
         confirm: TenantName,
+    },
+    /// Destroys the keys and secrets of a closed tenant, for good, and writes a signed certificate of that.
+    Destroy {
+        /// Its name.
+        name: TenantName,
+        /// The order by which that is done: a contract's clause, a letter's number.
+        #[arg(long, value_name = "REFERENCE")]
+        order: String,
+        /// Where to write the certificate; the signature over it goes into FILE.sig, the signer's certificate into FILE.pem.
+        #[arg(long, value_name = "FILE")]
+        certificate: PathBuf,
     },
     /// Sets from when on production calls of a tenant are taken.
     Activate {
@@ -840,6 +864,35 @@ pub(crate) enum DeviceCommand {
     },
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArguments {
+    /// The backup.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) from: PathBuf,
+    /// Only check that it could be restored: every hash, every link of the chain, the books. Nothing is written.
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Numbers of journal entries to leave out; more than the lost folder can have used after the backup and its tail.
+    #[arg(long, value_name = "COUNT", default_value_t = store::ENTRIES_SKIPPED, value_parser = clap::value_parser!(u64).range(1..1 << 40))]
+    pub(crate) skip: u64,
+    /// The file `tail` of the lost data folder, if it is left: it says how many entries are lost.
+    #[arg(long, value_name = "FILE", conflicts_with = "verify")]
+    pub(crate) tail: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ArchiveCommand {
+    /// Archives what is due. A running engine does so by itself, once an hour.
+    Run,
+    /// Lists the archives.
+    List,
+    /// Checks every archive and that the journal goes on where the last one ends.
+    Verify {
+        /// Only this file, by itself: no store is needed.
+        file: Option<PathBuf>,
+    },
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
     /// Checks a copy of the log, a receipt or a case, without an engine and without trusting one.
@@ -1024,6 +1077,25 @@ pub(crate) struct StatementArguments {
     /// In which form.
     #[arg(long, value_enum, default_value = "json")]
     pub(crate) format: StatementFormat,
+    /// In English; without it, in Chinese.
+    #[arg(long, requires = "pdf")]
+    pub(crate) english: bool,
+    #[command(flatten)]
+    pub(crate) paper: PaperArguments,
+}
+
+/// A report as a signed PDF.
+#[derive(Debug, Args)]
+pub(crate) struct PaperArguments {
+    /// Write a PDF that is signed and certified: nothing may be changed in it. Needs `report_font` in the configuration.
+    #[arg(long, value_name = "FILE", requires_all = ["profile", "credential"])]
+    pub(crate) pdf: Option<PathBuf>,
+    /// The client profile of the app that signs it.
+    #[arg(long, value_name = "FILE", requires = "pdf")]
+    pub(crate) profile: Option<PathBuf>,
+    /// The credential that signs it.
+    #[arg(long, value_name = "ID", requires = "pdf")]
+    pub(crate) credential: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -1057,9 +1129,11 @@ pub(crate) enum SlaCommand {
         /// As a page, in Chinese.
         #[arg(long)]
         html: bool,
-        /// The page in English.
-        #[arg(long, requires = "html")]
+        /// The page or the PDF in English.
+        #[arg(long)]
         english: bool,
+        #[command(flatten)]
+        paper: PaperArguments,
     },
     /// Says that announced maintenance is under way, or over. Needs a running engine.
     Maintenance {

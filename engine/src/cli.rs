@@ -8,11 +8,13 @@ mod console;
 mod content;
 mod device;
 mod journal;
+mod keep;
 mod key;
 mod latency;
 mod ledger;
 mod operate;
 mod operators;
+mod paper;
 mod seal;
 mod sign;
 mod verify;
@@ -56,7 +58,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Refusal> {
         Command::Latency { command } => latency::run(&config::load(&layers)?, command),
         Command::Key { command } => key::run(&config::load(&layers)?, command),
         Command::Package { command } => ledger::package(&config::load(&layers)?, command),
-        Command::Statement(arguments) => ledger::statement(&config::load(&layers)?, &arguments),
+        Command::Statement(arguments) => match &arguments.paper.pdf {
+            Some(_) => paper::statement(&config::load(&layers)?, &arguments),
+            None => ledger::statement(&config::load(&layers)?, &arguments),
+        },
         Command::Reconcile(arguments) => ledger::reconcile(&config::load(&layers)?, &arguments),
         Command::Sla { command } => ledger::sla(&config::load(&layers)?, &command),
         Command::Notice { command } => ledger::notice(&config::load(&layers)?, command),
@@ -75,6 +80,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Refusal> {
         Command::Journal {
             command: JournalCommand::Export,
         } => journal::export(&config::load(&layers)?),
+        Command::Backup { to } => keep::backup(&config::load(&layers)?, &to),
+        Command::Restore(arguments) => keep::restore(&config::load(&layers)?, &arguments),
+        Command::Archive { command } => keep::archive(&config::load(&layers)?, &command),
         Command::Recover { accept_loss } => journal::recover(&config::load(&layers)?, accept_loss),
         Command::Rehearse { part, core } => operate::rehearse(&config::load(&layers)?, part, core),
         Command::HsmWorker => hsm_pool::device::worker::main()

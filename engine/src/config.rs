@@ -178,6 +178,11 @@ pub(crate) struct Spec {
     key_cache: usize,
     /// Bytes the database may take; 0: as many as the disk has.
     store_bytes_max: u64,
+    /// A font with TrueType outlines and the characters of the language, for reports as PDF.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    report_font: Option<PathBuf>,
+    /// Whole months before the running one that stay in the database; what is older goes into archives.
+    retention_months: u32,
     /// The server's certificate chain, PEM. Not needed with `--dev`.
     #[serde(skip_serializing_if = "Option::is_none")]
     tls_certificate: Option<PathBuf>,
@@ -251,6 +256,8 @@ impl Default for Spec {
             http_silence_ms_max: 60_000,
             key_cache: 100_000,
             store_bytes_max: 0,
+            report_font: None,
+            retention_months: 37,
             tls_certificate: None,
             tls_key: None,
             master_key_file: None,
@@ -340,6 +347,8 @@ pub(crate) struct Config {
     pub(crate) http_silence_ms_max: u64,
     pub(crate) key_cache: usize,
     pub(crate) store_bytes_max: Option<u64>,
+    pub(crate) retention_months: u32,
+    pub(crate) report_font: Option<PathBuf>,
     /// Certificate chain and key.
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     pub(crate) master_key: MasterKeySource,
@@ -426,6 +435,15 @@ fn origin(metadata: &figment::Metadata) -> String {
     }
 }
 
+fn policy(text: &str) -> Result<ObjectIdentifier, Refusal> {
+    let refuse = |_| {
+        usage(format!(
+            "configuration: tsa_policy '{text}' is not an object identifier"
+        ))
+    };
+    ObjectIdentifier::new(text).map_err(refuse)
+}
+
 fn check(mut spec: Spec) -> Result<Config, Refusal> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let cores = if spec.cores == 0 {
@@ -443,15 +461,12 @@ fn check(mut spec: Spec) -> Result<Config, Refusal> {
         }
     };
     let master_key = master_key(&spec)?;
+    if spec.retention_months == 0 {
+        return Err(usage("configuration: retention_months is at least 1"));
+    }
     check_devices(&spec.device)?;
     check_key_pools(&spec.key_pool, &spec.device)?;
-    let policy = ObjectIdentifier::new(&spec.tsa_policy).map_err(|_| {
-        let text = format!(
-            "configuration: tsa_policy '{}' is not an object identifier",
-            spec.tsa_policy
-        );
-        usage(text)
-    })?;
+    let policy = policy(&spec.tsa_policy)?;
     let lanes = if spec.lanes == 0 { processors } else { spec.lanes };
     Ok(Config {
         console: operators::console(&spec)?,
@@ -481,6 +496,8 @@ fn check(mut spec: Spec) -> Result<Config, Refusal> {
         http_silence_ms_max: spec.http_silence_ms_max,
         key_cache: spec.key_cache,
         store_bytes_max: (spec.store_bytes_max > 0).then_some(spec.store_bytes_max),
+        retention_months: spec.retention_months,
+        report_font: spec.report_font,
         tls,
         master_key,
         latency_days: spec.latency_days,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use actors::call::Ticket;
 use actors::certificates::{AuthorityPlan, found};
 use actors::keymaster::{CredentialPlan, KeyPlace, Keymaster};
-use actors::registrar::{AppProof, Ledger, create_app};
+use actors::registrar::{AppProof, Ledger, create_app, create_tenant};
 use actors::vault::Vault;
 use aws_lc_rs::rand;
 use base64::Engine as _;
@@ -352,10 +352,7 @@ pub(crate) fn set_up(
     set_up_authorities(pki, ca)?;
     let name = |text: &str| TenantName::new(text).map_err(internal);
     if store.directory().tenant(TENANT).is_none() {
-        ledger.change(Change::CreateTenant {
-            name: name(TENANT)?,
-            prepaid: None,
-        })?;
+        create_tenant(&ledger, vault, name(TENANT)?, None)?;
     }
     if store.directory().app(APP).is_none() {
         // Strangers' QUIC stacks often have no TLS exporter, and this app is for trying them.

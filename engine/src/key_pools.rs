@@ -8,7 +8,7 @@ use actors::keymaster::Keymaster;
 use actors::registrar::Ledger;
 use actors::services::Services;
 use protocol::error_code::{Code, Refusal};
-use store::Change;
+use store::{Change, Directory};
 
 use crate::config::KeyPoolSpec;
 
@@ -24,6 +24,10 @@ impl Ledger for AsKeyPool {
             .store
             .changes("key pool", changes)
             .map_err(|error| error.refusal())
+    }
+
+    fn directory(&self) -> &Directory {
+        self.0.store.directory()
     }
 }
 

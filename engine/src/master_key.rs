@@ -103,14 +103,29 @@ fn write_new(path: &Path) -> std::io::Result<()> {
 const CHECK_NAME: &str = "master-key-check";
 const CHECK_TEXT: &[u8] = b"cinnabar";
 
+/// Whether this is the key of a data folder that an engine may be using.
+pub(crate) fn check_beside(home: &Path, vault: &Vault) -> Result<(), Refusal> {
+    let failed = |error: store::StoreError| error.refusal();
+    let reader = store::Reader::beside(home).map_err(failed)?;
+    match reader.meta(CHECK_NAME).map_err(failed)? {
+        Some(wrapped) => opens(vault, &wrapped),
+        None => Ok(()),
+    }
+}
+
+fn opens(vault: &Vault, wrapped: &[u8]) -> Result<(), Refusal> {
+    let other = |_| Refusal::new(Code::Usage, "this is not the master key of this data folder");
+    vault
+        .unwrap(wrapped, CHECK_NAME.as_bytes())
+        .map(drop)
+        .map_err(other)
+}
+
 /// Whether this is the key that the store's secrets are wrapped under; notes it for a new store.
 pub(crate) fn check(store: &Store<Ticket>, vault: &Vault) -> Result<(), Refusal> {
     let failed = |error: store::StoreError| error.refusal();
     match store.meta(CHECK_NAME).map_err(failed)? {
-        Some(wrapped) => vault
-            .unwrap(&wrapped, CHECK_NAME.as_bytes())
-            .map(drop)
-            .map_err(|_| Refusal::new(Code::Usage, "this is not the master key of this data folder")),
+        Some(wrapped) => opens(vault, &wrapped),
         None => {
             let wrapped = vault
                 .wrap(CHECK_TEXT, CHECK_NAME.as_bytes())

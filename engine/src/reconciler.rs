@@ -1,6 +1,7 @@
 //! Reconciliation once an hour: the journal of the running month, and of the one before, against ledger and counters, and
 //! the whole of it against the leaves of the audit log. A
-//! difference freezes the month's statements and is an error with a stable name, for whoever is paged.
+//! difference freezes the month's statements and is an error with a stable name, for whoever is paged. Then months that are older than the
+//! retention are archived.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,9 @@ use protocol::error_code::{Code, Refusal};
 use store::audit::Folder;
 use store::{Change, LedgerChange, Reader, Reconciliation, StoreError};
 
+use crate::admin::keep;
+use crate::config::Config;
+
 const EVERY: Duration = Duration::from_secs(3_600);
 /// Months looked at each time; what is older does not change any more and was looked at when it did.
 const MONTHS: usize = 2;
@@ -19,8 +23,10 @@ const MONTHS: usize = 2;
 const LEAF_MS_MAX: u64 = 60_000;
 
 /// Starts the thread. It ends with the process.
-pub(crate) fn start(services: &Arc<Services>, log: Folder) -> Result<(), Refusal> {
+pub(crate) fn start(services: &Arc<Services>, config: &Config) -> Result<(), Refusal> {
+    let log = config.audit_log();
     let services = Arc::clone(services);
+    let (home, retention) = (config.home.clone(), config.retention_months);
     std::thread::Builder::new()
         .name("reconciler".into())
         .spawn(move || {
@@ -28,6 +34,9 @@ pub(crate) fn start(services: &Arc<Services>, log: Folder) -> Result<(), Refusal
                 std::thread::sleep(EVERY);
                 if let Err(error) = reconcile(&services, &log) {
                     tracing::error!(%error, "reconciliation_failed");
+                }
+                if let Err(error) = keep::archive_due(&services.store, &home, retention, clock::wall()) {
+                    tracing::error!(%error, "archive_failed");
                 }
             }
         })

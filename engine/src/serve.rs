@@ -260,7 +260,7 @@ impl Engine {
             minutes: keep_minutes(&services)?,
             latency: keep_latency(&services, &config)?,
         };
-        reconciler::start(&services, config.audit_log())?;
+        reconciler::start(&services, &config)?;
         let link = match dev {
             true => operations.dev_link(&services.store)?,
             false => None,

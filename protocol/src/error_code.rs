@@ -117,6 +117,8 @@ codes! {
     PackageExpired = 126, "package_expired", 403, Caller, retry false;
     /// The month is not one that can be asked for.
     MonthInvalid = 127, "month_invalid", 422, Caller, retry false;
+    /// It was signed and counted so long ago that its signature is not kept for a retry any more.
+    ReplyExpired = 128, "reply_expired", 410, Caller, retry false;
     /// A command line, profile or configuration that cannot be used.
     Usage = 130, "usage", 400, Caller, retry false;
     /// A local file that cannot be read or written.

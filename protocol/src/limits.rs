@@ -42,6 +42,10 @@ pub const FRAME_REST_MS_MAX: u64 = 5_000;
 /// How far `created` of an HTTP message signature may be from the server's clock, in seconds (SEMANTICS 2.4).
 pub const HTTP_CREATED_SKEW_S_MAX: u64 = 60;
 
+/// For how long a retry or a look-up gets the recorded signature, in milliseconds (SEMANTICS 1.4). Its key is used up for
+/// as long as the journal is kept.
+pub const REPLY_KEPT_MS: u64 = 30 * 24 * 3_600_000;
+
 const _: () = assert!(ANSWER_MS_MAX < ANSWER_HARD_MS_MAX && ANSWER_HARD_MS_MAX < PROMISE_MS_MAX);
 const _: () = assert!(DEVICE_HANG_MS_MAX < ANSWER_MS_MAX);
 const _: () = assert!(DEADLINE_MS_MIN < ANSWER_MS_MAX);

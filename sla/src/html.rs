@@ -22,14 +22,16 @@ pub enum Language {
 }
 
 impl Language {
-    fn pick(self, chinese: &'static str, english: &'static str) -> &'static str {
+    /// The text in this language.
+    pub fn pick(self, chinese: &'static str, english: &'static str) -> &'static str {
         match self {
             Self::Chinese => chinese,
             Self::English => english,
         }
     }
 
-    fn tag(self) -> &'static str {
+    /// Its tag (RFC 5646).
+    pub fn tag(self) -> &'static str {
         self.pick("zh-CN", "en")
     }
 }
@@ -134,7 +136,8 @@ fn judged(kept: Option<bool>, language: Language) -> Markup {
     }
 }
 
-fn milliseconds(us: u64) -> String {
+/// A time in milliseconds.
+pub fn milliseconds(us: u64) -> String {
     format!("{}.{:03} ms", us / 1_000, us % 1_000)
 }
 
@@ -166,7 +169,8 @@ fn latency(report: &Report, language: Language) -> Markup {
     }
 }
 
-fn colour(state: State) -> &'static str {
+/// The colour of a minute, `#rrggbb`.
+pub fn colour(state: State) -> &'static str {
     match state {
         State::Available => "#9fd8ab",
         State::Signing => "#d93025",
@@ -179,7 +183,8 @@ fn colour(state: State) -> &'static str {
     }
 }
 
-fn word(state: State, language: Language) -> &'static str {
+/// The word for a minute.
+pub fn word(state: State, language: Language) -> &'static str {
     match state {
         State::Available => language.pick("可用", "available"),
         State::Signing => language.pick("签名不可用", "signing down"),
@@ -257,9 +262,10 @@ fn runs(verdict: &Verdict, language: Language) -> Markup {
     }
 }
 
-fn credit(credit: &Credit, language: Language) -> Markup {
+/// What is eligible, in words.
+pub fn credit_text(credit: &Credit, language: Language) -> String {
     let say = |chinese, english| language.pick(chinese, english);
-    let text = match credit {
+    match credit {
         Credit::Kept => say("无（可用性达标）", "none: availability is kept").to_owned(),
         Credit::NotCounted => say("无（本周期不考核）", "none: this cycle is not judged").to_owned(),
         Credit::ContractClause { clause } => {
@@ -298,7 +304,12 @@ fn credit(credit: &Credit, language: Language) -> Markup {
                 say("份合同", "contracts"),
             )
         }
-    };
+    }
+}
+
+fn credit(credit: &Credit, language: Language) -> Markup {
+    let say = |chinese, english| language.pick(chinese, english);
+    let text = credit_text(credit, language);
     html! {
         h2 { (say("可申请的赔偿", "Eligible credit")) }
         p { (text) }
@@ -306,7 +317,8 @@ fn credit(credit: &Credit, language: Language) -> Markup {
     }
 }
 
-fn lead(lead: &Lead, language: Language) -> String {
+/// The word for how early a notice was.
+pub fn lead(lead: &Lead, language: Language) -> String {
     let say = |chinese, english| language.pick(chinese, english);
     match lead {
         Lead::InTime => say("及时", "in time").to_owned(),
@@ -358,7 +370,8 @@ fn exclusions(report: &Report, language: Language) -> Markup {
     }
 }
 
-fn clock(clock: Clock, language: Language) -> String {
+/// A clock of an incident, in words.
+pub fn clock(clock: Clock, language: Language) -> String {
     match clock {
         Clock::Kept { minutes } => format!("{minutes} min ✓"),
         Clock::Missed { minutes } => format!("{minutes} min ✗"),

@@ -9,6 +9,7 @@ use protocol::ids::{AuthorityName, CredentialId, TenantName};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
 use crate::directory::Directory;
+use crate::epoch::{self, DataEpoch};
 use crate::error::Result;
 use crate::registry::{Effect, corrupt, credential_of, exists, refuse, turn};
 
@@ -621,6 +622,45 @@ pub(crate) fn read_crl(db: &Connection, issuer: &AuthorityName) -> Result<Option
         .prepare_cached(sql)?
         .query_row([issuer.as_str()], read)
         .optional()?)
+}
+
+/// The number of the revocation list that an issuer publishes next.
+pub(crate) fn next_list(db: &Connection, issuer: &AuthorityName) -> Result<u64> {
+    let last = read_crl(db, issuer)?.map_or(0, |last| last.number);
+    Ok(epoch::read(db)?.next_list(last))
+}
+
+/// The same for all that have published any, in an epoch that begins.
+pub(crate) fn next_lists(db: &Connection, epoch: DataEpoch) -> Result<Vec<(String, u64)>> {
+    let mut statement = db.prepare("SELECT issuer, max(number) FROM crl GROUP BY issuer ORDER BY issuer")?;
+    let rows = statement.query_map([], |row| {
+        let last = row.get::<_, i64>(1)?.cast_unsigned();
+        Ok((row.get(0)?, epoch.next_list(last)))
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Leaves out the serial numbers that a lost data folder may have given out after it was copied; and it may have stamped
+/// times up to now. Returns the first number of each authority.
+pub(crate) fn skip_serials(db: &Connection, epoch: DataEpoch, now: UnixMillis) -> Result<Vec<(String, u64)>> {
+    let mut statement =
+        db.prepare("SELECT authority, next, reserved_ms FROM serial_block ORDER BY authority")?;
+    let rows = statement.query_map([], |row| {
+        let next = epoch.first_serial(row.get::<_, i64>(1)?.cast_unsigned());
+        Ok((row.get::<_, String>(0)?, next, time_of(row, 2)?.max(now)))
+    })?;
+    let blocks: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
+    let sql = "UPDATE serial_block SET next = ?, reserved_ms = ? WHERE authority = ?";
+    for (authority, next, reserved) in &blocks {
+        db.execute(
+            sql,
+            params![next.cast_signed(), reserved.0.cast_signed(), authority],
+        )?;
+    }
+    Ok(blocks
+        .into_iter()
+        .map(|(authority, next, _)| (authority, next))
+        .collect())
 }
 
 /// How far an authority's serial numbers are reserved.

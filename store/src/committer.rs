@@ -17,6 +17,7 @@ use protocol::stages::{Mark, Marks};
 use protocol::verify::SignatureBytes;
 use rusqlite::Connection;
 
+use crate::archive;
 use crate::background::{self, Committed};
 use crate::directory::{App, Credential, Directory};
 use crate::error::{Result, StoreError};
@@ -103,6 +104,10 @@ pub(crate) enum Command {
         changes: Vec<Change>,
         reply: Sender<Result<()>>,
     },
+    /// Takes a piece of what is archived out of the database.
+    Trim {
+        reply: Sender<Result<bool>>,
+    },
     Stop,
 }
 
@@ -116,6 +121,11 @@ const GATHER: Duration = Duration::from_millis(1);
 const GATHER_LOOK: Duration = Duration::from_micros(250);
 /// Settled keys that are handed to the background thread in one go, so that a commit does not wake it.
 const SETTLED_MAX: usize = 1024;
+/// Tries to empty the WAL at once, and how long each may wait for a reader: signatures wait as long.
+const WAL_TRIES: usize = 10;
+const WAL_PATIENCE: Duration = Duration::from_millis(20);
+/// How long the writer waits for a lock otherwise, which is rusqlite's own value.
+const BUSY_PATIENCE: Duration = Duration::from_secs(5);
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// How fast entries come.
@@ -149,6 +159,7 @@ pub(crate) struct Committer<W> {
     pub(crate) books: Books,
     /// The entry with which this life of the engine began.
     pub(crate) life: Sequence,
+    pub(crate) clock: fn() -> UnixMillis,
     pub(crate) reserve: Reserve,
     /// Failures that could not be recorded while the disk was full.
     pub(crate) owed: Vec<Draft>,
@@ -239,6 +250,10 @@ impl<W: Clone> Committer<W> {
                     // Whoever sends messages may have gone.
                     let _ = reply.send(self.write_outbox(&writes));
                 }
+                Command::Trim { reply } => {
+                    self.commit(std::mem::take(&mut drafts));
+                    let _ = reply.send(self.trim());
+                }
                 Command::Stop => {
                     self.commit(drafts);
                     self.hand_over_settled();
@@ -299,7 +314,7 @@ impl<W: Clone> Committer<W> {
 
     fn plan(&mut self, drafts: &[Draft]) -> Plan {
         let mut plan = Plan {
-            at: clock::wall(),
+            at: (self.clock)(),
             batch: Batch::starting_at(self.end.sequence + 1),
             tally: Tally::default(),
             written: Vec::with_capacity(drafts.len()),
@@ -460,7 +475,7 @@ impl<W: Clone> Committer<W> {
 
     /// All of them in one transaction, or none; each with an entry of its own.
     fn write_changes(&mut self, actor: &str, changes: Vec<Change>) -> Result<()> {
-        let at = clock::wall();
+        let at = (self.clock)();
         let mut batch = Batch::starting_at(self.end.sequence + 1);
         let moment = Moment {
             at,
@@ -483,10 +498,45 @@ impl<W: Clone> Committer<W> {
         self.end = point;
         self.tail.note(point)?;
         let tenants: BTreeSet<_> = effects.iter().filter_map(Effect::books_of).collect();
+        if let Some(archived) = effects.iter().filter_map(Effect::archived).max() {
+            self.index.forget_upto(archived)?;
+        }
+        let destroyed = effects.iter().any(Effect::destroys);
         effects
             .into_iter()
             .for_each(|effect| effect.take(&self.directory));
+        if destroyed {
+            self.empty_wal();
+        }
         self.read_books(&tenants, at)
+    }
+
+    /// What was destroyed is still in the WAL until that begins anew. Readers may keep it from that for a while; then the
+    /// next checkpoint does it.
+    fn empty_wal(&self) {
+        let _ = self.db.busy_timeout(WAL_PATIENCE);
+        let try_once = |_| {
+            let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+            let busy = self.db.query_row(sql, [], |row| row.get::<_, i64>(0));
+            matches!(busy, Ok(0))
+        };
+        let emptied = (0..WAL_TRIES).any(try_once);
+        let _ = self.db.busy_timeout(BUSY_PATIENCE);
+        if !emptied {
+            tracing::warn!(
+                "a reader keeps the WAL, which still holds what was destroyed; it is overwritten by and by"
+            );
+        }
+    }
+
+    fn trim(&mut self) -> Result<bool> {
+        let result = archive::trim(&self.db);
+        match &result {
+            Ok(_) => {}
+            Err(error) if error.is_full() => self.full.store(true, Ordering::Release),
+            Err(error) => (self.fatal)(error),
+        }
+        result
     }
 
     fn read_books(&mut self, tenants: &BTreeSet<TenantRow>, now: UnixMillis) -> Result<()> {
@@ -504,7 +554,7 @@ impl<W: Clone> Committer<W> {
 
     /// Lets lapse what has to, and sees to packages that have begun or ended.
     fn lapse(&mut self) {
-        match self.write_lapses(clock::wall()) {
+        match self.write_lapses((self.clock)()) {
             Ok(()) => {}
             Err(error) if error.is_full() => self.full.store(true, Ordering::Release),
             Err(error) => (self.fatal)(&error),
@@ -542,7 +592,7 @@ impl<W: Clone> Committer<W> {
     fn write_minutes(&mut self, records: &[MinuteRecord]) {
         let mut write = || -> Result<()> {
             let transaction = self.db.transaction()?;
-            minutes::write(&transaction, self.life.0, clock::wall(), records)?;
+            minutes::write(&transaction, self.life.0, (self.clock)(), records)?;
             Ok(transaction.commit()?)
         };
         match write() {

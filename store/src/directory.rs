@@ -106,6 +106,7 @@ pub struct Tenant {
     pub account: Account,
     /// Its state, and from when on it is served.
     pub standing: tenancy::Standing,
+    data_key: RwLock<Option<Arc<[u8]>>>,
     credentials: RwLock<HashMap<CredentialId, Arc<Credential>>>,
     /// The same by id, for lists that are read page by page.
     by_id: RwLock<BTreeMap<CredentialId, Arc<Credential>>>,
@@ -117,15 +118,26 @@ impl Tenant {
         name: TenantName,
         account: Account,
         standing: tenancy::Standing,
+        data_key: Option<Vec<u8>>,
     ) -> Self {
         Self {
             row,
             name,
             account,
             standing,
+            data_key: RwLock::new(data_key.map(Arc::from)),
             credentials: RwLock::default(),
             by_id: RwLock::default(),
         }
+    }
+
+    /// Its own key, wrapped under the master key; `None`: destroyed.
+    pub fn data_key(&self) -> Option<Arc<[u8]>> {
+        self.data_key.read().clone()
+    }
+
+    pub(crate) fn destroy_data_key(&self) {
+        *self.data_key.write() = None;
     }
 
     /// One of its credentials.

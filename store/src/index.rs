@@ -19,6 +19,7 @@ use protocol::ids::Sequence;
 use protocol::verify::SignatureBytes;
 use smallvec::SmallVec;
 
+use crate::error::Result;
 use crate::record::{Fingerprint, RequestHash};
 pub(crate) use runs::Runs;
 
@@ -208,7 +209,9 @@ impl<W> KeyIndex<W> {
                 waiters.push(waiter);
                 return Claim::Joined;
             }
-            Some(Slot::Settled(settled)) => Some(*settled),
+            Some(Slot::Settled(settled)) => {
+                Some(*settled).filter(|settled| !self.older.is_forgotten(*settled))
+            }
             None => self.older.find(key),
         };
         match settled {
@@ -246,8 +249,8 @@ impl<W> KeyIndex<W> {
                 });
             }
             Some(Slot::Running { .. }) => return Known::Running,
-            Some(Slot::Settled(settled)) => Some(*settled),
-            None => None,
+            Some(Slot::Settled(settled)) if !self.older.is_forgotten(*settled) => Some(*settled),
+            _ => None,
         };
         settled
             .or_else(|| self.older.find(key))
@@ -388,6 +391,19 @@ impl<W> KeyIndex<W> {
     /// Items that are running now.
     pub(crate) fn running(&self) -> usize {
         self.running.load(Ordering::Relaxed)
+    }
+
+    /// Forgets the keys of entries that are archived.
+    pub(crate) fn forget_upto(&self, archived: u64) -> Result<()> {
+        self.older.forget_upto(archived)?;
+        let stays = |slot: &mut Slot<W>| match slot {
+            Slot::Settled(settled) => settled.sequence.0 > archived,
+            Slot::Running { .. } => true,
+        };
+        for shard in &self.shards {
+            shard.lock().retain(|_, slot| stays(slot));
+        }
+        Ok(())
     }
 
     /// Keys held in memory now.

@@ -6,6 +6,7 @@ use protocol::clock::UnixMillis;
 use protocol::ids::Sequence;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::archive;
 use crate::error::{Result, StoreError};
 use crate::record::Record;
 use crate::statement;
@@ -93,7 +94,7 @@ fn append_framed(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     out[at..at + 4].copy_from_slice(&length.to_le_bytes());
 }
 
-fn link(previous: &[u8; 32], first: u64, count: u32, records: &[u8]) -> [u8; 32] {
+pub(crate) fn link(previous: &[u8; 32], first: u64, count: u32, records: &[u8]) -> [u8; 32] {
     let mut hash = digest::Context::new(&digest::SHA256);
     hash.update(previous);
     hash.update(&first.to_be_bytes());
@@ -104,12 +105,12 @@ fn link(previous: &[u8; 32], first: u64, count: u32, records: &[u8]) -> [u8; 32]
 }
 
 /// One stored batch.
-struct Row {
-    first: u64,
-    count: u32,
-    at: UnixMillis,
-    records: Vec<u8>,
-    chain: [u8; 32],
+pub(crate) struct Row {
+    pub(crate) first: u64,
+    pub(crate) count: u32,
+    pub(crate) at: UnixMillis,
+    pub(crate) records: Vec<u8>,
+    pub(crate) chain: [u8; 32],
 }
 
 const ROW: &str = "SELECT first, count, at_ms, records, chain FROM journal";
@@ -125,7 +126,7 @@ fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
 }
 
 impl Row {
-    const fn last(&self) -> u64 {
+    pub(crate) const fn last(&self) -> u64 {
         self.first + self.count as u64 - 1
     }
 
@@ -217,13 +218,25 @@ pub(crate) fn scan_raw(
     to: u64,
     mut visit: impl FnMut(Sequence, UnixMillis, &[u8]) -> Result<()>,
 ) -> Result<()> {
-    let mut statement = db.prepare_cached(&format!("{ROW} WHERE first >= ? AND first < ? ORDER BY first"))?;
-    let mut rows = statement.query([from.cast_signed(), to.cast_signed()])?;
-    while let Some(row) = rows.next()? {
-        let row = read_row(row)?;
+    scan_rows(db, from, to, |row| {
         for (at, record) in (0u64..).zip(row.slices()) {
             visit(Sequence(row.first + at), row.at, record?)?;
         }
+        Ok(())
+    })
+}
+
+/// Visits the batches from `from` up to but without `to`, in order.
+pub(crate) fn scan_rows(
+    db: &Connection,
+    from: u64,
+    to: u64,
+    mut visit: impl FnMut(Row) -> Result<()>,
+) -> Result<()> {
+    let mut statement = db.prepare_cached(&format!("{ROW} WHERE first >= ? AND first < ? ORDER BY first"))?;
+    let mut rows = statement.query([from.cast_signed(), to.cast_signed()])?;
+    while let Some(row) = rows.next()? {
+        visit(read_row(row)?)?;
     }
     Ok(())
 }
@@ -266,31 +279,41 @@ pub(crate) fn read_raw(db: &Connection, sequence: Sequence) -> Result<Option<(Un
 
 /// Where the journal ends.
 pub(crate) fn end(db: &Connection) -> Result<ChainPoint> {
+    Ok(end_and_time(db)?.0)
+}
+
+/// Where the journal ends, and when that was committed.
+pub(crate) fn end_and_time(db: &Connection) -> Result<(ChainPoint, UnixMillis)> {
     let sql = format!("{ROW} ORDER BY first DESC LIMIT 1");
     let row = db.query_row(&sql, [], read_row).optional()?;
-    Ok(row.map_or_else(ChainPoint::default, |row| ChainPoint {
-        sequence: row.last(),
-        chain: row.chain,
-    }))
+    let point = |row: Row| {
+        let end = ChainPoint {
+            sequence: row.last(),
+            chain: row.chain,
+        };
+        (end, row.at)
+    };
+    Ok(row.map(point).unwrap_or_default())
 }
 
 /// Checks the chain of the last `batches` batches (all of them: `u32::MAX`), and that `known`, if it is within
-/// them, is on it.
+/// them, is on it. What is archived ends where the rest begins.
 pub(crate) fn check_chain(db: &Connection, batches: u32, known: &ChainPoint) -> Result<()> {
+    let archived = archive::end(db)?;
     let start: Option<i64> = db.query_row(
-        "SELECT min(first) FROM (SELECT first FROM journal ORDER BY first DESC LIMIT ?)",
-        [batches],
+        "SELECT min(first) FROM (SELECT first FROM journal WHERE first > ? ORDER BY first DESC LIMIT ?)",
+        params![archived.sequence.cast_signed(), batches],
         |row| row.get(0),
     )?;
     let Some(start) = start else { return Ok(()) };
     let before: Option<[u8; 32]> = db
         .query_row(
-            "SELECT chain FROM journal WHERE first < ? ORDER BY first DESC LIMIT 1",
-            [start],
+            "SELECT chain FROM journal WHERE first < ? AND first > ? ORDER BY first DESC LIMIT 1",
+            params![start, archived.sequence.cast_signed()],
             |row| row.get(0),
         )
         .optional()?;
-    let mut previous = before.unwrap_or_default();
+    let mut previous = before.unwrap_or(archived.chain);
     let mut statement = db.prepare(&format!("{ROW} WHERE first >= ? ORDER BY first"))?;
     let mut rows = statement.query([start])?;
     while let Some(row) = rows.next()? {
@@ -307,7 +330,7 @@ pub(crate) fn check_chain(db: &Connection, batches: u32, known: &ChainPoint) -> 
     Ok(())
 }
 
-fn check_link(row: &Row, previous: &[u8; 32]) -> Result<()> {
+pub(crate) fn check_link(row: &Row, previous: &[u8; 32]) -> Result<()> {
     if link(previous, row.first, row.count, &row.records) == row.chain {
         Ok(())
     } else {

@@ -11,24 +11,29 @@
 //! - [`outbox`]: messages to the outside, until they have arrived.
 //! - [`certificates`] is what authorities have issued, revoked and published.
 //! - [`audit`] is a Merkle tree over the journal: tiles, signed checkpoints, proofs.
+//! - [`backup`], [`archive`] and [`epoch`]: copies, months that are kept elsewhere, and what a restore leaves out.
 //! - [`fence`] is how a revocation wins over signatures already in flight.
 //! - [`tail`] and [`space`] are for bad days: lost entries, a full disk.
 //!
 //! `docs/store-format.md` says what is on disk and what a crash at each step leaves. This crate knows nothing of
 //! wires, keys or devices, and releases nothing before its commit.
 
+mod archive;
 pub mod audit;
 
 mod approvals;
 mod background;
+mod backup;
 mod certificates;
 mod committer;
 mod directory;
+mod epoch;
 mod error;
 mod fence;
 mod incidents;
 mod index;
 mod journal;
+mod keep;
 mod ledger;
 mod lock;
 mod minutes;
@@ -46,17 +51,24 @@ mod tenancy;
 mod usage;
 
 pub use approvals::{ApprovalChange, ApprovalError, Decision, Proposal, ProposalState};
+pub use archive::{Archived, check_file as check_archive};
+pub use backup::{
+    BackupError, BackupRequest, Depth, ENTRIES_SKIPPED, Manifest, RestoreReport, RestoreRequest, Verified,
+    backup, restore, verify,
+};
 pub use certificates::{
     AuthorityRow, CertificateChange, CertificateRow, CertificateStanding, Holder, KeptCrl, Prepared,
     RevokedRow, Role, SerialBlocks,
 };
 pub use committer::{Attempt, Draft, HoldTime};
 pub use directory::{Account, App, Credential, Directory, Place, Tenant};
+pub use epoch::DataEpoch;
 pub use error::{Result, StoreError};
 pub use fence::{Epoch, Fence};
 pub use incidents::{IncidentChange, IncidentError, IncidentRow, IncidentStep};
 pub use index::{Claim, Delivery, KeyIndex, Known, Outcome, Release, Settled, State, Waiters};
 pub use journal::Entry;
+pub use keep::{Holdings, KeepChange};
 pub use ledger::change::LedgerChange;
 pub use ledger::kind::{KindError, PackageKind, Tier};
 pub use ledger::{Balance, LedgerAccount, Package, PackageRow, Unit};

@@ -13,6 +13,7 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::Sequence;
 use rusqlite::Connection;
 
+use crate::archive;
 use crate::audit;
 use crate::background::Background;
 use crate::committer::{Command, Committer, Draft, Pace};
@@ -42,6 +43,8 @@ pub struct Options {
     pub flush_keys: usize,
     /// Whether missing entries are accepted, and recorded as missing.
     pub accept_loss: bool,
+    /// What tells the time of entries.
+    pub clock: fn() -> UnixMillis,
 }
 
 impl Default for Options {
@@ -51,6 +54,7 @@ impl Default for Options {
             bytes_max: None,
             flush_keys: 1 << 18,
             accept_loss: false,
+            clock: clock::wall,
         }
     }
 }
@@ -107,9 +111,10 @@ impl<W: Clone + Send + 'static> Store<W> {
                 tail,
             });
         }
-        let runs = Runs::open(&folder.join("index"), end.sequence)?;
+        let archived = archive::end(&db)?.sequence;
+        let runs = Runs::open(&folder.join("index"), archived, end.sequence)?;
         let index = Arc::new(KeyIndex::new(runs));
-        let directory = Arc::new(registry::load(&db, clock::wall())?);
+        let directory = Arc::new(registry::load(&db, (options.clock)())?);
         let mut store = Self {
             folder: folder.into(),
             db,
@@ -219,7 +224,7 @@ impl<W: Clone + Send + 'static> Store<W> {
         batch: &Batch,
         also: impl FnOnce(&Connection, UnixMillis) -> Result<()>,
     ) -> Result<()> {
-        let at = clock::wall();
+        let at = (self.options.clock)();
         let point = batch.chain_point(&self.end);
         let change = self.db.transaction()?;
         batch.insert(&change, at, &point.chain)?;
@@ -250,10 +255,11 @@ impl<W: Clone + Send + 'static> Store<W> {
             last: self.end.sequence,
             collected: self.unflushed,
         };
-        let books = rows::load(&self.db, &self.directory, clock::wall())?;
+        let books = rows::load(&self.db, &self.directory, (self.options.clock)())?;
         let committer = Committer {
             books,
             life: self.life,
+            clock: self.options.clock,
             db: self.db,
             tail: self.tail,
             end: self.end,
@@ -407,6 +413,15 @@ impl<W> StoreHandle<W> {
             reply,
         };
         self.commands.send(command).map_err(|_| StoreError::Stopped)?;
+        answer.recv().map_err(|_| StoreError::Stopped)?
+    }
+
+    /// Takes a piece of what is archived out of the database, between the commits of others. False: nothing of it is
+    /// left there.
+    pub fn trim_journal(&self) -> Result<bool> {
+        let (reply, answer) = bounded(1);
+        let sent = self.commands.send(Command::Trim { reply });
+        sent.map_err(|_| StoreError::Stopped)?;
         answer.recv().map_err(|_| StoreError::Stopped)?
     }
 

@@ -5,15 +5,17 @@ use std::path::Path;
 use protocol::algorithm::KeyKind;
 use protocol::clock::UnixMillis;
 use protocol::ids::{AppRow, AuthorityName, CredentialRow, KeyRow, Sequence, TenantName, TenantRow};
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use crate::approvals::{self, Proposal};
+use crate::archive::{self, Archived};
 use crate::audit::{Folder, LeafReconciliation, count};
 use crate::certificates::{self, AuthorityRow, CertificateRow, KeptCrl, RevokedRow, SerialBlocks};
 use crate::directory::Directory;
 use crate::error::{Result, StoreError};
 use crate::incidents::{self, IncidentRow};
 use crate::journal::{self, Entry};
+use crate::keep::{self, Holdings};
 use crate::ledger::kind::PackageKind;
 use crate::ledger::{Balance, Package, rows};
 use crate::minutes::{self, MinuteRecord};
@@ -44,6 +46,12 @@ impl Reader {
         let reader = Self::open(&database)?;
         sqlite::check_readable(&reader.0)?;
         Ok(reader)
+    }
+
+    /// A named value that the engine keeps beside the registry.
+    pub fn meta(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let sql = "SELECT value FROM meta WHERE name = ?";
+        Ok(self.0.query_row(sql, [name], |row| row.get(0)).optional()?)
     }
 
     /// The registry as it is on disk.
@@ -282,6 +290,34 @@ impl Reader {
     /// The newest revocation list of an issuer.
     pub fn crl(&self, issuer: &AuthorityName) -> Result<Option<KeptCrl>> {
         certificates::read_crl(&self.0, issuer)
+    }
+
+    /// The number of the revocation list that an issuer publishes next.
+    pub fn next_crl(&self, issuer: &AuthorityName) -> Result<u64> {
+        certificates::next_list(&self.0, issuer)
+    }
+
+    /// What there is of a tenant that can be destroyed.
+    pub fn holdings(&self, tenant: TenantRow) -> Result<Holdings> {
+        keep::holdings(&self.0, tenant)
+    }
+
+    /// The parts of the journal that are in files.
+    pub fn archives(&self) -> Result<Vec<Archived>> {
+        archive::list(&self.0)
+    }
+
+    /// Writes the files of the months that are older than `retention` whole months, and returns what they hold. The
+    /// store must then be told ([`crate::KeepChange::Archive`]).
+    pub fn write_archives(&self, home: &Path, now: UnixMillis, retention: u32) -> Result<Vec<Archived>> {
+        archive::write_due(&self.0, home, now, retention)
+    }
+
+    /// Checks every archive, and that the journal goes on where the last one ends.
+    pub fn verify_archives(&self, home: &Path) -> Result<Vec<Archived>> {
+        let archives = archive::verify_all(&self.0, home)?;
+        self.check_journal()?;
+        Ok(archives)
     }
 
     /// Where an authority's reserved serial numbers end.

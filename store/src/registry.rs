@@ -18,6 +18,7 @@ use crate::directory::{Account, App, Credential, Directory, Place, Tenant};
 use crate::error::{Result, StoreError};
 use crate::fence::Fence;
 use crate::incidents::{self, IncidentChange};
+use crate::keep::{self, KeepChange};
 use crate::ledger::change::{self, LedgerChange, Moment};
 use crate::ledger::{book, kind, rows};
 use crate::operators::{self, OperatorChange, OperatorEffect};
@@ -35,7 +36,7 @@ pub struct NewApp {
     pub id: AppId,
     /// For what it is used.
     pub environment: Environment,
-    /// Its shared secret, wrapped under the master key.
+    /// Its shared secret, wrapped under the tenant's key.
     pub secret: Option<Box<[u8]>>,
     /// Its public key for HTTP message signatures, SubjectPublicKeyInfo.
     pub public_key: Option<Box<[u8]>>,
@@ -60,7 +61,7 @@ pub struct NewCredential {
     pub public_key: Box<[u8]>,
     /// Where the private key is.
     pub place: Place,
-    /// The private key: wrapped under the master key where the place is software, as a device wrapped it otherwise.
+    /// The private key: wrapped under the tenant's key where the place is software, as a device wrapped it otherwise.
     pub wrapped: Option<Box<[u8]>>,
     /// The spare pair that it is made of, if it is.
     pub spare: Option<SpareRow>,
@@ -96,6 +97,8 @@ pub enum Change {
         name: TenantName,
         /// Units it may use; `None`: no limit.
         prepaid: Option<u64>,
+        /// Its own key, wrapped under the master key.
+        data_key: Box<[u8]>,
     },
     /// More, or fewer, units for a tenant.
     SetPrepaid {
@@ -165,13 +168,17 @@ pub enum Change {
     Incidents(IncidentChange),
     /// Webhooks, and messages to all tenants.
     Outbox(OutboxChange),
+    /// How the data are kept.
+    Keep(KeepChange),
 }
 
 impl Change {
     /// What the journal calls it, and what it is about.
     pub(crate) fn describe(&self) -> (&'static str, String) {
         match self {
-            Self::CreateTenant { name, prepaid } => ("tenant.create", format!("{name} prepaid={prepaid:?}")),
+            Self::CreateTenant { name, prepaid, .. } => {
+                ("tenant.create", format!("{name} prepaid={prepaid:?}"))
+            }
             Self::SetPrepaid { tenant, prepaid } => {
                 ("tenant.prepaid", format!("{tenant} prepaid={prepaid:?}"))
             }
@@ -196,6 +203,7 @@ impl Change {
             Self::Approvals(change) => change.describe(),
             Self::Incidents(change) => change.describe(),
             Self::Outbox(change) => change.describe(),
+            Self::Keep(change) => change.describe(),
             Self::SetCredential {
                 tenant,
                 id,
@@ -223,6 +231,9 @@ pub(crate) enum Effect {
     TurnCredential(Arc<Credential>, bool),
     Place(Arc<Credential>, Place),
     Destroyed(Arc<Credential>),
+    /// The journal is archived up to here.
+    Archived(u64),
+    DestroyedTenant(Arc<Tenant>),
     None,
 }
 
@@ -241,7 +252,8 @@ impl Effect {
                 credential.fence.turn(false);
                 credential.set_place(Place::Destroyed);
             }
-            Self::Books(_) | Self::None => {}
+            Self::DestroyedTenant(tenant) => keep::forget(directory, &tenant),
+            Self::Books(_) | Self::Archived(_) | Self::None => {}
         }
     }
 
@@ -250,6 +262,19 @@ impl Effect {
         match self {
             Self::Tenant(tenant) => Some(tenant.row),
             Self::Books(tenant) => Some(*tenant),
+            _ => None,
+        }
+    }
+
+    /// Whether something was destroyed that must not be found on the disk any more.
+    pub(crate) const fn destroys(&self) -> bool {
+        matches!(self, Self::DestroyedTenant(_))
+    }
+
+    /// Up to where the journal is archived.
+    pub(crate) const fn archived(&self) -> Option<u64> {
+        match self {
+            Self::Archived(upto) => Some(*upto),
             _ => None,
         }
     }
@@ -279,7 +304,11 @@ pub(crate) fn apply(
     let at = moment.at;
     match change {
         Change::Audit(_) => Ok(Effect::None),
-        Change::CreateTenant { name, prepaid } => create_tenant(db, directory, moment, name, prepaid),
+        Change::CreateTenant {
+            name,
+            prepaid,
+            data_key,
+        } => create_tenant(db, directory, moment, name, prepaid, data_key),
         Change::Ledger(change) => {
             let tenant = change::apply(db, directory, moment, change)?;
             Ok(tenant.map_or(Effect::None, Effect::Books))
@@ -334,6 +363,7 @@ pub(crate) fn apply(
         Change::Approvals(change) => approvals::apply(db, at, change).map(|()| Effect::None),
         Change::Incidents(change) => incidents::apply(db, at, change).map(|()| Effect::None),
         Change::Outbox(change) => outbox::apply(db, directory, at, change).map(|()| Effect::None),
+        Change::Keep(change) => keep::apply(db, directory, at, change),
     }
 }
 
@@ -453,13 +483,14 @@ fn create_tenant(
     moment: Moment,
     name: TenantName,
     prepaid: Option<u64>,
+    data_key: Box<[u8]>,
 ) -> Result<Effect> {
     if directory.tenant(name.as_str()).is_some() {
         return Err(exists("tenant", &name));
     }
-    let sql = "INSERT INTO tenant (name, activated_ms, created_ms) VALUES (?, ?, ?)";
+    let sql = "INSERT INTO tenant (name, activated_ms, created_ms, data_key) VALUES (?, ?, ?, ?)";
     let at_ms = moment.at.0.cast_signed();
-    db.execute(sql, params![name.as_str(), at_ms, at_ms])?;
+    db.execute(sql, params![name.as_str(), at_ms, at_ms, data_key])?;
     let row = TenantRow(new_row(db)?);
     let kind = if prepaid.is_some() {
         kind::PREPAID
@@ -470,7 +501,11 @@ fn create_tenant(
     let account = Account::new(book::standing(&rows::read_held(db, row)?, moment.at));
     let standing = tenancy::Standing::new(0, moment.at);
     Ok(Effect::Tenant(Arc::new(Tenant::new(
-        row, name, account, standing,
+        row,
+        name,
+        account,
+        standing,
+        Some(data_key.into()),
     ))))
 }
 
@@ -541,7 +576,7 @@ fn create_credential(
     if tenant.credential(new.id.as_str()).is_some() {
         return Err(exists("credential", &new.id));
     }
-    let key = insert_key(db, at, &new)?;
+    let key = insert_key(db, at, tenant.row, &new)?;
     if let Some(spare) = new.spare
         && db.execute("DELETE FROM spare_key WHERE row = ?", [spare.0])? == 0
     {
@@ -574,7 +609,7 @@ fn create_credential(
     Ok(Effect::Credential(tenant, Arc::new(credential)))
 }
 
-fn insert_key(db: &Connection, at: UnixMillis, new: &NewCredential) -> Result<KeyRow> {
+fn insert_key(db: &Connection, at: UnixMillis, tenant: TenantRow, new: &NewCredential) -> Result<KeyRow> {
     let (object, kek) = match &new.place {
         Place::Software => (None, None),
         Place::Device { object, .. } => (Some(&**object), None),
@@ -586,8 +621,7 @@ fn insert_key(db: &Connection, at: UnixMillis, new: &NewCredential) -> Result<Ke
             ));
         }
     };
-    let sql =
-        "INSERT INTO key (kind, public_key, object, kek, wrapped, created_ms) VALUES (?, ?, ?, ?, ?, ?)";
+    let sql = "INSERT INTO key (kind, public_key, object, kek, wrapped, created_ms, tenant) VALUES (?, ?, ?, ?, ?, ?, ?)";
     let at_ms = at.0.cast_signed();
     db.prepare_cached(sql)?.execute(params![
         new.kind.name(),
@@ -595,7 +629,8 @@ fn insert_key(db: &Connection, at: UnixMillis, new: &NewCredential) -> Result<Ke
         object,
         kek,
         new.wrapped,
-        at_ms
+        at_ms,
+        tenant.0
     ])?;
     let key = KeyRow(new_row(db)?);
     if let Place::Device { devices, .. } = &new.place {
@@ -628,25 +663,30 @@ pub(crate) fn read_chain(db: &Connection, credential: CredentialRow) -> Result<V
 pub struct StoredKey {
     /// SubjectPublicKeyInfo.
     pub public_key: Vec<u8>,
-    /// The private key: wrapped under the master key where it is a software key, as a device wrapped it otherwise.
+    /// The private key: wrapped under its tenant's key where it is a software key, as a device wrapped it otherwise.
     pub wrapped: Option<Vec<u8>>,
     /// Whether it is a software key.
     pub software: bool,
+    /// Whose it is.
+    pub tenant: TenantName,
+    /// The tenant's own key, wrapped under the master key; `None`: destroyed.
+    pub data_key: Option<Vec<u8>>,
 }
 
 /// Reads a key.
 pub(crate) fn read_key(db: &Connection, key: KeyRow) -> Result<Option<StoredKey>> {
-    let read = |row: &rusqlite::Row<'_>| {
-        Ok(StoredKey {
-            public_key: row.get(0)?,
-            wrapped: row.get(1)?,
-            software: row.get(2)?,
-        })
-    };
-    let sql =
-        "SELECT public_key, wrapped, object IS NULL AND kek IS NULL AND NOT destroyed FROM key WHERE row = ?";
+    let sql = "SELECT k.public_key, k.wrapped, k.object IS NULL AND k.kek IS NULL AND NOT k.destroyed, t.name, t.data_key \
+               FROM key k JOIN tenant t ON t.row = k.tenant WHERE k.row = ?";
     let mut statement = db.prepare_cached(sql)?;
-    Ok(statement.query_row([key.0], read).optional()?)
+    let mut rows = statement.query([key.0])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    Ok(Some(StoredKey {
+        public_key: row.get(0)?,
+        wrapped: row.get(1)?,
+        software: row.get(2)?,
+        tenant: TenantName::new(&row.get::<_, String>(3)?).map_err(|_| corrupt("a tenant's name"))?,
+        data_key: row.get(4)?,
+    }))
 }
 
 /// Loads everything into memory.
@@ -667,15 +707,16 @@ pub(crate) fn corrupt(what: &'static str) -> StoreError {
 }
 
 fn load_tenants(db: &Connection, directory: &Directory, now: UnixMillis) -> Result<Tenants> {
-    let mut statement = db.prepare("SELECT row, name, state, activated_ms FROM tenant")?;
+    let mut statement = db.prepare("SELECT row, name, state, activated_ms, data_key FROM tenant")?;
     let mut rows = statement.query([])?;
     let mut tenants = Tenants::new();
     while let Some(row) = rows.next()? {
         let name = TenantName::new(&row.get::<_, String>(1)?).map_err(|_| corrupt("a tenant's name"))?;
         let standing = tenancy::Standing::new(row.get(2)?, millis(row.get(3)?));
+        let data_key = row.get(4)?;
         let row = TenantRow(row.get(0)?);
         let account = Account::new(book::standing(&rows::read_held(db, row)?, now));
-        let tenant = Arc::new(Tenant::new(row, name, account, standing));
+        let tenant = Arc::new(Tenant::new(row, name, account, standing, data_key));
         tenants.insert(tenant.row.0, Arc::clone(&tenant));
         directory.add_tenant(tenant);
     }

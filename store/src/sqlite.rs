@@ -6,7 +6,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::error::{Result, StoreError};
 use crate::ledger::rows;
-use crate::{approvals, incidents, minutes, operators, outbox, statement, tenancy};
+use crate::{approvals, archive, incidents, minutes, operators, outbox, statement, tenancy};
 
 /// What this version reads and writes (`docs/store-format.md`).
 const FORMAT: i64 = 1;
@@ -39,6 +39,8 @@ const SCHEMA: &str = "
         name    TEXT NOT NULL UNIQUE,
         state   INTEGER NOT NULL DEFAULT 0, -- 0 active, 1 suspended, 2 closed
         activated_ms INTEGER NOT NULL,      -- production calls are taken from then on
+        data_key BLOB,                      -- its own key, wrapped under the master key; NULL: destroyed
+        destruction TEXT,                   -- the order by which it was destroyed
         created_ms INTEGER NOT NULL
     );
     CREATE TABLE app (
@@ -48,7 +50,7 @@ const SCHEMA: &str = "
         active  INTEGER NOT NULL,
         epoch   INTEGER NOT NULL,
         sandbox INTEGER NOT NULL DEFAULT FALSE,
-        secret  BLOB,                 -- wrapped under the master key; NULL: no shared secret
+        secret  BLOB,                 -- wrapped under the tenant's key; NULL: no shared secret
         previous_secret BLOB,         -- the one before, until the time below
         previous_until_ms INTEGER,
         generation INTEGER NOT NULL DEFAULT 0, -- how often the secret was changed
@@ -62,11 +64,12 @@ const SCHEMA: &str = "
     );
     CREATE TABLE key (
         row     INTEGER PRIMARY KEY,
+        tenant  INTEGER NOT NULL REFERENCES tenant,
         kind    TEXT NOT NULL,
         public_key BLOB NOT NULL,     -- SubjectPublicKeyInfo
         object  BLOB,                 -- CKA_ID, where it is an object in devices
         kek     BLOB,                 -- CKA_ID of the wrapping key, where it exists only wrapped
-        wrapped BLOB,                 -- software: PKCS#8 encrypted under the master key; otherwise as a device wrapped it
+        wrapped BLOB,                 -- software: PKCS#8 encrypted under the tenant's key; otherwise as a device wrapped it
         destroyed INTEGER NOT NULL DEFAULT FALSE,
         created_ms INTEGER NOT NULL
     );
@@ -102,7 +105,7 @@ const SCHEMA: &str = "
 ";
 
 /// Tables that chapters of their own describe.
-const PARTS: [&str; 8] = [
+const PARTS: [&str; 9] = [
     rows::SCHEMA,
     tenancy::SCHEMA,
     minutes::SCHEMA,
@@ -111,6 +114,7 @@ const PARTS: [&str; 8] = [
     approvals::SCHEMA,
     incidents::SCHEMA,
     outbox::SCHEMA,
+    archive::SCHEMA,
 ];
 
 /// Opens the database for the one writer, and makes it if it is new.
@@ -126,6 +130,8 @@ pub(crate) fn open_writer(path: &Path, bytes_max: Option<u64>) -> Result<Connect
     // Checkpoints run beside the writer (checkpoint.rs), not inside somebody's commit.
     db.pragma_update(None, "wal_autocheckpoint", 0)?;
     db.pragma_update(None, "mmap_size", 0)?;
+    // What is deleted or moved is overwritten: a destroyed key must not be found in what is left of a page.
+    db.query_row("PRAGMA secure_delete = ON", [], |_| Ok(()))?;
     db.set_prepared_statement_cache_capacity(64);
     if let Some(bytes) = bytes_max {
         let page: i64 = db.pragma_query_value(None, "page_size", |row| row.get(0))?;

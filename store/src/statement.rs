@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 
 use protocol::clock::UnixMillis;
+use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AppRow, CredentialRow, Sequence, TenantRow};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 
+use crate::archive;
 use crate::error::{Result, StoreError};
 use crate::journal;
 use crate::ledger::{LedgerAccount, PackageRow, Unit};
@@ -52,7 +54,14 @@ fn spans(db: &Connection, month: u32) -> Result<Vec<(u64, u64)>> {
             ));
         }
     }
-    Ok(found)
+    match archive::of_month(db, month)? {
+        Some(file) if found.is_empty() => {
+            let (year, month) = (month / 100, month % 100);
+            let text = format!("the journal of {year:04}-{month:02} is archived, in {file}");
+            Err(StoreError::Refused(Refusal::new(Code::MonthInvalid, text)))
+        }
+        _ => Ok(found),
+    }
 }
 
 /// The months there are, in order.

@@ -225,7 +225,7 @@ fn next_full_until(
     Ok(full_until + interval * u64::from(signatures))
 }
 
-/// An app's shared secrets, wrapped under the master key.
+/// An app's shared secrets, wrapped under its tenant's key.
 #[derive(Clone, Debug, Default)]
 pub struct Secrets {
     /// How often the secret was changed.
@@ -253,6 +253,13 @@ impl SecretCell {
     /// Whether there is one.
     pub fn is_set(&self) -> bool {
         self.0.read().current.is_some()
+    }
+
+    /// There is none any more.
+    pub(crate) fn destroy(&self) {
+        let mut secrets = self.0.write();
+        (secrets.current, secrets.previous) = (None, None);
+        secrets.generation += 1;
     }
 
     fn rotate(&self, secret: Arc<[u8]>, until: UnixMillis) {
@@ -290,7 +297,7 @@ pub enum TenancyChange {
     RotateSecret {
         /// Whose.
         app: AppId,
-        /// The new secret, wrapped under the master key.
+        /// The new secret, wrapped under the tenant's key.
         secret: Box<[u8]>,
         /// Until when the old one counts.
         old_until: UnixMillis,

@@ -8,6 +8,7 @@ mod csr;
 mod hostile;
 mod ocsp;
 mod ofd;
+mod paper;
 mod path;
 mod pdf;
 mod pkits;

@@ -10,12 +10,13 @@ use parking_lot::Mutex;
 use protocol::clock::UnixMillis;
 use protocol::error_code::{Code, Refusal};
 use serde_json::{Value, json};
-use store::{ApprovalChange, Change, Proposal, StoreHandle, TenantState};
+use store::{ApprovalChange, Change, Directory, Proposal, StoreHandle, TenantState};
 
 use super::audit::AuditOrder;
 use super::certificates::{CertificateOrder, NewStanding};
 use super::devices::DeviceOrder;
 use super::incidents::IncidentOrder;
+use super::keep::KeepOrder;
 use super::keys::KeyOrder;
 use super::ledger::LedgerOrder;
 use super::messages::MessageOrder;
@@ -143,6 +144,8 @@ pub(crate) fn action(order: &Order) -> Option<&'static str> {
         Order::Operators(order) => return operator_action(order),
         Order::Incidents(order) => return incident_action(order),
         Order::Messages(order) => return message_action(order),
+        Order::Keep(KeepOrder::Destroy { .. }) => "tenant.destroy",
+        Order::Keep(KeepOrder::BackedUp { .. } | KeepOrder::Archive { .. }) => return None,
         Order::Audit(AuditOrder::SignCase { .. }) => "audit.export",
         Order::Audit(AuditOrder::Erase { .. }) => "audit.erase",
         Order::ListTenants
@@ -286,6 +289,10 @@ impl Ledger for Approving<'_> {
         self.store
             .changes(&self.actor, changes)
             .map_err(|error| error.refusal())
+    }
+
+    fn directory(&self) -> &Directory {
+        self.store.directory()
     }
 }
 

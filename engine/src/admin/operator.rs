@@ -17,13 +17,14 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AppId, TenantName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::{ApprovalChange, Change, Decision, Environment, Proposal, StoreHandle};
+use store::{ApprovalChange, Change, Decision, Directory, Environment, Proposal, StoreHandle};
 
 use super::audit::{self, AuditOrder};
 use super::certificates::{CertificateOrder, Certificates};
 use super::control::{self, Approving, Control, Outcome};
 use super::devices::{DeviceOrder, DeviceSource, Devices};
 use super::incidents::{self, IncidentOrder};
+use super::keep::{self, KeepOrder};
 use super::keys::{KeyOrder, Keys};
 use super::latency::{self, LatencyOrder};
 use super::ledger::{Clerk, LedgerOrder};
@@ -79,6 +80,8 @@ pub(crate) enum Order {
     /// Webhooks, messages and alerts.
     Messages(MessageOrder),
     ListProposals,
+    /// Backups and archives.
+    Keep(KeepOrder),
     /// Rehearsals, in a development engine only.
     PoisonShard {
         core: u16,
@@ -141,6 +144,10 @@ pub(crate) struct AsActor<'a>(pub(crate) &'a StoreHandle<Ticket>, pub(crate) &'a
 impl Ledger for AsActor<'_> {
     fn changes(&self, changes: Vec<Change>) -> Result<(), Refusal> {
         self.0.changes(self.1, changes).map_err(|error| error.refusal())
+    }
+
+    fn directory(&self) -> &Directory {
+        self.0.directory()
     }
 }
 
@@ -213,7 +220,7 @@ impl Operator {
     fn carry_out(&self, ledger: &dyn Ledger, actor: &str, order: Order) -> Result<Value, Refusal> {
         match order {
             Order::CreateTenant { name, prepaid } => {
-                ledger.change(Change::CreateTenant { name, prepaid })?;
+                registrar::create_tenant(ledger, &self.vault, name, prepaid)?;
             }
             Order::SetPrepaid { name, units } => {
                 ledger.change(Change::SetPrepaid {
@@ -265,6 +272,7 @@ impl Operator {
             Order::Incidents(order) => return incidents::obey(ledger, &self.reader()?, order),
             Order::Messages(order) => return self.messages(ledger, order),
             Order::ListProposals => return self.proposals(),
+            Order::Keep(order) => return keep::obey(self, ledger, actor, order),
             Order::ListTenants => return Ok(self.tenants()),
             Order::ListApps => return Ok(self.apps()),
             Order::PoisonShard { core } => return self.rehearse(|engine| engine.poison_shard(core)),

@@ -47,11 +47,15 @@ fn check_open(store: &StoreHandle<actors::call::Ticket>) -> Result<Value, Refusa
         Ok(())
     };
     reader.entries(Sequence(1), count).map_err(failed)?;
+    // What is archived is counted, and not in the journal any more.
+    let archives = reader.archives().map_err(failed)?;
+    let archived: Vec<u32> = archives.iter().map(|archived| archived.month).collect();
     for app in store.directory().apps() {
         let booked: u64 = reader
             .usage(app.row)
             .map_err(failed)?
             .iter()
+            .filter(|row| !archived.contains(&row.month))
             .map(|row| row.units)
             .sum();
         let in_journal = counted.get(&app.row).copied().unwrap_or(0);

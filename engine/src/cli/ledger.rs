@@ -22,7 +22,7 @@ use crate::args::{
 };
 use crate::config::Config;
 
-fn failed(error: StoreError) -> Refusal {
+pub(super) fn failed(error: StoreError) -> Refusal {
     error.refusal()
 }
 
@@ -32,25 +32,25 @@ fn order(config: &Config, order: LedgerOrder, text: &str) -> Result<(), Refusal>
 }
 
 /// The data folder, for reading.
-struct Books {
-    reader: Reader,
-    directory: Directory,
+pub(super) struct Books {
+    pub(super) reader: Reader,
+    pub(super) directory: Directory,
 }
 
 impl Books {
-    fn open(config: &Config) -> Result<Self, Refusal> {
+    pub(super) fn open(config: &Config) -> Result<Self, Refusal> {
         let reader = Reader::beside(&config.home).map_err(failed)?;
         let directory = reader.directory(clock::wall()).map_err(failed)?;
         Ok(Self { reader, directory })
     }
 
-    fn tenant(&self, name: &TenantName) -> Result<std::sync::Arc<Tenant>, Refusal> {
+    pub(super) fn tenant(&self, name: &TenantName) -> Result<std::sync::Arc<Tenant>, Refusal> {
         let missing = || Refusal::new(Code::NotFound, format!("no tenant '{name}'"));
         self.directory.tenant(name.as_str()).ok_or_else(missing)
     }
 }
 
-fn month(text: &str) -> Result<Month, Refusal> {
+pub(super) fn month(text: &str) -> Result<Month, Refusal> {
     bill::read_month(text, clock::wall())
 }
 
@@ -276,23 +276,31 @@ pub(super) fn sla(config: &Config, command: &SlaCommand) -> Result<(), Refusal> 
             month: text,
             html,
             english,
+            paper,
         } => {
             let books = Books::open(config)?;
             let tenant = books.tenant(tenant)?;
             let policies = sla::policy::Policy::builtin();
             let report =
                 agreement::month_report(&books.reader, &tenant, month(text)?, &policies, clock::wall())?;
+            let language = language(*english);
+            if paper.pdf.is_some() {
+                return super::paper::agreement(config, &report, language, paper);
+            }
             if !html {
                 return print_line(&report.to_json());
             }
-            let language = if *english {
-                Language::English
-            } else {
-                Language::Chinese
-            };
             let page = sla::html::page(&report, language);
             print(&page.map_err(|error| Refusal::new(Code::Internal, error.to_string()))?)
         }
+    }
+}
+
+pub(super) const fn language(english: bool) -> Language {
+    if english {
+        Language::English
+    } else {
+        Language::Chinese
     }
 }
 

@@ -18,7 +18,7 @@ use protocol::ids::AppId;
 use serde_json::Value;
 use store::StoreHandle;
 
-use super::ledger;
+use super::{keep, ledger};
 use super::{print_json, print_line, read_file, verify};
 use crate::admin::operator::{Operator, Order, Outgoing};
 use crate::admin::socket;
@@ -129,6 +129,11 @@ pub(super) fn tenant(config: &Config, command: TenantCommand) -> Result<(), Refu
             }
             ledger::set_state(config, name, store::TenantState::Closed)
         }
+        TenantCommand::Destroy {
+            name,
+            order,
+            certificate,
+        } => keep::destroy(config, name, order, &certificate),
         TenantCommand::Activate { name, at } => ledger::activate(config, name, at),
         TenantCommand::Agreement {
             name,

@@ -116,7 +116,7 @@ fn placement(arguments: &SealArguments) -> Placement {
     }
 }
 
-fn refusal(error: &PrepareError) -> Refusal {
+pub(super) fn refusal(error: &PrepareError) -> Refusal {
     use documents::cms::PrepareError as Signer;
     let code = match error {
         PrepareError::Unreadable(_) => Code::DocumentUnreadable,
@@ -148,7 +148,7 @@ fn refusal(error: &PrepareError) -> Refusal {
 
 /// Writes the file beside its place and moves it there, so that nobody finds half of it, also where it takes the place
 /// of the original.
-fn write(path: &Path, pdf: &[u8], update: &[u8]) -> Result<(), Refusal> {
+pub(super) fn write(path: &Path, pdf: &[u8], update: &[u8]) -> Result<(), Refusal> {
     let failed = |error: std::io::Error| Refusal::new(Code::File, format!("{}: {error}", path.display()));
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".part");

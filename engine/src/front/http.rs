@@ -372,6 +372,7 @@ pub(crate) enum Wanted {
 /// Of an earlier call.
 #[derive(Debug, Default, serde::Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct LookUpQuery {
     /// `inclusion`: each signed item with a proof that its journal entry is in the audit log.
     #[param(inline)]
@@ -421,6 +422,7 @@ pub(crate) async fn look_up(
 /// Which credentials.
 #[derive(Debug, Default, serde::Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct CredentialsQuery {
     /// Those after this id: the last one of the answer before.
     after: Option<Box<str>>,

@@ -125,7 +125,7 @@ fn fetch_list(engine: &Engine, name: &str) {
 }
 
 /// The number of a list, as OpenSSL reads it.
-fn list_number(engine: &Engine, name: &str) -> u64 {
+pub(crate) fn list_number(engine: &Engine, name: &str) -> u64 {
     fetch_list(engine, name);
     let text = openssl(
         engine,
@@ -360,6 +360,17 @@ fn stamp_until_gone(address: SocketAddr) -> Vec<Vec<u8>> {
         serials.push(serial_of(token));
     }
     serials
+}
+
+/// Stamps once and returns the serial number.
+pub(crate) fn stamp(address: SocketAddr) -> Vec<u8> {
+    let query = tsp::Request::new(Hash::Sha256, &[7; 32], &[])
+        .unwrap()
+        .to_der()
+        .unwrap();
+    let mut connection = Connection::open(address).unwrap();
+    let answer = connection.ask("POST", "/tsa", tsp::QUERY_TYPE, &query).unwrap();
+    serial_of(tsp::token_of(&answer.body).unwrap())
 }
 
 /// The serial number in a token: 16 bytes behind the imprint of 32.

@@ -3,6 +3,7 @@
 use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
@@ -19,6 +20,8 @@ const MERGE_FAN_IN: usize = 8;
 pub(crate) struct Runs {
     folder: Option<PathBuf>,
     runs: RwLock<Vec<Arc<Run>>>,
+    /// The last entry that is archived: no key is remembered from there or before.
+    forgotten: AtomicU64,
 }
 
 impl Runs {
@@ -28,12 +31,13 @@ impl Runs {
         Self {
             folder: None,
             runs: RwLock::default(),
+            forgotten: AtomicU64::new(0),
         }
     }
 
-    /// Opens the runs in `folder` that adjoin from the journal's first entry and do not reach beyond
-    /// `journal_last`. All others are deleted: the journal is read again for what they held.
-    pub(crate) fn open(folder: &Path, journal_last: u64) -> Result<Self> {
+    /// Opens the runs in `folder` that adjoin from the first entry behind `archived` and do not reach beyond
+    /// `journal_last`. All others are deleted: the journal is read again for what they held, or it is forgotten.
+    pub(crate) fn open(folder: &Path, archived: u64, journal_last: u64) -> Result<Self> {
         std::fs::create_dir_all(folder).map_err(StoreError::file(folder))?;
         let mut found = Vec::new();
         for path in files(folder)? {
@@ -47,10 +51,13 @@ impl Runs {
         }
         // Of two runs that start together the longer is the merged one.
         found.sort_by_key(|run| (run.range().first, std::cmp::Reverse(run.range().last)));
-        let (mut kept, mut next) = (Vec::new(), 1);
+        let (mut kept, mut next) = (Vec::new(), archived + 1);
         for run in found {
-            if run.range().first == next && run.range().last <= journal_last {
-                next = run.range().last + 1;
+            let Range { first, last } = run.range();
+            // The first one may reach back into what is archived.
+            let adjoins = first == next || kept.is_empty() && first < next && last >= next;
+            if adjoins && last <= journal_last {
+                next = last + 1;
                 kept.push(Arc::new(run));
             } else {
                 remove(run.path())?;
@@ -59,17 +66,35 @@ impl Runs {
         Ok(Self {
             folder: Some(folder.into()),
             runs: RwLock::new(kept),
+            forgotten: AtomicU64::new(archived),
         })
     }
 
     /// The last journal entry that the runs stand for.
     pub(crate) fn covered(&self) -> u64 {
-        self.runs.read().last().map_or(0, |run| run.range().last)
+        let forgotten = self.forgotten.load(Ordering::Acquire);
+        self.runs.read().last().map_or(forgotten, |run| run.range().last)
+    }
+
+    /// Whether an entry is archived, so that its key is not remembered any more.
+    pub(crate) fn is_forgotten(&self, settled: Settled) -> bool {
+        settled.sequence.0 <= self.forgotten.load(Ordering::Acquire)
+    }
+
+    /// Forgets what is archived: the runs that hold nothing else are deleted.
+    pub(crate) fn forget_upto(&self, archived: u64) -> Result<()> {
+        self.forgotten.fetch_max(archived, Ordering::AcqRel);
+        let mut runs = self.runs.write();
+        let past = runs.iter().take_while(|run| run.range().last <= archived).count();
+        let past: Vec<_> = runs.drain(..past).collect();
+        drop(runs);
+        past.iter().try_for_each(|run| remove(run.path()))
     }
 
     /// The key's last entry, as far as the runs know.
     pub(crate) fn find(&self, key: Fingerprint) -> Option<Settled> {
-        self.runs.read().iter().rev().find_map(|run| run.find(key))
+        let found = self.runs.read().iter().rev().find_map(|run| run.find(key));
+        found.filter(|settled| !self.is_forgotten(*settled))
     }
 
     /// Adds a run for the entries after [`Self::covered`] up to `last`, in the order they were committed.
@@ -210,7 +235,7 @@ mod tests {
     #[test]
     fn runs_find_the_newest_before_and_after_merging_and_reopening() {
         let folder = tempfile::tempdir().unwrap();
-        let runs = Runs::open(folder.path(), 0).unwrap();
+        let runs = Runs::open(folder.path(), 0, 0).unwrap();
         let check = |runs: &Runs, upto: u64| {
             for n in 0..5000 {
                 let newest = (1..=upto).rev().find(|at| at % 5000 == n);
@@ -225,17 +250,17 @@ mod tests {
         }
         assert_eq!(runs.runs.read().len(), 2, "eight merged, one new");
         check(&runs, 9000);
-        let reopened = Runs::open(folder.path(), 9000).unwrap();
+        let reopened = Runs::open(folder.path(), 0, 9000).unwrap();
         assert_eq!(reopened.covered(), 9000);
         check(&reopened, 9000);
-        let older = Runs::open(folder.path(), 8500).unwrap();
+        let older = Runs::open(folder.path(), 0, 8500).unwrap();
         assert_eq!(older.covered(), 8000, "a run beyond the journal is dropped");
     }
 
     #[test]
     fn a_damaged_run_is_dropped_with_all_after_it() {
         let folder = tempfile::tempdir().unwrap();
-        let runs = Runs::open(folder.path(), 0).unwrap();
+        let runs = Runs::open(folder.path(), 0, 0).unwrap();
         for last in [100, 200, 300] {
             runs.add(&mut (last - 99..=last).map(entry).collect::<Vec<_>>(), last)
                 .unwrap();
@@ -243,7 +268,32 @@ mod tests {
         let second = runs.runs.read()[1].path().to_owned();
         let bytes = std::fs::read(&second).unwrap();
         std::fs::write(&second, &bytes[..bytes.len() - 1]).unwrap();
-        assert_eq!(Runs::open(folder.path(), 300).unwrap().covered(), 100);
+        assert_eq!(Runs::open(folder.path(), 0, 300).unwrap().covered(), 100);
         assert_eq!(files(folder.path()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_is_archived_is_forgotten_also_within_a_run_that_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = Runs::open(folder.path(), 0, 0).unwrap();
+        for last in [100, 200, 300] {
+            runs.add(&mut (last - 99..=last).map(entry).collect::<Vec<_>>(), last)
+                .unwrap();
+        }
+        runs.forget_upto(150).unwrap();
+        let reopened = Runs::open(folder.path(), 150, 300).unwrap();
+        for runs in [&runs, &reopened] {
+            assert_eq!(runs.runs.read().len(), 2);
+            assert_eq!(runs.covered(), 300);
+            for number in [1, 100, 101, 150] {
+                assert_eq!(runs.find(entry(number).key), None, "{number}");
+            }
+            for number in [151, 300] {
+                assert!(runs.find(entry(number).key).is_some(), "{number}");
+            }
+        }
+        runs.forget_upto(300).unwrap();
+        assert_eq!((files(folder.path()).unwrap().len(), runs.covered()), (0, 300));
+        assert_eq!(Runs::open(folder.path(), 300, 400).unwrap().covered(), 300);
     }
 }

@@ -138,7 +138,13 @@ impl Trial {
         .unwrap();
         let account = Account::new(book::standing(&[], UnixMillis(0)));
         let standing = tenancy::Standing::new(0, UnixMillis(0));
-        let tenant = Arc::new(Tenant::new(protocol::ids::TenantRow(1), name, account, standing));
+        let tenant = Arc::new(Tenant::new(
+            protocol::ids::TenantRow(1),
+            name,
+            account,
+            standing,
+            None,
+        ));
         directory.add_tenant(Arc::clone(&tenant));
         let books = rows::load(&db, &directory, UnixMillis(0)).unwrap();
         Self {

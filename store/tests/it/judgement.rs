@@ -116,7 +116,14 @@ fn what_exists_is_not_made_again() {
     let name = TenantName::new("t").unwrap();
     let error = world
         .store
-        .change("test", Change::CreateTenant { name, prepaid: None })
+        .change(
+            "test",
+            Change::CreateTenant {
+                name,
+                prepaid: None,
+                data_key: b"data key".as_slice().into(),
+            },
+        )
         .unwrap_err();
     assert_eq!(error.refusal().code, Code::AlreadyExists);
     let id = AppId::new("nobody").unwrap();

@@ -6,7 +6,9 @@
 
 mod support;
 
+mod archive;
 mod audit;
+mod backup;
 mod durability;
 mod judgement;
 mod trouble;

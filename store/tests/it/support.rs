@@ -43,6 +43,7 @@ pub(crate) fn create(folder: &Path, options: Options, prepaid: Option<u64>) -> W
         Change::CreateTenant {
             name: tenant.clone(),
             prepaid,
+            data_key: b"data key".as_slice().into(),
         },
         Change::CreateApp(NewApp {
             tenant: tenant.clone(),

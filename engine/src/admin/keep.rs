@@ -1,0 +1,197 @@
+//! Orders about how the data are kept: backups that were made, months that go into archives, tenants that are destroyed.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use actors::call::Ticket;
+use actors::certificates::Authority;
+use actors::registrar::Ledger;
+use actors::vault::VaultError;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use protocol::algorithm::KeyKind;
+use protocol::clock::{self, UnixMillis};
+use protocol::error_code::{Code, Refusal};
+use protocol::ids::{AuthorityName, KeyRow, TenantName};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use store::{Archived, Change, Holdings, KeepChange, Place, StoreError, StoreHandle, Tenant};
+
+use super::operator::Operator;
+
+/// What an operator wants kept.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(tag = "keep", rename_all = "kebab-case")]
+pub(crate) enum KeepOrder {
+    /// A backup was made: it is to be recorded.
+    BackedUp { to: String, last: u64 },
+    /// The files are written: their entries are to leave the database.
+    Archive { archives: Vec<Archived> },
+    /// A closed tenant's keys and secrets are to be destroyed.
+    Destroy { tenant: TenantName, reference: String },
+}
+
+/// Carries an order out.
+pub(crate) fn obey(
+    operator: &Operator,
+    ledger: &dyn Ledger,
+    actor: &str,
+    order: KeepOrder,
+) -> Result<Value, Refusal> {
+    match order {
+        KeepOrder::BackedUp { to, last } => ledger.change(Change::Keep(KeepChange::BackedUp { to, last }))?,
+        KeepOrder::Archive { archives } => {
+            for archived in archives {
+                ledger.change(Change::Keep(KeepChange::Archive(archived)))?;
+            }
+            trim(&operator.store).map_err(|error| error.refusal())?;
+        }
+        KeepOrder::Destroy { tenant, reference } => {
+            let destruction = Destruction {
+                operator,
+                ledger,
+                actor,
+            };
+            return destruction.carry_out(tenant, reference);
+        }
+    }
+    Ok(json!({}))
+}
+
+/// The destruction of a tenant's keys and secrets.
+struct Destruction<'a> {
+    operator: &'a Operator,
+    ledger: &'a dyn Ledger,
+    /// Who orders.
+    actor: &'a str,
+}
+
+impl Destruction<'_> {
+    fn carry_out(&self, name: TenantName, order: String) -> Result<Value, Refusal> {
+        let (store, vault) = (&self.operator.store, &self.operator.vault);
+        let missing = || Refusal::new(Code::NotFound, format!("no tenant '{name}'"));
+        let tenant = store.directory().tenant(name.as_str()).ok_or_else(missing)?;
+        let signer = self.signer()?;
+        let reader = store.reader().map_err(|error| error.refusal())?;
+        let before = reader.holdings(tenant.row).map_err(|error| error.refusal())?;
+        let places: Vec<_> = tenant
+            .credentials()
+            .iter()
+            .map(|one| (one.key, one.place()))
+            .collect();
+        let change = KeepChange::DestroyTenant {
+            tenant: name,
+            order: order.clone(),
+        };
+        self.ledger.change(Change::Keep(change))?;
+        vault.forget(&tenant, store.directory());
+        let still_in = self.clear_devices(&places);
+        let after = reader.holdings(tenant.row).map_err(|error| error.refusal())?;
+        if after != Holdings::default() || vault.of_tenant(&tenant).err() != Some(VaultError::Destroyed) {
+            let text = format!(
+                "tenant '{}' is recorded as destroyed, but {after:?} is left",
+                tenant.name
+            );
+            return Err(Refusal::new(Code::Internal, text));
+        }
+        let text = self.certificate(&tenant, &order, before, &still_in)?;
+        let current = self.operator.pki.current();
+        let signer = current.authorities.get(signer.as_str())?;
+        let signature = signer.sign_message(text.as_bytes())?;
+        Ok(json!({
+            "certificate": text,
+            "signature": STANDARD.encode(&signature[..]),
+            "signer": documents::x509::to_pem(&signer.certificate),
+        }))
+    }
+
+    /// The authority that certifies subjects, the first by name whose signatures need no SM2 to be checked.
+    fn signer(&self) -> Result<AuthorityName, Refusal> {
+        let current = self.operator.pki.current();
+        let able =
+            |one: &&std::sync::Arc<Authority>| one.role.certifies_subjects() && one.kind != KeyKind::Sm2;
+        let found = current
+            .authorities
+            .all()
+            .iter()
+            .find(able)
+            .map(|one| one.name.clone());
+        let none = "no authority can sign the certificate of destruction; `cinnabar ca create` makes one";
+        found.ok_or_else(|| Refusal::new(Code::Usage, none))
+    }
+
+    /// Takes the keys out of the lanes and the devices. Returns the devices that still have one.
+    fn clear_devices(&self, places: &[(KeyRow, Place)]) -> Vec<String> {
+        let mut left = BTreeSet::new();
+        for (key, place) in places {
+            if let Some(pool) = &self.operator.pool {
+                pool.forget(*key);
+            }
+            let Place::Device { devices, object } = place else {
+                continue;
+            };
+            for device in devices.iter() {
+                let gone =
+                    (self.operator.pool.as_ref()).is_some_and(|pool| pool.destroy(device, object).is_ok());
+                if !gone {
+                    tracing::error!(
+                        device = &**device,
+                        "a destroyed tenant's key is still in a device"
+                    );
+                    left.insert(device.to_string());
+                }
+            }
+        }
+        left.into_iter().collect()
+    }
+
+    fn certificate(
+        &self,
+        tenant: &Tenant,
+        order: &str,
+        destroyed: Holdings,
+        still_in: &[String],
+    ) -> Result<String, Refusal> {
+        let text = json!({
+            "certificate": "destruction of a tenant's keys and secrets",
+            "tenant": tenant.name,
+            "order": order,
+            "operator": self.actor,
+            "destroyed_ms": clock::wall().0,
+            "destroyed": {
+                "tenant_key": destroyed.data_key,
+                "private_keys": destroyed.keys,
+                "secrets": destroyed.secrets,
+            },
+            "method": "the tenant's own AES-256 key was deleted and its place overwritten; private keys and secrets that \
+                       were encrypted under it were deleted besides",
+            "verified": "nothing of it is left in the store, and nothing that was encrypted under it can be opened",
+            "still_in_devices": still_in,
+            "kept": "journal entries and ledger, which hold ids and amounts, signatures and digests; public certificates",
+            "copies": "backups made before hold the tenant's key, encrypted under the master key, until they are destroyed",
+        });
+        let text = serde_json::to_string_pretty(&text);
+        text.map_err(|error| Refusal::new(Code::Internal, format!("JSON: {error}")))
+    }
+}
+
+/// What is archived leaves the database piece by piece, between the commits of others. What a crash leaves there is taken
+/// out the next time.
+fn trim(store: &StoreHandle<Ticket>) -> Result<(), StoreError> {
+    while store.trim_journal()? {}
+    Ok(())
+}
+
+/// Puts the months that are older than the retention into archives, in a running engine.
+pub(crate) fn archive_due(
+    store: &StoreHandle<Ticket>,
+    home: &Path,
+    retention: u32,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    for archived in store.reader()?.write_archives(home, now, retention)? {
+        tracing::info!(file = archived.path(), "a month of the journal is archived");
+        store.change("archivist", Change::Keep(KeepChange::Archive(archived)))?;
+    }
+    trim(store)
+}

@@ -1,0 +1,371 @@
+//! What one tenant hears of another: nothing. Each place of the HTTPS interface that can name something is found in its
+//! OpenAPI document, and a name of another tenant must bring the same answer, byte for byte, as a name of nobody. A new
+//! endpoint, parameter or field without a case fails here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use protocol::algorithm::Hash;
+use protocol::client::{Client, Profile, Transport};
+use protocol::clock;
+use protocol::http_proof::{self, Parts, SignKey};
+use serde_json::{Map, Value, json};
+
+use crate::raw::{Heard, Http1};
+use crate::support::{Engine, block_on, request, sign_one};
+
+/// Something that belongs to a tenant and has a name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Thing {
+    Credential,
+    /// A credential after which a list goes on.
+    Cursor,
+    Call,
+    /// A call that is looked up.
+    Recorded,
+}
+
+impl Thing {
+    /// What it is called at tenant acme.
+    const fn theirs(self) -> &'static str {
+        match self {
+            Self::Credential | Self::Cursor => "seal",
+            Self::Call => "theirs-1",
+            Self::Recorded => "theirs-2",
+        }
+    }
+
+    /// A name of the same length that nobody has.
+    const fn nobodys(self) -> &'static str {
+        match self {
+            Self::Credential | Self::Cursor => "sea1",
+            Self::Call => "nobody-1",
+            Self::Recorded => "nobody-2",
+        }
+    }
+}
+
+/// What can be put in a place.
+enum Place {
+    /// The name of such a thing; and what tenant demo puts there when the place is not looked at.
+    Names(Thing, Option<&'static str>),
+    /// Nothing that belongs to anybody; and a value, if one has to be given.
+    Plain(Option<&'static str>),
+}
+
+use Place::{Names, Plain};
+
+/// Stands for the month in which the test runs.
+const THIS_MONTH: &str = "YYYY-MM";
+
+/// Every operation, and every place in it: a parameter, or a field of the body.
+const CASES: &[(&str, &[(&str, Place)])] = &[
+    (
+        "post /v1/signatures",
+        &[
+            ("header Idempotency-Key", Names(Thing::Call, Some("ours-1"))),
+            ("body credential", Names(Thing::Credential, Some("demo-rsa2048"))),
+            ("body algorithm", Plain(None)),
+            ("body format", Plain(None)),
+            (
+                "body digest",
+                Plain(Some("ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=")),
+            ),
+            ("body digests", Plain(None)),
+            ("body user_id", Plain(None)),
+            ("body deadline_ms", Plain(None)),
+        ],
+    ),
+    (
+        "get /v1/signatures/{idempotency_key}",
+        &[
+            ("path idempotency_key", Names(Thing::Recorded, Some("ours-1"))),
+            ("query proof", Plain(None)),
+        ],
+    ),
+    (
+        "get /v1/credentials",
+        &[
+            ("query after", Names(Thing::Cursor, None)),
+            ("query id", Names(Thing::Credential, None)),
+        ],
+    ),
+    ("get /v1/usage", &[]),
+    ("get /v1/packages", &[]),
+    (
+        "get /v1/statements/{month}",
+        &[("path month", Plain(Some(THIS_MONTH)))],
+    ),
+    ("get /v1/sla/{month}", &[("path month", Plain(Some(THIS_MONTH)))]),
+    ("get /v1/notices", &[]),
+    ("get /v1/data-location", &[]),
+    // The audit log is everybody's: hashes that tell nothing (docs/audit.md).
+    ("get /audit/checkpoint", &[]),
+    ("get /audit/tile/{path}", &[("path path", Plain(Some("0/000")))]),
+];
+
+/// The operations of the document, and the places in each.
+fn documented(document: &Value) -> BTreeMap<String, BTreeSet<String>> {
+    let mut found = BTreeMap::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            found.insert(format!("{method} {path}"), places(document, operation));
+        }
+    }
+    found
+}
+
+fn places(document: &Value, operation: &Value) -> BTreeSet<String> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let parameters = operation["parameters"].as_array().into_iter().flatten();
+    let mut places: BTreeSet<String> = parameters
+        .map(|parameter| format!("{} {}", text(&parameter["in"]), text(&parameter["name"])))
+        .collect();
+    let bodies = operation["requestBody"]["content"].as_object();
+    for body in bodies.into_iter().flat_map(Map::values) {
+        let schema = resolve(document, &body["schema"]);
+        let fields = schema["properties"].as_object().unwrap();
+        places.extend(fields.keys().map(|name| format!("body {name}")));
+    }
+    places
+}
+
+fn resolve<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
+    match schema["$ref"].as_str() {
+        Some(name) => document.pointer(name.trim_start_matches('#')).unwrap(),
+        None => schema,
+    }
+}
+
+/// A request that names `name` in `place`, and in all others what tenant demo would.
+fn ask(operation: &str, places: &[(&str, Place)], named: Option<(&str, &str)>) -> Asked {
+    let (method, path) = operation.split_once(' ').unwrap();
+    let mut asked = Asked {
+        method: method.to_uppercase(),
+        path: path.to_owned(),
+        ..Asked::default()
+    };
+    for (place, what) in places {
+        let value = match (named, what) {
+            (Some((here, name)), _) if here == *place => Some(name),
+            (_, Names(_, value) | Plain(value)) => *value,
+        };
+        if let Some(value) = value {
+            asked.put(place, value);
+        }
+    }
+    asked
+}
+
+#[derive(Default)]
+struct Asked {
+    method: String,
+    path: String,
+    query: Option<String>,
+    key: Option<String>,
+    body: Map<String, Value>,
+}
+
+impl Asked {
+    fn put(&mut self, place: &str, value: &str) {
+        let month = store::month_of(clock::wall());
+        let value = &value.replace(THIS_MONTH, &format!("{}-{:02}", month / 100, month % 100));
+        match place.split_once(' ').unwrap() {
+            ("path", name) => self.path = self.path.replace(&format!("{{{name}}}"), value),
+            ("query", name) => self.query = Some(format!("{name}={value}")),
+            ("header", "Idempotency-Key") => self.key = Some(value.to_owned()),
+            ("body", name) => drop(self.body.insert(name.to_owned(), value.as_str().into())),
+            _ => panic!("the suite cannot put anything into '{place}'"),
+        }
+    }
+
+    /// Sends it as an app and hears the answer, with what differs from call to call taken out.
+    async fn send(&self, profile: &Profile, app: &str) -> Heard {
+        let authority = format!("{}:{}", profile.server_name, profile.address.port());
+        let body = match self.body.is_empty() {
+            true => String::new(),
+            false => Value::Object(self.body.clone()).to_string(),
+        };
+        let digest = (!body.is_empty()).then(|| http_proof::content_digest(body.as_bytes()));
+        let parts = Parts {
+            method: &self.method,
+            authority: &authority,
+            path: &self.path,
+            query: self.query.as_deref(),
+            content_digest: digest.as_deref(),
+            idempotency_key: self.key.as_deref(),
+        };
+        let key = SignKey::from_secret(&profile.secret().unwrap());
+        let proof = http_proof::sign(&parts, app, clock::wall(), &key).unwrap();
+        let query = self.query.as_deref().map(|query| format!("?{query}"));
+        let mut text = format!(
+            "{} {}{} HTTP/1.1\r\nhost: {authority}\r\nsignature-input: {}\r\nsignature: {}\r\n",
+            self.method,
+            self.path,
+            query.unwrap_or_default(),
+            proof.signature_input,
+            proof.signature
+        );
+        let fields = [("idempotency-key", self.key.clone()), ("content-digest", digest)];
+        for (name, value) in fields {
+            text.extend(value.map(|value| format!("{name}: {value}\r\n")));
+        }
+        if !body.is_empty() {
+            text.push_str(&format!(
+                "content-type: application/json\r\ncontent-length: {}\r\n",
+                body.len()
+            ));
+        }
+        let heard = Http1::dial(profile)
+            .await
+            .exchange(format!("{text}\r\n{body}").as_bytes())
+            .await;
+        without_numbers(heard)
+    }
+}
+
+/// The number of a journal entry is another one each time; everything else must be the same.
+fn without_numbers(mut heard: Heard) -> Heard {
+    let Ok(mut body) = serde_json::from_slice::<Value>(&heard.body) else {
+        return heard;
+    };
+    let items = body["items"].as_array_mut().into_iter().flatten();
+    let mut masked = false;
+    for item in items.filter(|item| item["sequence"].is_u64()) {
+        item["sequence"] = json!("masked");
+        masked = true;
+    }
+    if masked {
+        heard.body = body.to_string().into_bytes();
+        heard
+            .head
+            .retain(|line| !line.to_lowercase().starts_with("content-length:"));
+    }
+    heard
+}
+
+/// The answer as if its name were `name`: an answer may repeat what was asked for.
+fn naming(mut heard: Heard, name: &str) -> Heard {
+    let text = String::from_utf8(heard.body).unwrap().replace(name, "NAME");
+    heard.body = text.into_bytes();
+    for line in &mut heard.head {
+        *line = line.replace(name, "NAME");
+    }
+    heard
+}
+
+/// An engine where tenant acme has a credential and has signed with it.
+async fn engine_with_acme() -> Engine {
+    let engine = Engine::start();
+    engine.make_prepaid(10);
+    let client = Client::connect(&engine.prepaid_profile(), Transport::Quic, 1)
+        .await
+        .unwrap();
+    for call in [Thing::Call, Thing::Recorded] {
+        let mut wanted = request(call.theirs(), "of acme");
+        wanted.credential = Thing::Credential.theirs().into();
+        sign_one(&client, &wanted).await.unwrap();
+    }
+    engine
+}
+
+async fn document(profile: &Profile) -> Value {
+    let authority = format!("{}:{}", profile.server_name, profile.address.port());
+    let text = format!("GET /openapi.json HTTP/1.1\r\nhost: {authority}\r\n\r\n");
+    let heard = Http1::dial(profile).await.exchange(text.as_bytes()).await;
+    serde_json::from_slice(&heard.body).unwrap()
+}
+
+#[test]
+fn every_operation_parameter_and_field_has_a_case() {
+    let engine = Engine::start();
+    let document = block_on(document(&engine.profile()));
+    let cases: BTreeMap<String, BTreeSet<String>> = CASES
+        .iter()
+        .map(|(operation, places)| {
+            let places = places.iter().map(|(place, _)| (*place).to_owned());
+            ((*operation).to_owned(), places.collect())
+        })
+        .collect();
+    assert_eq!(
+        documented(&document),
+        cases,
+        "the document, and the cases of this suite"
+    );
+}
+
+#[test]
+fn the_name_of_another_tenants_thing_is_like_a_name_of_nobody() {
+    block_on(async {
+        let engine = engine_with_acme().await;
+        let (demo, acme) = (engine.profile(), engine.prepaid_profile());
+        // The call that demo asks for again.
+        let (operation, places) = &CASES[0];
+        ask(operation, places, None)
+            .send(&demo, demo.app_id.as_str())
+            .await;
+        for (operation, places) in CASES {
+            for (place, what) in *places {
+                let Names(thing, _) = what else { continue };
+                let hear = async |profile: &Profile, name: &str| {
+                    let asked = ask(operation, places, Some((*place, name)));
+                    naming(asked.send(profile, profile.app_id.as_str()).await, name)
+                };
+                let theirs = hear(&demo, thing.theirs()).await;
+                let nobodys = hear(&demo, thing.nobodys()).await;
+                assert_eq!(theirs, nobodys, "{operation}: {place}");
+                if *thing != Thing::Cursor {
+                    let owner = hear(&acme, thing.theirs()).await;
+                    assert_ne!(
+                        owner, theirs,
+                        "{operation}: {place}: the owner hears something else"
+                    );
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn what_names_nothing_tells_only_of_ones_own() {
+    block_on(async {
+        let engine = engine_with_acme().await;
+        let demo = engine.profile();
+        for (operation, places) in CASES {
+            let asked = ask(operation, places, None);
+            let heard = asked.send(&demo, demo.app_id.as_str()).await;
+            let text = String::from_utf8_lossy(&heard.body);
+            for word in ["acme", "erp", Thing::Credential.theirs(), Thing::Call.theirs()] {
+                assert!(!text.contains(&format!("\"{word}\"")), "{operation}: {text}");
+            }
+        }
+    });
+}
+
+#[test]
+fn an_app_of_another_tenant_is_like_an_app_of_nobody_to_whoever_has_not_its_secret() {
+    block_on(async {
+        let engine = engine_with_acme().await;
+        let demo = engine.profile();
+        let proved = CASES
+            .iter()
+            .filter(|(operation, _)| !operation.contains(" /audit/"));
+        for (operation, places) in proved {
+            let asked = ask(operation, places, None);
+            let theirs = naming(asked.send(&demo, "erp").await, "erp");
+            let nobodys = naming(asked.send(&demo, "er1").await, "er1");
+            assert_eq!(theirs, nobodys, "{operation}");
+            assert_eq!(theirs.status, 401, "{operation}");
+        }
+    });
+}
+
+#[test]
+fn the_digest_of_the_cases_is_one() {
+    let (_, places) = &CASES[0];
+    let Some((_, Plain(Some(digest)))) = places.iter().find(|(place, _)| *place == "body digest") else {
+        panic!("no digest")
+    };
+    assert_eq!(STANDARD.decode(digest).unwrap(), Hash::Sha256.digest(b"abc")[..]);
+}

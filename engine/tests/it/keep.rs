@@ -1,0 +1,341 @@
+//! Backups, restores and archives from outside: made while an engine serves, and what is made of them serves on.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::process::Command;
+
+use protocol::client::{Client, Transport};
+use protocol::clock::UnixMillis;
+use protocol::error_code::Code;
+use protocol::message::ItemOutcome;
+use serde_json::Value;
+
+use crate::pki::{list_number, stamp};
+use crate::support::{BOTH, Engine, Setup, block_on, request, run, run_in, sign_one};
+
+fn folder(engine: &Engine) -> &Path {
+    engine.folder.as_ref().unwrap().path()
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+fn key(number: usize) -> String {
+    format!("key-{number}")
+}
+
+/// Signs under these keys and returns the answers.
+fn sign(engine: &Engine, numbers: std::ops::Range<usize>) -> Vec<(Vec<u8>, u64)> {
+    block_on(async {
+        let client = engine.client(Transport::Quic).await;
+        let mut answers = Vec::new();
+        for number in numbers {
+            let outcome = sign_one(&client, &request(&key(number), &key(number))).await;
+            let ItemOutcome::Done { signature, sequence } = outcome.unwrap() else {
+                panic!("not done")
+            };
+            answers.push((signature, sequence.0));
+        }
+        answers
+    })
+}
+
+/// Puts the data folder aside and restores a backup in its place, beside the master key.
+fn restore(folder: &Path, arguments: &[&str]) -> Value {
+    std::fs::rename(folder.join("var"), folder.join("lost")).unwrap();
+    std::fs::create_dir(folder.join("var")).unwrap();
+    std::fs::copy(folder.join("lost/master.key"), folder.join("var/master.key")).unwrap();
+    let words = [&["restore", "--from", "copy"], arguments].concat();
+    json(&run_in(folder, &words).ok())
+}
+
+#[test]
+fn a_backup_made_while_serving_is_restored_and_serves_on_without_using_a_number_twice() {
+    let engine = Engine::start();
+    let before = sign(&engine, 0..20);
+    let stamps: HashSet<Vec<u8>> = (0..5).map(|_| stamp(engine.pki)).collect();
+    let made = json(&engine.operate("backup --to copy"));
+    let last = made["last_entry"].as_u64().unwrap();
+    assert!(last >= before[19].1);
+    let after = sign(&engine, 20..30);
+    let later: HashSet<Vec<u8>> = (0..5).map(|_| stamp(engine.pki)).collect();
+    let list = list_number(&engine, "dev-p256");
+    let verified = json(&engine.operate("restore --from copy --verify"));
+    assert_eq!(verified["signatures"], 20);
+    engine
+        .cli(&["restore", "--from", "copy"])
+        .refused(2, "already_exists");
+    let folder = engine.kill();
+
+    let report = restore(folder.path(), &["--tail", "lost/tail"]);
+    assert_eq!(
+        (&report["epoch"], &report["last_entry"]),
+        (&1.into(), &last.into())
+    );
+    // Ten signatures, the entry that names the backup, and at most a block of serial numbers.
+    let lost = report["lost_entries"].as_u64().unwrap();
+    assert!((11..=13).contains(&lost), "{report}");
+    let engine = Setup::default().start_in(folder);
+    assert_eq!(
+        sign(&engine, 0..20),
+        before,
+        "the recorded bytes, and their entries"
+    );
+    let first = report["first_entry"].as_u64().unwrap();
+    for ((signature, sequence), (lost, _)) in sign(&engine, 20..30).iter().zip(&after) {
+        assert!(*sequence > first);
+        assert_ne!(signature, lost, "what is lost is signed anew");
+    }
+    for _ in 0..5 {
+        let serial = stamp(engine.pki);
+        assert!(!stamps.contains(&serial) && !later.contains(&serial));
+        // Behind the tag of the block: its number, beyond all that the lost folder can have used.
+        assert_eq!(serial[8..11], [0, 0, 1], "{serial:02x?}");
+    }
+    let next = list_number(&engine, "dev-p256");
+    assert!(next > list && next >= 1 << 32, "{next} after {list}");
+    assert_eq!(
+        json(&engine.operate("reconcile"))["differences"],
+        Value::Array(Vec::new())
+    );
+    let folder = engine.stop();
+    let checked = json(&run_in(folder.path(), &["journal", "check"]).ok());
+    assert_eq!(checked["signatures"], 30);
+}
+
+#[test]
+fn what_is_no_backup_of_ours_is_not_restored() {
+    let engine = Engine::start();
+    sign(&engine, 0..3);
+    engine.operate("backup --to copy");
+    engine
+        .cli(&["backup", "--to", "copy"])
+        .refused(2, "already_exists");
+    let folder = engine.stop();
+    let at = |name: &str| folder.path().join(name);
+    let ask = |home: &str| run_in(folder.path(), &["restore", "--home", home, "--from", "copy"]);
+    // Without the master key, and with another one.
+    ask("new").refused(2, "file");
+    std::fs::create_dir(at("new")).unwrap();
+    run_in(folder.path(), &["init", "--home", "other"]).ok();
+    std::fs::copy(at("other/master.key"), at("new/master.key")).unwrap();
+    ask("new").refused(2, "usage");
+    std::fs::copy(at("var/master.key"), at("new/master.key")).unwrap();
+    // A file that was changed.
+    let database = at("copy/cinnabar.db");
+    let sound = std::fs::read(&database).unwrap();
+    let mut changed = sound.clone();
+    changed[sound.len() / 2] ^= 1;
+    std::fs::write(&database, changed).unwrap();
+    ask("new").refused(4, "data_corrupt");
+    std::fs::write(&database, sound).unwrap();
+    let text = ask("new").ok();
+    assert_eq!(json(&text)["lost_entries"], Value::Null);
+    let listed = run_in(folder.path(), &["tenant", "list", "--home", "new"]).ok();
+    assert_eq!(json(&listed)[0]["name"], "demo");
+}
+
+/// The wrapped keys and secrets of a tenant, as a database file has them.
+fn wrapped(database: &Path, tenant: &str) -> Vec<Vec<u8>> {
+    let script = "import sqlite3, sys\n\
+        db = sqlite3.connect('file:' + sys.argv[1] + '?immutable=1', uri=True)\n\
+        row, key = db.execute('SELECT row, data_key FROM tenant WHERE name = ?', [sys.argv[2]]).fetchone()\n\
+        rest = db.execute('SELECT wrapped FROM key WHERE tenant = ? UNION ALL SELECT secret FROM app WHERE tenant = ?', [row, row])\n\
+        for value in [key] + [value for value, in rest]: print(value.hex() if value else '')";
+    let text = run(Command::new("python3")
+        .args(["-c", script])
+        .arg(database)
+        .arg(tenant))
+    .ok();
+    let hex = |line: &str| {
+        let byte = |at: usize| u8::from_str_radix(&line[2 * at..2 * at + 2], 16).unwrap();
+        (0..line.len() / 2).map(byte).collect()
+    };
+    text.lines().map(hex).collect()
+}
+
+fn contains(path: &Path, bytes: &[u8]) -> bool {
+    let file = std::fs::read(path).unwrap();
+    file.windows(bytes.len()).any(|window| window == bytes)
+}
+
+#[test]
+fn a_destroyed_tenant_leaves_nothing_that_opens_and_books_that_add_up() {
+    let engine = Engine::start();
+    engine.make_prepaid(10);
+    let mut wanted = request("acme-1", "of acme");
+    wanted.credential = "seal".into();
+    let profile = engine.prepaid_profile();
+    let try_sign = || {
+        block_on(async {
+            let client = Client::connect(&profile, Transport::Https, 1).await?;
+            sign_one(&client, &wanted).await
+        })
+    };
+    try_sign().unwrap();
+    engine.operate("backup --to copy");
+    let values = wrapped(&folder(&engine).join("copy/cinnabar.db"), "acme");
+    assert_eq!(values.len(), 3, "its own key, a private key, a secret");
+    let destroy = [
+        "tenant",
+        "destroy",
+        "acme",
+        "--order",
+        "letter-7",
+        "--certificate",
+        "gone.json",
+    ];
+    engine.cli(&destroy).refused(2, "usage");
+    engine.operate("tenant close acme --confirm acme");
+    engine.cli(&destroy).ok();
+    let at = |name: &str| folder(&engine).join(name);
+    for file in ["var/cinnabar.db", "var/cinnabar.db-wal"] {
+        for value in &values {
+            assert!(!contains(&at(file), value), "{file} still holds {value:02x?}");
+        }
+    }
+    assert!(
+        contains(&at("copy/cinnabar.db"), &values[0]),
+        "the search finds what is there"
+    );
+    let gone = json(&std::fs::read_to_string(at("gone.json")).unwrap());
+    assert_eq!(
+        (&gone["tenant"], &gone["order"]),
+        (&"acme".into(), &"letter-7".into())
+    );
+    assert_eq!(gone["destroyed"]["private_keys"], 1);
+    assert_eq!(gone["destroyed"]["secrets"], 1);
+    let openssl = |line: &str| {
+        let words = line.split_whitespace();
+        run(Command::new("openssl").current_dir(folder(&engine)).args(words)).ok()
+    };
+    openssl("x509 -in gone.json.pem -pubkey -noout -out gone.pub");
+    let judged = openssl("dgst -sha256 -verify gone.pub -signature gone.json.sig gone.json");
+    assert_eq!(judged.trim(), "Verified OK");
+    assert_eq!(try_sign().unwrap_err().code, Code::Unauthenticated);
+    std::fs::rename(at("gone.json"), at("first.json")).unwrap();
+    std::fs::remove_file(at("gone.json.sig")).unwrap();
+    std::fs::remove_file(at("gone.json.pem")).unwrap();
+    engine.cli(&destroy).refused(2, "already_exists");
+    assert!(
+        !at("gone.json").exists(),
+        "nothing is certified that was not done"
+    );
+    sign(&engine, 0..1);
+
+    let engine = Setup::default().start_in(engine.stop());
+    sign(&engine, 1..2);
+    assert_eq!(
+        json(&engine.operate("reconcile"))["differences"],
+        Value::Array(Vec::new())
+    );
+    let month = store::month_of(protocol::clock::wall());
+    let month = format!("{}-{:02}", month / 100, month % 100);
+    let statement = json(&engine.operate(&format!("statement --tenant acme --month {month}")));
+    assert_eq!(statement["charged"], 1);
+    let key = engine.cli(&["key", "enable", "--tenant", "acme", "seal"]);
+    key.refused(2, "credential_disabled");
+}
+
+const DAY_MS: u64 = 24 * 3_600_000;
+
+/// Lets everything in a stopped engine's data folder have happened so many days earlier. When something was committed is not
+/// part of the chain.
+fn age(folder: &Path, days: u64) -> u32 {
+    let month = store::month_of(UnixMillis(protocol::clock::wall().0 - days * DAY_MS));
+    let script = "import sqlite3, sys\n\
+        db, ms, month = sqlite3.connect(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])\n\
+        for table in ['journal', 'transfer']: db.execute(f'UPDATE {table} SET at_ms = at_ms - ?', [ms])\n\
+        for table in ['journal_span', 'usage']: db.execute(f'UPDATE {table} SET month = ?', [month])\n\
+        db.commit()";
+    let mut python = Command::new("python3");
+    python.args(["-c", script]).arg(folder.join("var/cinnabar.db"));
+    run(python.args([(days * DAY_MS).to_string(), month.to_string()])).ok();
+    month
+}
+
+#[test]
+fn a_reply_is_given_out_for_30_days_and_its_key_stays_used_up() {
+    let engine = Engine::start();
+    let before = sign(&engine, 0..2);
+    let folder = engine.stop();
+    age(folder.path(), 29);
+    let engine = Setup::default().start_in(folder);
+    assert_eq!(sign(&engine, 0..2), before);
+    let folder = engine.stop();
+    age(folder.path(), 2);
+    let engine = Setup::default().start_in(folder);
+    block_on(async {
+        for transport in BOTH {
+            let client = engine.client(transport).await;
+            for (text, code) in [
+                (&*key(0), Code::ReplyExpired),
+                ("other", Code::IdempotencyKeyReused),
+            ] {
+                match sign_one(&client, &request(&key(0), text)).await {
+                    Ok(ItemOutcome::Failed(refusal)) | Err(refusal) => assert_eq!(refusal.code, code),
+                    done => panic!("{done:?}"),
+                }
+            }
+        }
+    });
+    let folder = engine.stop();
+    let checked = json(&run_in(folder.path(), &["journal", "check"]).ok());
+    assert_eq!(checked["signatures"], 2, "nothing was signed twice");
+}
+
+#[test]
+fn a_month_beyond_the_retention_is_archived_beside_a_serving_engine() {
+    let engine = Engine::start();
+    sign(&engine, 0..5);
+    let folder = engine.stop();
+    let month = age(folder.path(), 39 * 31);
+    let engine = Setup::default().start_in(folder);
+    sign(&engine, 5..7);
+    let made = json(&engine.operate("archive run"));
+    let listed = json(&engine.operate("archive list"));
+    assert_eq!((&made, made.as_array().unwrap().len()), (&listed, 1));
+    let month = format!("{}-{:02}", month / 100, month % 100);
+    assert_eq!(
+        (&made[0]["month"], &made[0]["first_entry"]),
+        (&month.clone().into(), &1.into())
+    );
+    assert_eq!(json(&engine.operate("archive verify")), made);
+    let file = format!("var/{}", made[0]["file"].as_str().unwrap());
+    let alone = json(&engine.operate(&format!("archive verify {file}")));
+    assert_eq!(alone["chain_after"], made[0]["chain_after"]);
+    let run = engine.cli(&["statement", "--tenant", "demo", "--month", &month]);
+    run.refused(2, "month_invalid");
+    assert!(run.stderr.contains(".arc"), "{run:?}");
+    assert_eq!(
+        json(&engine.operate("reconcile"))["differences"],
+        Value::Array(Vec::new())
+    );
+    // Its keys are forgotten: a request under one of them is a new one.
+    let last = made[0]["last_entry"].as_u64().unwrap();
+    assert!(sign(&engine, 0..1)[0].1 > last);
+    let folder = engine.stop();
+    let checked = json(&run_in(folder.path(), &["journal", "check"]).ok());
+    assert_eq!(checked["signatures"], 3);
+    let path = folder.path().join(&file);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    run_in(folder.path(), &["archive", "verify"]).refused(4, "data_corrupt");
+}
+
+#[test]
+fn nothing_is_archived_before_its_time() {
+    let engine = Engine::start();
+    sign(&engine, 0..3);
+    assert_eq!(
+        engine.operate("archive run").trim(),
+        "nothing is older than 37 months"
+    );
+    assert_eq!(json(&engine.operate("archive list")), Value::Array(Vec::new()));
+    assert_eq!(json(&engine.operate("archive verify")), Value::Array(Vec::new()));
+    let run = engine.cli(&["--set", "retention_months=0", "archive", "run"]);
+    run.refused(2, "usage");
+}
