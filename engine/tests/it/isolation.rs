@@ -99,6 +99,7 @@ const CASES: &[(&str, &[(&str, Place)])] = &[
     ),
     ("get /v1/sla/{month}", &[("path month", Plain(Some(THIS_MONTH)))]),
     ("get /v1/notices", &[]),
+    ("get /v1/data-location", &[]),
     // The audit log is everybody's: hashes that tell nothing (docs/audit.md).
     ("get /audit/checkpoint", &[]),
     ("get /audit/tile/{path}", &[("path path", Plain(Some("0/000")))]),
