@@ -2,6 +2,7 @@
 # make test    install what is missing, then format, lints and all tests
 # make bench   criterion benches of the parts         make load    end-to-end load on this machine
 # make crash   the kill test with many rounds         make chaos   sick devices under load, for SECONDS
+# make soak    a million steps of the ledger against its model, then SOAK (20m) at 60 % load: memory, drift
 # make overload   a simulated device of known capacity, offered half to ten times of it
 # make bench-devices   devices through the pool and around it, wrapped keys     make clean   remove what was built
 
@@ -11,8 +12,10 @@ HOME_FOLDER ?= var
 ROUNDS ?= 200
 SECONDS ?= 600
 KEYS ?= 1000000
+STEPS ?= 1000000
+SOAK ?= 20m
 
-.PHONY: run build test check crash chaos bench bench-devices load overload deps test-deps clean
+.PHONY: run build test check crash chaos soak bench bench-devices load overload deps test-deps clean
 
 run: deps
 	$(CARGO) build --release --locked -p engine
@@ -34,6 +37,10 @@ crash: test-deps
 chaos: test-deps
 	$(CARGO) build --workspace --locked
 	TEST_CHAOS_SECONDS=$(SECONDS) $(CARGO) test --locked -p engine --test it -- chaos:: --nocapture
+
+soak: build test-deps
+	TEST_LEDGER_STEPS=$(STEPS) $(CARGO) test --locked -p store --lib -- ledger::model
+	scripts/soak.sh $(SOAK)
 
 bench: deps
 	$(CARGO) bench --locked -p benches

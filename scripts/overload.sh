@@ -36,7 +36,7 @@ TOML
 echo ok >"$folder/script"
 
 cd "$folder"
-"$binary/cinnabar" --home var --listen 127.0.0.1:0 --admin 127.0.0.1:0 --set pki=127.0.0.1:0 serve --dev >out 2>err &
+"$binary/cinnabar" --home var --listen 127.0.0.1:0 --admin 127.0.0.1:0 --set pki=127.0.0.1:0 --console 127.0.0.1:0 serve --dev >out 2>err &
 engine=$!
 until grep -q '^cinnabar is ready' out; do
     kill -0 $engine 2>/dev/null || { cat err >&2; exit 4; }
