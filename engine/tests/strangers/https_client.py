@@ -251,9 +251,10 @@ def openapi(client):
     for path, methods in document["paths"].items():
         operations[path] = sorted(methods)
         assert all("200" in method["responses"] for method in methods.values())
-    # A parameter in a path is described.
+    # What a call takes in its path and in its query is described.
     lookup = document["paths"]["/v1/signatures/{idempotency_key}"]["get"]["parameters"]
-    assert [(entry["in"], entry["required"]) for entry in lookup] == [("path", True)]
+    described = {entry["name"]: (entry["in"], entry["required"]) for entry in lookup}
+    assert described == {"idempotency_key": ("path", True), "proof": ("query", False)}, described
     return operations
 
 
