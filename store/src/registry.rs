@@ -320,13 +320,7 @@ pub(crate) fn apply(
             Ok(Effect::Books(tenant))
         }
         Change::CreateApp(new) => create_app(db, directory, at, new),
-        Change::SetApp { id, active } => {
-            let app = directory
-                .app(id.as_str())
-                .ok_or_else(|| refuse(Code::NotFound, format!("no app '{id}'")))?;
-            turn(db, "app", app.row.0, active)?;
-            Ok(Effect::TurnApp(app, active))
-        }
+        Change::SetApp { id, active } => turn_app(db, directory, &id, active),
         Change::CreateCredential(new) => create_credential(db, directory, at, new),
         Change::SetCredential { tenant, id, active } => {
             let credential = credential_of(directory, &tenant, &id)?;
@@ -365,6 +359,14 @@ pub(crate) fn apply(
         Change::Outbox(change) => outbox::apply(db, directory, at, change).map(|()| Effect::None),
         Change::Keep(change) => keep::apply(db, directory, at, change),
     }
+}
+
+fn turn_app(db: &Connection, directory: &Directory, id: &AppId, active: bool) -> Result<Effect> {
+    let app = directory
+        .app(id.as_str())
+        .ok_or_else(|| refuse(Code::NotFound, format!("no app '{id}'")))?;
+    turn(db, "app", app.row.0, active)?;
+    Ok(Effect::TurnApp(app, active))
 }
 
 pub(crate) fn credential_of(
