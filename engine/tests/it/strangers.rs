@@ -168,7 +168,10 @@ fn a_client_of_other_libraries_signs_over_https_in_every_way() {
                 "never_used": [404, "not_found"],
             },
             "openapi": {
+                "/audit/checkpoint": ["get"],
+                "/audit/tile/{path}": ["get"],
                 "/v1/credentials": ["get"],
+                "/v1/data-location": ["get"],
                 "/v1/notices": ["get"],
                 "/v1/packages": ["get"],
                 "/v1/signatures": ["post"],

@@ -34,14 +34,19 @@ fn state(world: &World) -> Arc<DeviceState> {
 
 fn sign_one(world: &World, key: protocol::ids::KeyRow, object: &[u8]) -> Result<(), JobError> {
     let until = soon(10_000);
-    let mut work = job(1, key, Algorithm::EcdsaP256Sha256, on("faulty", object));
-    // While the device has to prove itself it takes no jobs; that is a clear refusal, not a wait.
-    while let Err((back, _)) = world.pool.submit(work) {
+    loop {
         assert!(soon(0) < until, "the device does not come back");
+        // While the device has to prove itself it takes no jobs; that is a clear refusal, not a wait. One that it had
+        // taken before anybody knew that its next process does not live is refused in the same words.
+        let work = job(1, key, Algorithm::EcdsaP256Sha256, on("faulty", object));
+        if world.pool.submit(work).is_ok() {
+            let result = world.next().result.map(drop);
+            if result != Err(JobError::Unavailable) {
+                return result;
+            }
+        }
         std::thread::yield_now();
-        work = back;
     }
-    world.next().result.map(drop)
 }
 
 #[test]
