@@ -1,5 +1,6 @@
 //! Devices and the keys in them by command: what an operator types, what comes of it, and what a mistake is answered.
 
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
@@ -588,13 +589,14 @@ fn an_sdf_card_signs_sm2_and_openssl_agrees() {
     cinnabar(&engine, "device kek card --label group").refused(4, "device_failed");
 }
 
-/// An engine that was started by hand; killed when dropped.
+/// An engine that a shell has started, in a process group of its own; killed with the shell when dropped.
 struct ByHand(Child);
 
 impl Drop for ByHand {
     fn drop(&mut self) {
         // It may have ended by itself.
-        let _ = self.0.kill();
+        let group = rustix::process::Pid::from_child(&self.0);
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         let _ = self.0.wait();
     }
 }
@@ -610,7 +612,10 @@ fn a_pin_comes_by_descriptor_or_credential_and_is_seen_nowhere() {
         "printf '{PIN}\\n' | {{ exec 3<&0 </dev/null; exec {BINARY} --home var --listen 127.0.0.1:0 --admin 127.0.0.1:0 --pki 127.0.0.1:0 --console 127.0.0.1:0 serve --dev; }}"
     );
     let mut shell = Command::new("sh");
-    shell.args(["-c", &script]).current_dir(folder.path());
+    shell
+        .args(["-c", &script])
+        .current_dir(folder.path())
+        .process_group(0);
     let engine = ByHand(shell.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     wait_until("it works", || {
         let listed = run_in(folder.path(), &["device", "list", "--json"]);
