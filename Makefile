@@ -19,7 +19,7 @@ SOAK ?= 20m
 
 run: deps
 	$(CARGO) build --release --locked -p engine
-	target/release/cinnabar --home $(HOME_FOLDER) serve --dev
+	CINNABAR_CRYPTO_MB="$$(scripts/crypto-mb.sh target/crypto-mb)" target/release/cinnabar --home $(HOME_FOLDER) serve --dev
 
 build: deps
 	$(CARGO) build --release --locked --workspace
@@ -28,6 +28,7 @@ test: test-deps
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) build --workspace --locked
+	TEST_CRYPTO_MB="$$(PYTHON=$(VENV)/bin/python scripts/crypto-mb.sh target/crypto-mb)" \
 	TEST_PYTHON=$(abspath $(VENV))/bin/python $(CARGO) test --workspace --locked
 
 crash: test-deps

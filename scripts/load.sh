@@ -7,6 +7,7 @@ binary=$PWD/target/release
 folder=$(mktemp -d)
 trap 'kill $engine 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$folder"' EXIT
 
+export CINNABAR_CRYPTO_MB=${CINNABAR_CRYPTO_MB-$(scripts/crypto-mb.sh target/crypto-mb)}
 "$binary/cinnabar" --home "$folder/var" --listen 127.0.0.1:0 --admin 127.0.0.1:0 --set pki=127.0.0.1:0 --console 127.0.0.1:0 serve --dev >"$folder/out" 2>"$folder/err" &
 engine=$!
 until grep -q '^cinnabar is ready' "$folder/out"; do

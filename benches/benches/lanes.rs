@@ -1,6 +1,9 @@
 //! One signature of each kind on one core, with and without verifying it, and a lane with its queues.
+//!
+//! With `CINNABAR_CRYPTO_MB` (the path that `scripts/crypto-mb.sh` prints) eight at a time as well.
 
 use std::hint::black_box;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,12 +12,20 @@ use crossbeam_channel::{Sender, bounded};
 use hsm_pool::job::{Finished, Home, Sink, Work};
 use hsm_pool::keys::{KeyMaterial, KeySource};
 use hsm_pool::lanes::Verify;
+use hsm_pool::multi::{Multi, Task, WIDTH};
 use hsm_pool::pool::{Pool, PoolConfig};
 use hsm_pool::soft::{self, SoftKey};
 use protocol::algorithm::{Algorithm, InputKind, KeyKind};
 use protocol::clock;
 use protocol::ids::{KeyRow, TenantRow};
 use protocol::verify::SM2_DEFAULT_USER_ID;
+
+fn multi() -> Option<Arc<Multi>> {
+    let path = std::env::var_os("CINNABAR_CRYPTO_MB").filter(|path| !path.is_empty())?;
+    Some(Arc::new(
+        Multi::load(Path::new(&path), None).expect("the library"),
+    ))
+}
 
 fn input(algorithm: Algorithm) -> Vec<u8> {
     match algorithm.input() {
@@ -24,9 +35,11 @@ fn input(algorithm: Algorithm) -> Vec<u8> {
 }
 
 fn keys(c: &mut Criterion) {
+    let multi = multi();
     for kind in KeyKind::ALL {
         let made = soft::generate(kind).expect("a key");
         let key = SoftKey::new(kind, &made.pkcs8, &made.public_key).expect("a key");
+        let key = key.with_numbers(&made.pkcs8, &made.public_key);
         let algorithm = kind.algorithms()[0];
         let input = input(algorithm);
         c.bench_function(&format!("key/{kind}: sign"), |b| {
@@ -39,6 +52,20 @@ fn keys(c: &mut Criterion) {
                     .expect("valid");
             });
         });
+        let Some(multi) = &multi else { continue };
+        let mut group = c.benchmark_group("key");
+        group.throughput(Throughput::Elements(WIDTH as u64));
+        group.bench_function(format!("{kind}: sign eight at a time"), |b| {
+            let user_id = SM2_DEFAULT_USER_ID;
+            let task = Task {
+                key: &key,
+                algorithm,
+                input: &input,
+                user_id,
+            };
+            b.iter(|| black_box(multi.sign(kind, &[task; WIDTH])));
+        });
+        group.finish();
     }
 }
 
@@ -98,6 +125,7 @@ fn lane(c: &mut Criterion) {
         queue: 4096,
         queue_ms_max: 1_000,
         verify: Verify::Sampled,
+        multi: multi(),
         key_cache: 10,
         devices: Vec::new(),
     };

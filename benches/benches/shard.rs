@@ -70,6 +70,7 @@ fn services(folder: &std::path::Path) -> Arc<Services> {
         queue: 65_536,
         queue_ms_max: 2_000,
         verify: Verify::Sampled,
+        multi: None,
         key_cache: 10,
         devices: Vec::new(),
     };

@@ -133,6 +133,7 @@ impl Bench {
             queue: 10_000,
             queue_ms_max: 10_000,
             verify: Verify::All,
+            multi: None,
             key_cache: 100_000,
             devices: vec![device(&self.settings, cache)],
         };

@@ -164,6 +164,12 @@ pub(crate) struct Spec {
     lanes_max: usize,
     /// `sampled` or `all`: which signatures of software lanes are verified before release.
     verify: Verify,
+    /// `libcrypto_mb`, by absolute path: signatures eight at a time (`docs/performance.md`). One at a time if not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crypto_mb: Option<PathBuf>,
+    /// The library's SHA-256 digest in hex, where it is another than the pinned one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crypto_mb_sha256: Option<String>,
     /// How long a job may have to wait for a software lane or a device, in milliseconds.
     queue_ms_max: u64,
     /// Calls in flight on one core.
@@ -249,6 +255,8 @@ impl Default for Spec {
             lanes: 0,
             lanes_max: 0,
             verify: Verify::Sampled,
+            crypto_mb: None,
+            crypto_mb_sha256: None,
             queue_ms_max: 40,
             calls_per_core_max: 65_536,
             connections_per_core_max: 10_000,
@@ -340,6 +348,8 @@ pub(crate) struct Config {
     pub(crate) cores: u16,
     pub(crate) lanes: Bounds,
     pub(crate) verify: Verify,
+    /// The library that signs eight at a time, and its digest if it is not the pinned one.
+    pub(crate) crypto_mb: Option<(PathBuf, Option<String>)>,
     pub(crate) queue_ms_max: u64,
     pub(crate) calls_per_core_max: usize,
     pub(crate) connections_per_core_max: usize,
@@ -489,6 +499,11 @@ fn check(mut spec: Spec) -> Result<Config, Refusal> {
             max: lanes.max(spec.lanes_max),
         },
         verify: spec.verify,
+        // An empty variable means none: so scripts need not tell apart.
+        crypto_mb: spec
+            .crypto_mb
+            .filter(|path| !path.as_os_str().is_empty())
+            .map(|path| (path, spec.crypto_mb_sha256)),
         queue_ms_max: spec.queue_ms_max,
         calls_per_core_max: spec.calls_per_core_max,
         connections_per_core_max: spec.connections_per_core_max,

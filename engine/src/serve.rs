@@ -16,6 +16,7 @@ use actors::task::{Task, ToJournal};
 use actors::vault::{StoredKeys, Vault};
 use hsm_pool::device::DeviceConfig;
 use hsm_pool::job::Sink;
+use hsm_pool::multi::Multi;
 use hsm_pool::pool::{Pool, PoolConfig};
 use parking_lot::Mutex;
 use protocol::clock;
@@ -394,6 +395,7 @@ fn start_pool(
         queue: config.calls_per_core_max,
         queue_ms_max: config.queue_ms_max,
         verify: config.verify,
+        multi: load_multi(config),
         key_cache: config.key_cache,
         devices: config.devices()?,
     };
@@ -401,6 +403,24 @@ fn start_pool(
         .map_err(|error| Refusal::new(Code::Internal, format!("the pool's threads: {error}")))?;
     set_knees(&pool, &store.reader().map_err(|error| error.refusal())?);
     Ok(pool)
+}
+
+/// What signs eight at a time. Without it everything works, only slower; so a library that may not be used is a warning.
+fn load_multi(config: &Config) -> Option<Arc<Multi>> {
+    let (path, digest) = config.crypto_mb.as_ref()?;
+    let multi = Multi::load(path, digest.as_deref())
+        .inspect_err(|error| tracing::warn!(%error, "signatures are made one at a time"))
+        .ok()?;
+    for gain in multi.gains() {
+        tracing::info!(
+            kind = %gain.kind,
+            single_us = gain.single.as_secs_f64() * 1e6,
+            eight_us = gain.call.as_secs_f64() * 1e6,
+            together_from = gain.from,
+            "signatures eight at a time"
+        );
+    }
+    Some(Arc::new(multi))
 }
 
 /// What calibration has found before counts from the start.

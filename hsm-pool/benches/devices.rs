@@ -163,6 +163,7 @@ impl Bench {
             queue: 100_000,
             queue_ms_max: 60_000,
             verify: Verify::All,
+            multi: None,
             key_cache: 10,
             devices: vec![device],
         };

@@ -61,6 +61,8 @@ pub trait KeySource: Send + Sync + 'static {
 /// The caches over a source.
 pub(crate) struct Keys {
     source: Arc<dyn KeySource>,
+    /// Whether software keys are signed with eight at a time.
+    numbers: bool,
     software: Cache<KeyRow, Arc<SoftKey>>,
     devices: Cache<KeyRow, Arc<DeviceKeyFacts>>,
 }
@@ -72,9 +74,10 @@ pub(crate) struct DeviceKeyFacts {
 }
 
 impl Keys {
-    pub(crate) fn new(source: Arc<dyn KeySource>, capacity: usize) -> Self {
+    pub(crate) fn new(source: Arc<dyn KeySource>, capacity: usize, numbers: bool) -> Self {
         Self {
             source,
+            numbers,
             software: Cache::new(capacity),
             devices: Cache::new(capacity),
         }
@@ -86,7 +89,11 @@ impl Keys {
             let material = self.source.load(row)?;
             let kind = kind_of(&material.public_key)?;
             let pkcs8 = material.pkcs8.ok_or("it is not a software key")?;
-            let key = SoftKey::new(kind, &pkcs8, &material.public_key).map_err(|error| error.to_string())?;
+            let mut key =
+                SoftKey::new(kind, &pkcs8, &material.public_key).map_err(|error| error.to_string())?;
+            if self.numbers {
+                key = key.with_numbers(&pkcs8, &material.public_key);
+            }
             Ok(Arc::new(key))
         })
     }

@@ -1,5 +1,7 @@
 //! Software lanes: OS threads that take what has piled up, sign it, and hand it on in one go.
 
+mod together;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -18,6 +20,7 @@ use crate::growth::Growth;
 use crate::inbox::{Inbox, Taken};
 use crate::job::{Finished, JobError, Sink, Work, cost_us};
 use crate::keys::Keys;
+use crate::multi::{Multi, WIDTH};
 use crate::pool::{PoolConfig, SubmitError};
 use crate::queue::{Offer, Offered, Priority};
 use crate::soft::{SoftKey, SoftKeyError};
@@ -44,6 +47,8 @@ const BATCH_US_MAX: u64 = 400;
 pub struct LaneCounters {
     /// Signatures made.
     pub signed: AtomicU64,
+    /// Signatures of these that were made together with others.
+    pub together: AtomicU64,
     /// Signatures verified before they left.
     pub verified: AtomicU64,
     /// Jobs that brought no signature.
@@ -119,6 +124,7 @@ impl<T: Work> Lanes<T> {
             keys: Arc::clone(keys),
             sink: Arc::clone(sink),
             verify: config.verify,
+            multi: config.multi.clone(),
             counters: Arc::default(),
             costs: Arc::new(Costs::new()),
             patience: Duration::from_micros(wait_us_max * PATIENCE_PERCENT / 100),
@@ -273,6 +279,7 @@ struct Lane<T> {
     keys: Arc<Keys>,
     sink: Arc<dyn Sink<T>>,
     verify: Verify,
+    multi: Option<Arc<Multi>>,
     counters: Arc<LaneCounters>,
     costs: Arc<Costs>,
     /// A job that has waited longer is not begun any more: the answer would break the promise.
@@ -286,6 +293,7 @@ impl<T> Clone for Lane<T> {
             keys: Arc::clone(&self.keys),
             sink: Arc::clone(&self.sink),
             verify: self.verify,
+            multi: self.multi.clone(),
             counters: Arc::clone(&self.counters),
             costs: Arc::clone(&self.costs),
             patience: self.patience,
@@ -298,24 +306,18 @@ impl<T: Work> Lane<T> {
     fn run(self) {
         let mut made = 0;
         let mut done_us = 0;
+        // A call that signs eight is not begun with two because they are dear.
+        let few = self.multi.as_ref().map_or(1, |_| WIDTH);
         self.inbox.enter();
-        while let Some(Taken { jobs: batch, cost_us }) = self.inbox.take(BATCH_US_MAX, done_us) {
+        while let Some(Taken { jobs: batch, cost_us }) = self.inbox.take(BATCH_US_MAX, few, done_us) {
             done_us = cost_us;
             let now = clock::monotonic();
             let kind = one_kind(&batch);
             let count = batch.len() as u64;
-            let mut begun = now;
-            let finish = |job: Waiting<T>| {
-                job.work.mark(Mark::Begun, begun);
-                let finished = self.finish_waiting(job, now, &mut made);
-                // The end of one is the beginning of the next.
-                begun = clock::monotonic();
-                if finished.result.is_ok() {
-                    finished.work.mark(Mark::Signed, begun);
-                }
-                finished
+            let finished = match &self.multi {
+                Some(multi) => self.finish_together(multi, batch, now, &mut made),
+                None => self.finish_each(batch, now, &mut made),
             };
-            let finished: Vec<_> = batch.into_iter().map(finish).collect();
             let ns = u64::try_from(now.elapsed().as_nanos()).unwrap_or(0);
             if let Some(kind) = kind
                 && finished.iter().all(|job| job.result.is_ok())
@@ -327,26 +329,47 @@ impl<T: Work> Lane<T> {
         }
     }
 
-    fn finish_waiting(&self, job: Waiting<T>, now: Instant, made: &mut u64) -> Finished<T> {
-        let waited = now.saturating_duration_since(job.since);
-        let may_wait = job.work.follows() || job.work.priority() == Priority::Batch;
-        if waited > self.patience && !may_wait {
-            self.counters.failed.fetch_add(1, Ordering::Relaxed);
-            let result = Err(JobError::Shed);
-            return Finished {
-                work: job.work,
-                result,
-            };
-        }
-        self.finish(job.work, now, made)
+    /// One after another.
+    fn finish_each(
+        &self,
+        jobs: impl IntoIterator<Item = Waiting<T>>,
+        now: Instant,
+        made: &mut u64,
+    ) -> Vec<Finished<T>> {
+        let mut begun = None;
+        let finish = |job: Waiting<T>| {
+            // The end of one is the beginning of the next.
+            job.work
+                .mark(Mark::Begun, *begun.get_or_insert_with(clock::monotonic));
+            let finished = self.finish_waiting(job, now, made);
+            let ended = clock::monotonic();
+            begun = Some(ended);
+            if finished.result.is_ok() {
+                finished.work.mark(Mark::Signed, ended);
+            }
+            finished
+        };
+        jobs.into_iter().map(finish).collect()
     }
 
-    fn finish(&self, work: T, now: Instant, made: &mut u64) -> Finished<T> {
+    /// Whether it has waited for so long that its answer would break the promise.
+    fn is_overdue(&self, job: &Waiting<T>, now: Instant) -> bool {
+        let may_wait = job.work.follows() || job.work.priority() == Priority::Batch;
+        now.saturating_duration_since(job.since) > self.patience && !may_wait
+    }
+
+    fn finish_waiting(&self, job: Waiting<T>, now: Instant, made: &mut u64) -> Finished<T> {
+        if self.is_overdue(&job, now) {
+            return self.counted(job.work, Err(JobError::Shed));
+        }
         *made += 1;
-        let check = self.must_verify(work.algorithm(), *made);
+        let check = self.must_verify(job.work.algorithm(), *made);
         // A panic in a library must cost one job, not the lane.
-        let result = catch_unwind(AssertUnwindSafe(|| self.sign(&work, now, check)));
-        let result = result.unwrap_or(Err(JobError::Internal));
+        let result = catch_unwind(AssertUnwindSafe(|| self.sign(&job.work, now, check)));
+        self.counted(job.work, result.unwrap_or(Err(JobError::Internal)))
+    }
+
+    fn counted(&self, work: T, result: Result<SignatureBytes, JobError>) -> Finished<T> {
         let counter = if result.is_ok() {
             &self.counters.signed
         } else {
@@ -367,11 +390,15 @@ impl<T: Work> Lane<T> {
         let key = self.keys.software(work.key()).map_err(JobError::Key)?;
         let signature = sign_with(&key, work)?;
         if check {
-            self.counters.verified.fetch_add(1, Ordering::Relaxed);
-            key.check(work.algorithm(), work.input(), work.user_id(), &signature)
-                .map_err(|_| JobError::Rejected)?;
+            self.check(&key, work, &signature)?;
         }
         Ok(signature)
+    }
+
+    fn check(&self, key: &SoftKey, work: &T, signature: &[u8]) -> Result<(), JobError> {
+        self.counters.verified.fetch_add(1, Ordering::Relaxed);
+        key.check(work.algorithm(), work.input(), work.user_id(), signature)
+            .map_err(|_| JobError::Rejected)
     }
 }
 

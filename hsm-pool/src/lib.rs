@@ -6,7 +6,7 @@
 //!   another one after a fault ([`budget`]), and never waits.
 //! - [`soft`] and [`keys`]: software keys, wrapped keys, and the cache of those in use.
 //! - [`queue`]: what waits: fair between tenants by lane time, and never longer than the promise allows.
-//! - [`lanes`]: OS threads that sign with software keys.
+//! - [`lanes`]: OS threads that sign with software keys, [`multi`] of them at a time where the processor can.
 //! - [`device`]: PKCS#11 and SDF devices behind worker processes. [`device::worker::main`] is what such a process runs.
 //! - [`calibration`] and [`elastic`]: what a device can do, and how many lanes and processes there should be.
 //!
@@ -21,6 +21,7 @@ mod inbox;
 pub mod job;
 pub mod keys;
 pub mod lanes;
+pub mod multi;
 pub mod pool;
 pub mod queue;
 pub mod soft;

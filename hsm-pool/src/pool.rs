@@ -27,6 +27,7 @@ use crate::growth::Growth;
 use crate::job::{Finished, Home, JobError, Sink, Work};
 use crate::keys::{KeySource, Keys, WrappedKey};
 use crate::lanes::{LaneCounters, Lanes, Verify};
+use crate::multi::Multi;
 use crate::queue::Offered;
 
 /// How big the pool is.
@@ -40,6 +41,8 @@ pub struct PoolConfig {
     pub queue_ms_max: u64,
     /// Which signatures of software lanes are verified before they leave.
     pub verify: Verify,
+    /// What signs eight at a time on software lanes, if there is something.
+    pub multi: Option<Arc<Multi>>,
     /// Keys kept ready.
     pub key_cache: usize,
     /// Devices.
@@ -128,7 +131,7 @@ impl<T: Work> Pool<T> {
         source: Arc<dyn KeySource>,
         sink: &Arc<dyn Sink<T>>,
     ) -> std::io::Result<Self> {
-        let keys = Arc::new(Keys::new(source, config.key_cache));
+        let keys = Arc::new(Keys::new(source, config.key_cache, config.multi.is_some()));
         let growth = Arc::default();
         let lanes = Lanes::start(&config, &keys, sink, Arc::clone(&growth))?;
         let inner = Arc::new(Inner {

@@ -14,6 +14,8 @@ use sm2::elliptic_curve::Generate;
 use sm2::pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey};
 use zeroize::Zeroizing;
 
+use crate::multi::Numbers;
+
 /// Why a software key cannot be made, read or used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SoftKeyError {
@@ -119,6 +121,8 @@ pub struct SoftKey {
     kind: KeyKind,
     private: Private,
     public: PublicKey,
+    /// For signing eight at a time.
+    numbers: Option<Numbers>,
 }
 
 impl std::fmt::Debug for SoftKey {
@@ -149,7 +153,27 @@ impl SoftKey {
             kind,
             private,
             public,
+            numbers: None,
         })
+    }
+
+    /// The same key, ready to sign together with others as well.
+    pub fn with_numbers(mut self, pkcs8: &[u8], public_key: &[u8]) -> Self {
+        self.numbers = Numbers::read(self.kind, pkcs8, public_key);
+        self
+    }
+
+    pub(crate) const fn numbers(&self) -> Option<&Numbers> {
+        self.numbers.as_ref()
+    }
+
+    /// What an SM2 signature is made of: e, given or computed from the message.
+    pub(crate) fn sm2_e(&self, algorithm: Algorithm, input: &[u8], user_id: &[u8]) -> Option<[u8; 32]> {
+        match &self.private {
+            Private::Sm2(key) if algorithm == Algorithm::Sm2Sm3 => Some(key.e(user_id, input)),
+            Private::Sm2(_) => input.try_into().ok(),
+            _ => None,
+        }
     }
 
     /// The public half.

@@ -170,6 +170,11 @@ impl EngineCollector {
             load(&lanes.signed),
         )?;
         families.counter(
+            "cinnabar_lane_signatures_together",
+            "Of those, made up to eight at a time",
+            load(&lanes.together),
+        )?;
+        families.counter(
             "cinnabar_lane_verified",
             "Of those, verified before release",
             load(&lanes.verified),

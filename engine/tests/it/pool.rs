@@ -378,6 +378,7 @@ fn made_elsewhere(folder: &std::path::Path, kek: &[u8], kinds: &[KeyKind]) -> Ve
         queue: 1,
         queue_ms_max: 1,
         verify: Verify::All,
+        multi: None,
         key_cache: 1,
         devices: vec![device],
     };

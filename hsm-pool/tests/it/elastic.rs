@@ -56,6 +56,7 @@ impl Elastic {
             queue: 4096,
             queue_ms_max: 60_000,
             verify: Verify::Sampled,
+            multi: None,
             key_cache: 100,
             devices,
         };

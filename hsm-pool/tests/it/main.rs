@@ -13,3 +13,4 @@ mod devices;
 mod elastic;
 mod failover;
 mod software;
+mod together;

@@ -12,6 +12,7 @@ use hsm_pool::elastic::Bounds;
 use hsm_pool::job::{Finished, Home, Sink, Work};
 use hsm_pool::keys::{KeyMaterial, KeySource, WrappedKey};
 use hsm_pool::lanes::Verify;
+use hsm_pool::multi::Multi;
 use hsm_pool::pool::{Pool, PoolConfig};
 use parking_lot::Mutex;
 use protocol::algorithm::{Algorithm, KeyKind};
@@ -131,6 +132,10 @@ pub(crate) struct World {
 }
 
 pub(crate) fn world(devices: Vec<DeviceConfig>) -> World {
+    world_with(devices, None)
+}
+
+pub(crate) fn world_with(devices: Vec<DeviceConfig>, multi: Option<Arc<Multi>>) -> World {
     let (sender, finished) = bounded(10_000);
     let keys = Arc::new(Keyring::default());
     let config = PoolConfig {
@@ -139,6 +144,7 @@ pub(crate) fn world(devices: Vec<DeviceConfig>) -> World {
         // The deadlines of jobs are ten seconds; a busy machine is no reason to refuse them.
         queue_ms_max: 10_000,
         verify: Verify::All,
+        multi,
         key_cache: 100,
         devices,
     };
