@@ -94,12 +94,12 @@ impl Multi {
 
     fn p256(&self, tasks: &[Task<'_>]) -> Option<Vec<Option<SignatureBytes>>> {
         let run = |jobs: &[_]| self.library.p256(jobs);
-        gather(tasks, &fresh()?, p256_job, run, |pair| der(pair, 32))
+        gather(tasks, &*fresh()?, p256_job, run, |pair| der(pair, 32))
     }
 
     fn p384(&self, tasks: &[Task<'_>]) -> Option<Vec<Option<SignatureBytes>>> {
         let run = |jobs: &[_]| self.library.p384(jobs);
-        gather(tasks, &fresh()?, p384_job, run, |pair| der(pair, 48))
+        gather(tasks, &*fresh()?, p384_job, run, |pair| der(pair, 48))
     }
 
     fn ed25519(&self, tasks: &[Task<'_>]) -> Option<Vec<Option<SignatureBytes>>> {
@@ -113,7 +113,7 @@ impl Multi {
         let fresh = fresh()?;
         let mut inputs = Vec::with_capacity(tasks.len());
         let mut nonces = Vec::with_capacity(tasks.len());
-        for (task, fresh) in tasks.iter().zip(&fresh) {
+        for (task, fresh) in tasks.iter().zip(&*fresh) {
             let Some(Numbers::Sm2 { bytes, inverse }) = task.key.numbers() else {
                 return None;
             };
@@ -208,8 +208,8 @@ fn gather<'a, W, J, R>(
 }
 
 /// Randomness for eight nonces.
-fn fresh() -> Option<[Fresh; WIDTH]> {
-    let mut fresh = [[0; 32]; WIDTH];
+fn fresh() -> Option<Zeroizing<[Fresh; WIDTH]>> {
+    let mut fresh = Zeroizing::new([[0; 32]; WIDTH]);
     SystemRandom::new().fill(fresh.as_flattened_mut()).ok()?;
     Some(fresh)
 }
