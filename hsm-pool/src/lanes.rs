@@ -316,7 +316,10 @@ impl<T: Work> Lane<T> {
             let count = batch.len() as u64;
             let finished = match &self.multi {
                 Some(multi) => self.finish_together(multi, batch, now, &mut made),
-                None => self.finish_each(batch, now, &mut made),
+                None => batch
+                    .into_iter()
+                    .map(|job| self.finish_single(job, now, &mut made))
+                    .collect(),
             };
             let ns = u64::try_from(now.elapsed().as_nanos()).unwrap_or(0);
             if let Some(kind) = kind
@@ -329,27 +332,14 @@ impl<T: Work> Lane<T> {
         }
     }
 
-    /// One after another.
-    fn finish_each(
-        &self,
-        jobs: impl IntoIterator<Item = Waiting<T>>,
-        now: Instant,
-        made: &mut u64,
-    ) -> Vec<Finished<T>> {
-        let mut begun = None;
-        let finish = |job: Waiting<T>| {
-            // The end of one is the beginning of the next.
-            job.work
-                .mark(Mark::Begun, *begun.get_or_insert_with(clock::monotonic));
-            let finished = self.finish_waiting(job, now, made);
-            let ended = clock::monotonic();
-            begun = Some(ended);
-            if finished.result.is_ok() {
-                finished.work.mark(Mark::Signed, ended);
-            }
-            finished
-        };
-        jobs.into_iter().map(finish).collect()
+    /// Signs one job, and notes when.
+    fn finish_single(&self, job: Waiting<T>, now: Instant, made: &mut u64) -> Finished<T> {
+        job.work.mark(Mark::Begun, clock::monotonic());
+        let finished = self.finish_waiting(job, now, made);
+        if finished.result.is_ok() {
+            finished.work.mark(Mark::Signed, clock::monotonic());
+        }
+        finished
     }
 
     /// Whether it has waited for so long that its answer would break the promise.

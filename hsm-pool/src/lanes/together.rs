@@ -1,4 +1,4 @@
-//! Jobs of one kind of key, signed together where that is faster.
+//! Jobs of one kind of key, signed together where that is faster. Jobs stay where they are; groups are their numbers.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,6 +15,30 @@ use crate::job::{Finished, JobError, Work};
 use crate::multi::{Multi, Task, WIDTH};
 use crate::soft::SoftKey;
 
+/// What came of the jobs of a batch; nothing yet for those that are to be signed by themselves.
+type Results = Vec<Option<Result<SignatureBytes, JobError>>>;
+
+/// Up to eight jobs of one kind, by number, with their keys.
+#[derive(Default)]
+struct Group {
+    len: usize,
+    jobs: [usize; WIDTH],
+    keys: [Option<Arc<SoftKey>>; WIDTH],
+}
+
+impl Group {
+    fn push(&mut self, job: usize, key: Arc<SoftKey>) {
+        self.jobs[self.len] = job;
+        self.keys[self.len] = Some(key);
+        self.len += 1;
+    }
+
+    fn members(&self) -> impl Iterator<Item = (usize, &SoftKey)> {
+        let keys = self.keys.iter().filter_map(Option::as_deref);
+        self.jobs.iter().copied().zip(keys).take(self.len)
+    }
+}
+
 impl<T: Work> Lane<T> {
     /// Signs what is there in groups of one kind, and by itself what is left over.
     pub(super) fn finish_together(
@@ -24,67 +48,63 @@ impl<T: Work> Lane<T> {
         now: Instant,
         made: &mut u64,
     ) -> Vec<Finished<T>> {
-        let mut finished = Vec::with_capacity(batch.len());
-        let mut groups: [Vec<Waiting<T>>; KeyKind::ALL.len()] = Default::default();
-        for job in batch {
+        let mut results: Results = batch.iter().map(|_| None).collect();
+        let mut groups: [Group; KeyKind::ALL.len()] = Default::default();
+        for (number, job) in batch.iter().enumerate() {
             let kind = job.work.kind();
+            // Who is too late or has no key is told so on the road for single jobs.
+            let in_time = now < job.work.deadline() && !self.is_overdue(job, now);
+            let key = if in_time {
+                self.keys.software(job.work.key()).ok()
+            } else {
+                None
+            };
+            let Some(key) = key else { continue };
             let group = &mut groups[kind as usize];
-            group.push(job);
-            if group.len() == WIDTH {
-                let group = std::mem::take(group);
-                self.finish_group(multi, kind, group, now, made, &mut finished);
+            group.push(number, key);
+            if group.len == WIDTH {
+                self.sign_group(multi, kind, &std::mem::take(group), &batch, &mut results, made);
             }
         }
-        for (kind, group) in KeyKind::ALL.into_iter().zip(groups) {
-            self.finish_group(multi, kind, group, now, made, &mut finished);
+        for (kind, group) in KeyKind::ALL.into_iter().zip(&groups) {
+            self.sign_group(multi, kind, group, &batch, &mut results, made);
         }
-        finished
+        let single = |(job, result): (Waiting<T>, Option<_>)| match result {
+            Some(result) => self.counted(job.work, result),
+            None => self.finish_single(job, now, made),
+        };
+        batch.into_iter().zip(results).map(single).collect()
     }
 
-    fn finish_group(
+    /// One call. A panic in it, or a place without a result, leaves the job to be signed by itself.
+    fn sign_group(
         &self,
         multi: &Multi,
         kind: KeyKind,
-        group: Vec<Waiting<T>>,
-        now: Instant,
+        group: &Group,
+        batch: &[Waiting<T>],
+        results: &mut Results,
         made: &mut u64,
-        finished: &mut Vec<Finished<T>>,
     ) {
-        let (group, alone): (Vec<_>, Vec<_>) = if multi.pays(kind, group.len()) {
-            group
-                .into_iter()
-                .partition(|job| !self.is_overdue(job, now) && now < job.work.deadline())
-        } else {
-            (Vec::new(), group)
-        };
-        finished.extend(self.finish_each(alone, now, made));
+        if !multi.pays(kind, group.len) {
+            return;
+        }
+        let tasks: smallvec::SmallVec<[Task<'_>; WIDTH]> = group
+            .members()
+            .map(|(number, key)| task(key, &batch[number].work))
+            .collect();
         let begun = clock::monotonic();
-        let keys: Vec<_> = group
-            .iter()
-            .map(|job| self.keys.software(job.work.key()).ok())
-            .collect();
-        let (ready, keyless): (Vec<_>, Vec<_>) =
-            group.into_iter().zip(keys).partition(|(_, key)| key.is_some());
-        // What has no key is told so by the road for single jobs.
-        finished.extend(self.finish_each(keyless.into_iter().map(|(job, _)| job), now, made));
-        let ready: Vec<_> = ready
-            .into_iter()
-            .filter_map(|(job, key)| Some((job, key?)))
-            .collect();
-        let signatures = sign(multi, kind, &ready);
+        let Ok(signatures) = catch_unwind(AssertUnwindSafe(|| multi.sign(kind, &tasks))) else {
+            return;
+        };
         let signed = clock::monotonic();
-        for ((job, key), signature) in ready.into_iter().zip(signatures) {
-            let Some(signature) = signature else {
-                finished.extend(self.finish_each([job], now, made));
-                continue;
-            };
-            job.work.mark(Mark::Begun, begun);
-            let result = self.checked(&key, &job.work, signature, made);
-            if result.is_ok() {
-                self.counters.together.fetch_add(1, Ordering::Relaxed);
-                job.work.mark(Mark::Signed, signed);
-            }
-            finished.push(self.counted(job.work, result));
+        for ((number, key), signature) in group.members().zip(signatures) {
+            let Some(signature) = signature else { continue };
+            let work = &batch[number].work;
+            work.mark(Mark::Begun, begun);
+            work.mark(Mark::Signed, signed);
+            self.counters.together.fetch_add(1, Ordering::Relaxed);
+            results[number] = Some(self.checked(key, work, signature, made));
         }
     }
 
@@ -104,23 +124,11 @@ impl<T: Work> Lane<T> {
     }
 }
 
-/// A panic costs the call, and its jobs are signed one by one.
-fn sign<T: Work>(
-    multi: &Multi,
-    kind: KeyKind,
-    jobs: &[(Waiting<T>, Arc<SoftKey>)],
-) -> Vec<Option<SignatureBytes>> {
-    if jobs.is_empty() {
-        return Vec::new();
+fn task<'a, T: Work>(key: &'a SoftKey, work: &'a T) -> Task<'a> {
+    Task {
+        key,
+        algorithm: work.algorithm(),
+        input: work.input(),
+        user_id: work.user_id(),
     }
-    let tasks: Vec<_> = jobs
-        .iter()
-        .map(|(job, key)| Task {
-            key,
-            algorithm: job.work.algorithm(),
-            input: job.work.input(),
-            user_id: job.work.user_id(),
-        })
-        .collect();
-    catch_unwind(AssertUnwindSafe(|| multi.sign(kind, &tasks))).unwrap_or_else(|_| vec![None; jobs.len()])
 }
