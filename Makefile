@@ -3,7 +3,8 @@
 # make bench   criterion benches of the parts         make load    end-to-end load on this machine
 # make crash   the kill test with many rounds         make chaos   sick devices under load, for SECONDS
 # make soak    a million steps of the ledger against its model, then SOAK (20m) at 60 % load: memory, drift
-# make overload   a simulated device of known capacity, offered half to ten times of it
+# make overload   devices of known capacity, offered half to ten times of it: a table and a picture
+# make fairness   one tenant at ten times its share beside nine at half of theirs
 # make bench-devices   devices through the pool and around it, wrapped keys     make clean   remove what was built
 
 CARGO ?= cargo
@@ -15,7 +16,7 @@ KEYS ?= 1000000
 STEPS ?= 1000000
 SOAK ?= 20m
 
-.PHONY: run build test check crash chaos soak bench bench-devices load overload deps test-deps clean
+.PHONY: run build test check crash chaos soak bench bench-devices load overload fairness deps test-deps clean
 
 run: deps
 	$(CARGO) build --release --locked -p engine
@@ -56,9 +57,12 @@ bench-devices: deps
 load: build
 	scripts/load.sh
 
-# Six minutes; SECONDS_EACH=10 takes one.
+# A quarter of an hour, six runs for each of two devices; SECONDS_EACH=10 takes three minutes.
 overload: build test-deps
 	scripts/overload.sh
+
+fairness: build test-deps
+	scripts/fairness.sh
 
 # What building and running need: a C compiler for aws-lc and SQLite.
 deps:

@@ -25,6 +25,8 @@ if [[ $1 == test ]]; then
     need /usr/share/fonts/truetype/arphic-gbsn00lp/gbsn00lp.ttf fonts-arphic-gbsn00lp
     need qpdf qpdf
     need pdfsig poppler-utils
+    need chromium chromium # looks at the dashboard
+    need /usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc fonts-noto-cjk # Chinese on a screen
     need promtool prometheus # its server is started by the package where systemd runs; nothing here needs that one
     need python3 python3
     python3 -c 'import ensurepip, venv' 2>/dev/null || want+=(python3-venv)

@@ -196,9 +196,53 @@ pub fn month_report(
         purchase: purchase(reader, tenant, month).map_err(|error| failed(&error))?,
         contract_clause: bound.and_then(|bound| bound.clause),
     };
-    let mut result = Err(JudgeError::NotBegun(month));
+    let asked = Asked {
+        from: MinuteIndex::of_unix_seconds(tenant.standing.activated().seconds()),
+        month,
+        now,
+        policy: &policy,
+        customer: &customer,
+    };
+    judge(reader, &asked)
+}
+
+/// A month of the service as a whole under an agreement, as if one customer had been served since `from`.
+pub fn service_report(
+    reader: &Reader,
+    from: UnixMillis,
+    month: Month,
+    policy: &Policy,
+    now: UnixMillis,
+) -> Result<Report, Refusal> {
+    let customer = Customer {
+        name: String::new(),
+        purchase: Purchase::Unlimited,
+        contract_clause: None,
+    };
+    let asked = Asked {
+        from: MinuteIndex::of_unix_seconds(from.seconds()),
+        month,
+        now,
+        policy,
+        customer: &customer,
+    };
+    judge(reader, &asked)
+}
+
+/// A month that is to be judged.
+struct Asked<'a> {
+    /// Since when the customer is served.
+    from: MinuteIndex,
+    month: Month,
+    now: UnixMillis,
+    policy: &'a Policy,
+    customer: &'a Customer,
+}
+
+fn judge(reader: &Reader, asked: &Asked<'_>) -> Result<Report, Refusal> {
+    let mut result = Err(JudgeError::NotBegun(asked.month));
     for margin in MARGINS {
-        result = with_margin(reader, tenant, (month, margin), &policy, &customer, now)?;
+        result = with_margin(reader, asked, margin)?;
         if !matches!(result, Err(JudgeError::NotCovered(_))) {
             break;
         }
@@ -208,25 +252,22 @@ pub fn month_report(
 
 fn with_margin(
     reader: &Reader,
-    tenant: &Tenant,
-    (month, margin): (Month, u32),
-    policy: &Policy,
-    customer: &Customer,
-    now: UnixMillis,
+    asked: &Asked<'_>,
+    margin: u32,
 ) -> Result<Result<Report, JudgeError>, Refusal> {
-    let span = month.span();
+    let span = asked.month.span();
     let covered = Span {
         from: MinuteIndex::new(span.from.number().saturating_sub(margin)),
         to: span.to.plus(margin),
     };
-    let observed = observe(reader, policy, covered)?;
+    let observed = observe(reader, asked.policy, covered)?;
     let case = Case {
-        month,
+        month: asked.month,
         term: Term {
-            from: MinuteIndex::of_unix_seconds(tenant.standing.activated().seconds()),
+            from: asked.from,
             to: None,
         },
-        now: MinuteIndex::of_unix_seconds(now.seconds()),
+        now: MinuteIndex::of_unix_seconds(asked.now.seconds()),
         observed: &observed,
         notices: &notices(reader)?,
         declared: &[],
@@ -234,7 +275,7 @@ fn with_margin(
     };
     let incidents = incidents(reader, span).map_err(|error| failed(&error))?;
     let particulars = Particulars {
-        customer,
+        customer: asked.customer,
         percentiles: &[],
         incidents: &incidents,
     };

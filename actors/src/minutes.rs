@@ -243,19 +243,24 @@ fn keep(services: &Services, mut book: Book, stop: &AtomicBool, probe: impl Fn(U
 
 fn collect(services: &Services, book: &mut Book, now: UnixMillis, probe: Probe) {
     let mut judged = services.minutes.look();
+    let mut beat = Minute::default();
     for core in services.cores.iter() {
         for (index, part) in core.minutes.take() {
-            judged.requests.merge(part.requests);
+            beat.merge(&part);
             book.at(index).merge(&part);
         }
     }
+    judged.requests.merge(beat.requests);
+    judged.note_load(beat.users);
+    let extending = services.is_extending(clock::monotonic());
+    judged.extending_seconds += u64::from(extending);
     judge(&mut judged, book, now);
     drop(judged);
     let minute = book.at(MinuteIndex::of_unix_seconds(now.seconds()));
     minute.record_probe(Service::Signing, probe.signing);
     minute.record_probe(Service::Certificates, probe.certificates);
     minute.maintenance |= services.circumstances.maintenance.load(Ordering::Acquire);
-    minute.extension |= services.is_extending(clock::monotonic());
+    minute.extension |= extending;
     let tenants = services.store.directory().tenants().len();
     minute.contracted = u32::try_from(tenants).unwrap_or(u32::MAX);
 }

@@ -187,6 +187,10 @@ fn latency(report: &Report, language: Language) -> Block {
             latency.average_us.map_or("-".to_owned(), milliseconds),
         ),
         (say("最长", "Longest"), milliseconds(latency.maximum_us)),
+        (
+            say("扩容分钟", "Minutes of extension"),
+            latency.extension_minutes.to_string(),
+        ),
     ];
     let percentiles = report.percentiles.iter();
     let names: Vec<(String, String)> = percentiles

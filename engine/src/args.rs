@@ -234,6 +234,9 @@ pub(crate) enum Command {
         /// Which core, for `shard` and `core`.
         #[arg(long, default_value_t = 0)]
         core: u16,
+        /// How long, in milliseconds, for `disk`.
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+        ms: u64,
     },
     /// What the engine runs for each worker process of a device; not for people.
     #[command(hide = true)]
@@ -248,6 +251,8 @@ pub(crate) enum Part {
     Metering,
     /// A core's thread ends, with all its connections.
     Core,
+    /// The journal's disk does not answer for a while.
+    Disk,
 }
 
 #[derive(Debug, Subcommand)]

@@ -84,7 +84,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Refusal> {
         Command::Restore(arguments) => keep::restore(&config::load(&layers)?, &arguments),
         Command::Archive { command } => keep::archive(&config::load(&layers)?, &command),
         Command::Recover { accept_loss } => journal::recover(&config::load(&layers)?, accept_loss),
-        Command::Rehearse { part, core } => operate::rehearse(&config::load(&layers)?, part, core),
+        Command::Rehearse { part, core, ms } => operate::rehearse(&config::load(&layers)?, part, core, ms),
         Command::HsmWorker => hsm_pool::device::worker::main()
             .map_err(|error| Refusal::new(Code::DeviceFailed, error.to_string())),
     }

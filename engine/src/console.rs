@@ -3,6 +3,7 @@
 
 mod approvals;
 mod books;
+mod dashboard;
 mod entrance;
 mod guard;
 mod messages;
@@ -36,6 +37,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
+use self::dashboard::live::Live;
 use self::guard::Asker;
 use self::session::Sessions;
 use crate::admin::control::Outcome;
@@ -62,6 +64,8 @@ pub(crate) struct Console {
     /// Names under which it is reached, in lower case.
     names: Vec<String>,
     work: Semaphore,
+    /// Of a running engine.
+    live: Option<Arc<Live>>,
 }
 
 type Shared = State<Arc<Console>>;
@@ -92,7 +96,12 @@ impl Console {
         let mut names = config.names.clone();
         names.push("localhost".to_owned());
         names.push(config.address.ip().to_string());
+        let live = operator
+            .services
+            .clone()
+            .map(|services| Arc::new(Live::new(services)));
         Self {
+            live,
             operator,
             sessions,
             names,
@@ -226,6 +235,7 @@ impl IntoResponse for Refused {
 fn router(console: Arc<Console>) -> Router {
     Router::new()
         .merge(entrance::routes())
+        .merge(dashboard::routes())
         .merge(people::routes())
         .merge(registry::routes())
         .merge(books::routes())
@@ -257,7 +267,8 @@ async fn with_headers(mut response: Response) -> Response {
         (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
-        (header::REFERRER_POLICY, "no-referrer"),
+        // With no-referrer a browser says `Origin: null` when it sends our own login form.
+        (header::REFERRER_POLICY, "same-origin"),
         (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"),
         (
             header::CONTENT_SECURITY_POLICY,
@@ -294,6 +305,10 @@ async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, console: C
         return;
     };
     let acceptor = TlsAcceptor::from(tls);
+    if let Some(live) = &console.live {
+        tokio::spawn(Arc::clone(live).follow());
+        tokio::spawn(Arc::clone(live).follow_month());
+    }
     let router = router(Arc::new(console));
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {

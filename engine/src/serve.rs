@@ -513,6 +513,10 @@ impl Rehearsals for Rehearsal {
             }
         })
     }
+
+    fn stall_journal(&self, long: Duration) -> bool {
+        self.services.store.stall(long)
+    }
 }
 
 /// The one line that says it serves, and a command to copy.

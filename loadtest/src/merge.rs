@@ -133,6 +133,9 @@ pub(crate) fn merge(paths: &[PathBuf]) -> Result<(Report, Vec<Interval>), Refusa
     report.client_cpu_us = weighted(&parts, |report| report.client_cpu_us);
     // Each agent saw the whole server, and divided by its own signatures only.
     report.server_cpu_us = server_cpu(&parts, report.ok);
+    // Every agent saw the same extension, the longest of them all of it.
+    let extending = parts.iter().filter_map(|part| part.report.extending_seconds);
+    report.extending_seconds = extending.max_by(f64::total_cmp);
     report.metered = metered(&parts);
     report.sla = first.report.sla.clone();
     Ok((report, seconds))

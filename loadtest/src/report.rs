@@ -228,6 +228,10 @@ pub(crate) struct Report {
     pub(crate) server_cpu_us: Option<f64>,
     /// This tool's own CPU time for each signature, in microseconds.
     pub(crate) client_cpu_us: Option<f64>,
+    /// Seconds in which the engine's capacity was being extended: the average may rise then, the maximum may not. None where
+    /// it cannot be seen.
+    #[serde(default)]
+    pub(crate) extending_seconds: Option<f64>,
     pub(crate) connections: ConnectionsReport,
     pub(crate) metered: Option<Metered>,
     pub(crate) phases: Vec<Group>,
@@ -269,6 +273,7 @@ impl Report {
             errors: all.errors,
             server_cpu_us: None,
             client_cpu_us: None,
+            extending_seconds: None,
             connections: ConnectionsReport {
                 opened: totals.connections.opened,
                 failed: totals.connections.failed,

@@ -1,4 +1,5 @@
-//! CPU time: the server's, read from its metrics where the profile says where they are, and this tool's own.
+//! What can be seen of the server from its metrics, where the profile says where they are: CPU time, and whether its capacity
+//! was being extended. And this tool's own CPU time.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,20 +11,28 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Metrics are some tens of kilobytes.
 const METRICS_BYTES_MAX: u64 = 4 << 20;
 
-/// CPU seconds used so far.
+/// Seconds so far.
 #[derive(Clone, Debug)]
-pub(crate) struct CpuReading {
-    /// Of each server whose metrics can be read; `None` where one cannot.
+pub(crate) struct Reading {
+    /// CPU seconds of each server whose metrics can be read; `None` where one cannot.
     server: Option<f64>,
     own: f64,
+    /// Seconds in which the capacity of a server was being extended.
+    extending: Option<f64>,
 }
 
-impl CpuReading {
+impl Reading {
     /// Reads all of them.
     pub(crate) fn take(admins: &[SocketAddr]) -> Self {
-        let seconds: Option<Vec<f64>> = admins.iter().map(|admin| cpu_seconds(*admin)).collect();
+        let texts: Option<Vec<String>> = admins.iter().map(|admin| fetch(*admin).ok()).collect();
+        let texts = texts.filter(|all| !all.is_empty());
+        let sum = |sample: &str| {
+            let values: Option<Vec<f64>> = texts.as_ref()?.iter().map(|text| value(text, sample)).collect();
+            Some(values?.iter().sum())
+        };
         Self {
-            server: seconds.filter(|all| !all.is_empty()).map(|all| all.iter().sum()),
+            server: sum("process_cpu_seconds_total"),
+            extending: sum("cinnabar_capacity_extending_seconds_total"),
             own: own_cpu_seconds(),
         }
     }
@@ -40,6 +49,12 @@ impl CpuReading {
             .map(|(after, before)| each(after - before));
         (server, Some(each(self.own - before.own)))
     }
+
+    /// Seconds since an earlier reading in which capacity was being extended.
+    pub(crate) fn extending_since(&self, before: &Self) -> Option<f64> {
+        let (after, before) = self.extending.zip(before.extending)?;
+        Some((after - before).max(0.0))
+    }
 }
 
 /// CPU seconds of this process (`clock_gettime(2)`, CLOCK_PROCESS_CPUTIME_ID).
@@ -48,13 +63,15 @@ fn own_cpu_seconds() -> f64 {
     used.tv_sec as f64 + used.tv_nsec as f64 / 1e9
 }
 
-/// CPU seconds the engine's process has used, if they can be read.
-fn cpu_seconds(admin: SocketAddr) -> Option<f64> {
-    let text = fetch(admin).ok()?;
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("process_cpu_seconds_total "))?;
-    line.split_whitespace().nth(1)?.parse().ok()
+/// One sample without labels.
+fn value(text: &str, sample: &str) -> Option<f64> {
+    let rest = |line: &'_ str| line.strip_prefix(sample)?.strip_prefix(' ').map(str::to_owned);
+    text.lines()
+        .find_map(rest)?
+        .split_whitespace()
+        .next()?
+        .parse()
+        .ok()
 }
 
 fn fetch(admin: SocketAddr) -> std::io::Result<String> {
@@ -64,4 +81,33 @@ fn fetch(admin: SocketAddr) -> std::io::Result<String> {
     let mut text = String::new();
     stream.take(METRICS_BYTES_MAX).read_to_string(&mut text)?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_is_found_by_its_whole_name() {
+        let text = "# TYPE a counter\nab_total 1\na_total 2.5\na_total_more 3\n";
+        assert_eq!(value(text, "a_total"), Some(2.5));
+        assert_eq!(value(text, "b_total"), None);
+    }
+
+    #[test]
+    fn extension_is_what_was_added_and_unknown_where_it_cannot_be_seen() {
+        let reading = |extending| Reading {
+            server: None,
+            own: 0.0,
+            extending,
+        };
+        let before = reading(Some(2.0));
+        assert_eq!(reading(Some(5.0)).extending_since(&before), Some(3.0));
+        assert_eq!(
+            reading(Some(0.0)).extending_since(&before),
+            Some(0.0),
+            "it was restarted"
+        );
+        assert_eq!(reading(None).extending_since(&before), None);
+    }
 }

@@ -24,7 +24,7 @@ use crate::live::Live;
 use crate::mix::Mix;
 use crate::report::{Facts, Metered, Report};
 use crate::schedule::Schedule;
-use crate::server::CpuReading;
+use crate::server::Reading;
 use crate::tally::Totals;
 use crate::work::Work;
 use crate::worker::{self, Crew, Lines, News, Orders};
@@ -206,7 +206,7 @@ impl Session {
             return Err(gone());
         }
         if watch.cpu.is_none() && now >= watch.counted_from {
-            watch.cpu = Some(CpuReading::take(&self.admins));
+            watch.cpu = Some(Reading::take(&self.admins));
         }
         live.tick(now.saturating_duration_since(watch.start));
         let patience = match watch.cpu {
@@ -244,8 +244,9 @@ impl Session {
         let mut report =
             Report::of(&watch.totals, length).with_groups(&watch.totals, &load.phases, &self.labels);
         if let Some(before) = &watch.cpu {
-            let after = CpuReading::take(&self.admins);
+            let after = Reading::take(&self.admins);
             (report.server_cpu_us, report.client_cpu_us) = after.per_signature(before, report.ok);
+            report.extending_seconds = after.extending_since(before);
         }
         report.timeline = watch.collector.timeline;
         let started = started.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -295,7 +296,7 @@ struct Watch {
     collector: Collector,
     totals: Totals,
     working: usize,
-    cpu: Option<CpuReading>,
+    cpu: Option<Reading>,
 }
 
 fn gone() -> Refusal {

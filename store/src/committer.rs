@@ -108,6 +108,8 @@ pub(crate) enum Command {
     Trim {
         reply: Sender<Result<bool>>,
     },
+    /// Stands still for so long, as a disk does that does not answer.
+    Stall(Duration),
     Stop,
 }
 
@@ -253,6 +255,10 @@ impl<W: Clone> Committer<W> {
                 Command::Trim { reply } => {
                     self.commit(std::mem::take(&mut drafts));
                     let _ = reply.send(self.trim());
+                }
+                Command::Stall(long) => {
+                    tracing::warn!(ms = long.as_millis() as u64, "the committing thread stands still");
+                    std::thread::sleep(long);
                 }
                 Command::Stop => {
                     self.commit(drafts);

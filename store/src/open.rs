@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 use parking_lot::Mutex;
@@ -65,6 +66,8 @@ pub(crate) const DATABASE: &str = "cinnabar.db";
 pub(crate) const AUDIT: &str = "audit";
 /// Batches of drafts that may wait for the committing thread. Requests in flight bound it far more tightly.
 const COMMANDS_MAX: usize = 4096;
+/// How long a rehearsed stall may last.
+const STALL_MAX: Duration = Duration::from_secs(60);
 /// Changes in one commit: more would hold up the signatures behind them.
 pub const CHANGES_MAX: usize = 1_000;
 /// Batches of the chain that are checked at every start; `cinnabar journal check` checks all.
@@ -423,6 +426,13 @@ impl<W> StoreHandle<W> {
         let sent = self.commands.send(Command::Trim { reply });
         sent.map_err(|_| StoreError::Stopped)?;
         answer.recv().map_err(|_| StoreError::Stopped)?
+    }
+
+    /// For rehearsals: the committing thread stands still for so long, at most a minute, with what it has in hand not
+    /// written, as if the disk did not answer. False: it is too far behind already.
+    pub fn stall(&self, long: Duration) -> bool {
+        let long = long.min(STALL_MAX);
+        self.commands.try_send(Command::Stall(long)).is_ok()
     }
 
     /// Batches waiting for the committing thread.

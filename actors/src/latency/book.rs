@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 use protocol::clock::UnixMillis;
+use tokio::sync::watch;
 
 use super::{Example, Recorded};
 
@@ -45,7 +46,6 @@ pub struct Remembered {
     pub last_minute: Recorded,
     /// Slow requests, the latest last.
     pub slow: VecDeque<Example>,
-    second: Arc<Recorded>,
     minute_number: u64,
 }
 
@@ -67,7 +67,7 @@ impl Remembered {
             .unwrap_or(0)
     }
 
-    fn add(&mut self, second: Arc<Recorded>, now: UnixMillis) {
+    fn add(&mut self, second: &Recorded, now: UnixMillis) {
         let number = now.seconds() / 60;
         if number != self.minute_number {
             let over = std::mem::take(&mut self.minute);
@@ -79,18 +79,20 @@ impl Remembered {
             };
             self.minute_number = number;
         }
-        self.minute.merge(&second);
-        self.total.merge(&second);
+        self.minute.merge(second);
+        self.total.merge(second);
         self.slow.extend(second.slow.iter().cloned());
         let surplus = self.slow.len().saturating_sub(SLOW_MAX);
         self.slow.drain(..surplus);
-        self.second = second;
     }
 }
 
 /// The book.
 #[derive(Debug, Default)]
-pub struct LatencyBook(Mutex<Remembered>);
+pub struct LatencyBook {
+    remembered: Mutex<Remembered>,
+    seconds: watch::Sender<Arc<Recorded>>,
+}
 
 impl LatencyBook {
     /// Takes what the cores have handed over, once a second; returns it.
@@ -102,18 +104,19 @@ impl LatencyBook {
         let mut second = Recorded::default();
         outboxes.for_each(|outbox| outbox.take_into(&mut second));
         let second = Arc::new(second);
-        self.0.lock().add(Arc::clone(&second), now);
+        self.remembered.lock().add(&second, now);
+        self.seconds.send_replace(Arc::clone(&second));
         second
     }
 
-    /// What was collected last.
-    pub fn second(&self) -> Arc<Recorded> {
-        Arc::clone(&self.0.lock().second)
+    /// Each second as it is collected; who is late sees the latest only.
+    pub fn seconds(&self) -> watch::Receiver<Arc<Recorded>> {
+        self.seconds.subscribe()
     }
 
     /// Everything, for a short look: the collecting thread waits for it.
     pub fn look(&self) -> MutexGuard<'_, Remembered> {
-        self.0.lock()
+        self.remembered.lock()
     }
 }
 

@@ -1,14 +1,19 @@
 //! What the minutes since the start amount to: what alerts go by. The verdict of a month is the agreement's own
 //! ([`crate::agreement`]); this is the same rule, a minute at a time and as soon as the minute is over.
 
+use std::collections::{BTreeMap, VecDeque};
+
 use parking_lot::{Mutex, MutexGuard};
 use sla::calendar::MinuteIndex;
-use sla::minute::{Minute, Tally};
+use sla::minute::{Minute, Tally, UserId};
 use sla::observed::Sample;
 use sla::policy::Policy;
 
 /// Seconds after a minute's end at which it is judged: an answer may be three seconds late.
 pub(crate) const GRACE_S: u64 = 5;
+
+/// Beats, of a second each, over which the load of users is seen.
+pub const LOAD_BEATS: usize = 10;
 
 /// The minutes under one agreement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +35,10 @@ pub struct Judged {
     pub requests: Tally,
     /// The share of the last full minute's requests that were refused with 503.
     pub busy_ratio: f64,
+    /// Seconds in which capacity was being extended.
+    pub extending_seconds: u64,
+    /// Requests by user of the last beats, the latest last.
+    load: VecDeque<BTreeMap<UserId, Tally>>,
     rules: Vec<Policy>,
     last: Option<MinuteIndex>,
 }
@@ -46,6 +55,8 @@ impl Default for Judged {
             policies: policies.collect(),
             requests: Tally::default(),
             busy_ratio: 0.0,
+            extending_seconds: 0,
+            load: VecDeque::new(),
             rules,
             last: None,
         }
@@ -56,6 +67,23 @@ impl Judged {
     /// The minute in which an engine begins is not whole, and is left to the agreement.
     pub(crate) fn begin(&mut self, now: MinuteIndex) {
         self.last = Some(now);
+    }
+
+    /// Notes what users asked in one beat.
+    pub(crate) fn note_load(&mut self, beat: BTreeMap<UserId, Tally>) {
+        if self.load.len() == LOAD_BEATS {
+            self.load.pop_front();
+        }
+        self.load.push_back(beat);
+    }
+
+    /// What users asked in the last [`LOAD_BEATS`] seconds, as far as it counts under the agreement.
+    pub fn load(&self) -> BTreeMap<UserId, Tally> {
+        let mut sum: BTreeMap<UserId, Tally> = BTreeMap::new();
+        for (user, tally) in self.load.iter().flatten() {
+            sum.entry(*user).or_default().merge(*tally);
+        }
+        sum
     }
 
     /// Whether this minute is over for long enough and has not been judged.
@@ -107,6 +135,22 @@ mod tests {
             }
         }
         minute
+    }
+
+    #[test]
+    fn the_load_of_users_is_that_of_the_last_beats() {
+        let mut judged = Judged::default();
+        let beat = |asked| BTreeMap::from([(UserId(1), Tally { asked, normal: 1 })]);
+        judged.note_load(beat(1_000));
+        for _ in 0..LOAD_BEATS {
+            judged.note_load(beat(2));
+        }
+        let asked = 2 * LOAD_BEATS as u64;
+        let normal = LOAD_BEATS as u64;
+        assert_eq!(
+            judged.load(),
+            BTreeMap::from([(UserId(1), Tally { asked, normal })])
+        );
     }
 
     #[test]

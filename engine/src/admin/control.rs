@@ -160,7 +160,8 @@ pub(crate) fn action(order: &Order) -> Option<&'static str> {
         | Order::Latency(_)
         | Order::PoisonShard { .. }
         | Order::PoisonMetering
-        | Order::EndCore { .. } => return None,
+        | Order::EndCore { .. }
+        | Order::StallJournal { .. } => return None,
     })
 }
 

@@ -1,9 +1,11 @@
 //! Operators' questions about latency: where the time went, and which requests took too long.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use actors::latency::book::LatencyBook;
 use actors::latency::{Distribution, Example, Recorded};
+use actors::services::Services;
 use protocol::stages::Stage;
 use serde::{Deserialize, Serialize};
 
@@ -87,13 +89,20 @@ fn breakdown(recorded: &Recorded) -> Breakdown {
 /// The last one to two minutes, and everything since the engine started.
 #[derive(Debug, Serialize)]
 pub(crate) struct Breakdowns {
+    /// Capacity is being extended: the average may rise, the maximum may not.
+    extending: bool,
+    /// Seconds since the start in which it was.
+    extending_seconds: u64,
     recent: Breakdown,
     since_start: Breakdown,
 }
 
-pub(crate) fn stages(book: &LatencyBook) -> Breakdowns {
-    let book = book.look();
+pub(crate) fn stages(services: &Services, now: Instant) -> Breakdowns {
+    let extending_seconds = services.minutes.look().extending_seconds;
+    let book = services.latency.look();
     Breakdowns {
+        extending: services.is_extending(now),
+        extending_seconds,
         recent: breakdown(&book.recent()),
         since_start: breakdown(&book.total),
     }

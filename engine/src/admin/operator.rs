@@ -2,6 +2,7 @@
 //! engine and in an offline command that holds the store itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actors::bill;
 use actors::call::Ticket;
@@ -90,6 +91,9 @@ pub(crate) enum Order {
     EndCore {
         core: u16,
     },
+    StallJournal {
+        ms: u64,
+    },
 }
 
 /// An answer over the socket.
@@ -105,6 +109,7 @@ pub(crate) trait Rehearsals: Send + Sync {
     fn poison_shard(&self, core: u16) -> bool;
     fn poison_metering(&self) -> bool;
     fn end_core(&self, core: u16) -> bool;
+    fn stall_journal(&self, long: Duration) -> bool;
 }
 
 /// Carries orders out.
@@ -278,6 +283,10 @@ impl Operator {
             Order::PoisonShard { core } => return self.rehearse(|engine| engine.poison_shard(core)),
             Order::PoisonMetering => return self.rehearse(|engine| engine.poison_metering()),
             Order::EndCore { core } => return self.rehearse(|engine| engine.end_core(core)),
+            Order::StallJournal { ms } => {
+                let long = Duration::from_millis(ms);
+                return self.rehearse(|engine| engine.stall_journal(long));
+            }
         }
         Ok(json!({}))
     }
@@ -328,7 +337,7 @@ impl Operator {
             .as_ref()
             .ok_or_else(|| Refusal::new(Code::Usage, none))?;
         let answer = match order {
-            LatencyOrder::Stages => serde_json::to_value(latency::stages(&services.latency)),
+            LatencyOrder::Stages => serde_json::to_value(latency::stages(services, clock::monotonic())),
             LatencyOrder::Slow => serde_json::to_value(latency::slow(&services.latency)),
         };
         answer.map_err(|error| Refusal::new(Code::Internal, error.to_string()))

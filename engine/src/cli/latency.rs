@@ -40,6 +40,15 @@ fn row(name: &str, times: &Value) -> [String; 7] {
 
 /// The last minute or two; what is older is in the JSON.
 fn stages(value: &Value) -> String {
+    let note = if value["extending"] == true {
+        "capacity is being extended: the average may rise, the maximum may not\n"
+    } else {
+        ""
+    };
+    note.to_owned() + &table(value)
+}
+
+fn table(value: &Value) -> String {
     let recent = &value["recent"];
     let titles = ["", "COUNT", "AVG MS", "P50", "P99", "P99.9", "MAX"].map(str::to_owned);
     let mut rows = vec![titles];

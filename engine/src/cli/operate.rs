@@ -267,11 +267,12 @@ fn write_profile(config: &Config, path: &Path, app_id: AppId, secret: &str) -> R
 }
 
 /// `cinnabar rehearse`.
-pub(super) fn rehearse(config: &Config, part: Part, core: u16) -> Result<(), Refusal> {
+pub(super) fn rehearse(config: &Config, part: Part, core: u16, ms: u64) -> Result<(), Refusal> {
     let order = match part {
         Part::Shard => Order::PoisonShard { core },
         Part::Metering => Order::PoisonMetering,
         Part::Core => Order::EndCore { core },
+        Part::Disk => Order::StallJournal { ms },
     };
     let answer = socket::send(&config.home, &order);
     answer.unwrap_or_else(|| Err(Refusal::new(Code::Usage, "no engine runs in this data folder")))?;

@@ -18,15 +18,12 @@ use url::form_urlencoded;
 
 use super::guard::{Anybody, COOKIE, session_token};
 use super::session::SESSION_MS;
-use super::{Console, Shared, read_bytes, refuse};
+use super::{Console, Shared, dashboard, read_bytes, refuse};
 use crate::admin::operator::AsActor;
-
-/// Where a browser goes once it is logged in.
-const HOME: &str = "/operator/v1/me";
 
 pub(super) fn routes() -> Router<Arc<Console>> {
     Router::new()
-        .route("/", get(|| async { Redirect::to(HOME) }))
+        .route("/", get(|| async { Redirect::to(dashboard::PATH) }))
         .route("/login", get(page).post(log_in))
         .route("/operator/v1/logout", post(log_out))
         .route("/operator/v1/me", get(me))
@@ -55,8 +52,11 @@ async fn page(query: Result<Query<LinkQuery>, QueryRejection>) -> Response {
     };
     let page = format!(
         "<!DOCTYPE html><html lang=\"en\"><meta charset=\"utf-8\"><title>Cinnabar</title>\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <link rel=\"icon\" href=\"/dashboard/icon.svg\"><link rel=\"stylesheet\" href=\"/dashboard/dashboard.css\">\
+         <main class=\"login\"><img src=\"/dashboard/icon.svg\" alt=\"\" width=\"40\"><h1>Cinnabar</h1>\
          <form method=\"post\" action=\"/login\"><input type=\"hidden\" name=\"link\" value=\"{link}\">\
-         <button autofocus>Log in / 登录</button></form></html>"
+         <button autofocus>Log in / <span lang=\"zh-CN\">登录</span></button></form></main></html>"
     );
     Html(page).into_response()
 }
@@ -74,7 +74,11 @@ async fn log_in(State(console): Shared, request: Request<Body>) -> Response {
         Ok(token) => token,
         Err(refusal) => return refuse(&refusal),
     };
-    with_cookie(Redirect::to(HOME).into_response(), &token, SESSION_MS / 1_000)
+    with_cookie(
+        Redirect::to(dashboard::PATH).into_response(),
+        &token,
+        SESSION_MS / 1_000,
+    )
 }
 
 /// The session is on record before it is given out.

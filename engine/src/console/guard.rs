@@ -1,5 +1,6 @@
 //! Who may come in, and from where. A request is taken under the console's own names only (DNS rebinding); one that a
-//! browser sends for another site is refused (cross-site request forgery); and everything needs a role.
+//! browser sends for another site is refused (cross-site request forgery); and everything but the login page and the dashboard's scripts needs a
+//! role.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::request::Parts;
 use http::{HeaderMap, Method, Uri, header};
-use protocol::clock;
+use protocol::clock::{self, UnixMillis};
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::OperatorName;
 use store::{OperatorRole, Roles};
@@ -112,6 +113,42 @@ pub(super) fn session_token(headers: &HeaderMap) -> Option<&str> {
     pairs
         .filter_map(|pair| pair.trim().split_once('='))
         .find_map(|(name, value)| (name == COOKIE).then_some(value))
+}
+
+/// By what somebody came in, for answers that go on for long: it is looked at again, and that does not count as a request.
+pub(super) struct Standing {
+    certificate: Option<[u8; 32]>,
+    token: Option<String>,
+}
+
+impl Standing {
+    fn of(parts: &Parts) -> Self {
+        let certificate = parts.extensions.get::<PeerCertificate>();
+        Self {
+            certificate: certificate.map(|PeerCertificate(hash)| *hash),
+            token: session_token(&parts.headers).map(str::to_owned),
+        }
+    }
+
+    /// Whether this operator may still be here.
+    pub(super) fn lasts(&self, console: &Console, now: UnixMillis) -> bool {
+        let operators = &console.operator.store.directory().operators;
+        let by_certificate = || operators.by_certificate(self.certificate.as_ref()?);
+        let by_session = || {
+            let name = console.sessions.look(self.token.as_ref()?, now)?;
+            operators.get(name.as_str())
+        };
+        let operator = by_certificate().or_else(by_session);
+        operator.is_some_and(|operator| operator.is_active())
+    }
+}
+
+impl FromRequestParts<Arc<Console>> for Standing {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Console>) -> Result<Self, Self::Rejection> {
+        Ok(Self::of(parts))
+    }
 }
 
 /// An operator who asks.

@@ -7,14 +7,14 @@ use axum::{Json, Router};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 
-use super::{Console, approvals, books, entrance, guard, messages, people, registry, service};
+use super::{Console, approvals, books, dashboard, entrance, guard, messages, people, registry, service};
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Cinnabar, for operators",
         description = "Asked by an operator's TLS client certificate, or by a session that begins with a one-time link. \
-            The role manage changes, audit reads everything, use has nothing here. What needs two operators answers \
+            The role manage changes, audit reads everything, use sees the dashboard without tenants. What needs two operators answers \
             202 with a proposal. Errors are problem documents (RFC 9457) with a stable `code`. Times are minutes, \
             `YYYY-MM-DDThh:mm+08:00`. A session that changes something must send Origin."
     ),
@@ -26,7 +26,7 @@ use super::{Console, approvals, books, entrance, guard, messages, people, regist
         registry::authorities, registry::apps, registry::create_app, registry::set_app, registry::set_contract,
         registry::rotate_secret,
         books::packages, books::grant, books::kinds, books::correct, books::statement, books::agreement, books::notices, books::announce,
-        service::devices, service::incidents, service::open, service::step,
+        dashboard::watch, service::devices, service::incidents, service::open, service::step,
         approvals::list, approvals::decide, approvals::actions,
         messages::webhooks, messages::set, messages::remove, messages::outbox, messages::alerts, messages::test
     ),

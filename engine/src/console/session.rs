@@ -121,6 +121,12 @@ impl Book {
         Some(session.name.clone())
     }
 
+    /// Whose session it is, if it lasts; it does not last longer for this.
+    fn look(&self, token: &[u8], now: UnixMillis) -> Option<&OperatorName> {
+        let session = self.sessions.get(token).filter(|session| !session.is_over(now))?;
+        Some(&session.name)
+    }
+
     fn end(&mut self, token: &[u8]) {
         self.sessions.remove(token);
     }
@@ -169,6 +175,11 @@ impl Sessions {
     /// Whose session it is.
     pub(crate) fn find(&self, token: &str, now: UnixMillis) -> Option<OperatorName> {
         self.book.lock().touch(&hash(token), now)
+    }
+
+    /// Whose session it is, without using it.
+    pub(crate) fn look(&self, token: &str, now: UnixMillis) -> Option<OperatorName> {
+        self.book.lock().look(&hash(token), now).cloned()
     }
 
     /// Ends a session.
@@ -223,6 +234,8 @@ mod tests {
         let mut book = session();
         assert_eq!(book.touch(&[9], later(IDLE_MS - 1)), Some(alice()));
         assert_eq!(book.touch(&[9], later(2 * IDLE_MS - 2)), Some(alice()));
+        assert_eq!(book.look(&[9], later(3 * IDLE_MS - 3)), Some(&alice()));
+        assert_eq!(book.look(&[9], later(3 * IDLE_MS - 2)), None, "looking is no use");
         assert_eq!(book.touch(&[9], later(3 * IDLE_MS - 2)), None);
         let mut book = session();
         for at in (0..SESSION_MS).step_by(IDLE_MS as usize / 2) {

@@ -12,6 +12,7 @@ mod support;
 mod audit;
 mod chaos;
 mod crash;
+mod dashboard;
 mod device;
 mod hostile;
 mod isolation;

@@ -14,7 +14,7 @@ use protocol::message::ItemOutcome;
 use tokio::task::JoinSet;
 
 use crate::devices_support::{Site, cinnabar, order};
-use crate::support::{Engine, Setup, block_on, request, run, wait_until};
+use crate::support::{Engine, Setup, block_on, request, run, run_in, wait_until};
 
 const PER_SECOND: u32 = 100;
 
@@ -189,6 +189,62 @@ fn a_device_that_becomes_ten_times_slower_breaks_no_promise() {
     );
     assert_promise(&engine, &heard);
     wait_until_it_signs(&engine);
+}
+
+/// Load on software lanes while the journal's disk does not answer for a while.
+fn with_a_stalled_disk(engine: &Engine, ms: u64) -> Heard {
+    let folder = engine.folder.as_ref().unwrap().path().to_owned();
+    block_on(async {
+        let client = Arc::new(engine.client(Transport::Quic).await);
+        under_load(&client, "demo-p256", move || {
+            std::thread::sleep(Duration::from_millis(500));
+            run_in(&folder, &["rehearse", "disk", "--ms", &ms.to_string()]).ok();
+            std::thread::sleep(Duration::from_millis(ms + 1_000));
+        })
+        .await
+    })
+}
+
+#[test]
+fn a_journal_disk_that_blocks_for_a_second_breaks_no_promise() {
+    let engine = Engine::start();
+    let heard = with_a_stalled_disk(&engine, 1_000);
+    assert!(heard[&None] >= u64::from(PER_SECOND), "{heard:?}");
+    assert_promise(&engine, &heard);
+    let all = heard.values().sum::<u64>();
+    assert!(
+        counted_upto(&engine, "0.5") < all,
+        "nobody has felt it: {heard:?}"
+    );
+}
+
+#[test]
+fn a_journal_disk_that_blocks_for_longer_than_an_answer_may_take_is_our_fault_and_loses_nothing() {
+    let engine = Engine::start();
+    let heard = with_a_stalled_disk(&engine, 4_000);
+    assert_promise(&engine, &heard);
+    let late = |code: &Option<Code>| matches!(code, Some(Code::OutcomeUnknown | Code::OutcomePending));
+    assert!(heard.keys().any(late), "somebody waited for too long: {heard:?}");
+    // Each key has one outcome, and that is a signature: what was late is on the disk, what was refused is signed now.
+    let all = heard.values().sum::<u64>();
+    block_on(async {
+        let client = engine.client(Transport::Quic).await;
+        for number in 1..=all {
+            let again = client
+                .sign(&request(&format!("demo-p256-{number}"), "x"))
+                .await
+                .unwrap();
+            assert!(
+                matches!(again[..], [ItemOutcome::Done { .. }]),
+                "{number}: {again:?}"
+            );
+        }
+        assert_eq!(
+            client.usage().await.unwrap().signatures,
+            all,
+            "each is counted once"
+        );
+    });
 }
 
 /// How often a signature was refused because the device failed.

@@ -290,7 +290,7 @@ impl<T: Work> Seat<T> {
         }
         while let Some(message) = process.next()? {
             match message {
-                FromWorker::Signed(results) => self.take(results, flight)?,
+                FromWorker::Signed(results) => self.take(results, process, flight)?,
                 FromWorker::Leaving(not_begun) => self.take_back(&not_begun, flight),
                 _ => return Err(ProcessEnd::Unreadable),
             }
@@ -416,14 +416,44 @@ impl<T: Work> Seat<T> {
         Ok(speaks)
     }
 
-    /// Takes results: signatures that verify are released, faults may be tried elsewhere.
-    fn take(&self, results: Vec<Signed>, flight: &mut Flight<T>) -> Result<(), ProcessEnd> {
-        let mut finished = Vec::with_capacity(results.len());
-        let (mut calls, mut faults, mut lied, mut pin, mut busy) = (0, 0, false, false, false);
+    /// Takes results off the flight. False: there was one among them that nobody had asked for.
+    fn land(&self, results: Vec<Signed>, flight: &mut Flight<T>) -> (Vec<(Sent<T>, Signed)>, bool) {
+        let mut landed = Vec::with_capacity(results.len());
         for signed in results {
-            let sent = flight.jobs.remove(&signed.id).ok_or(ProcessEnd::Unreadable)?;
+            let Some(sent) = flight.jobs.remove(&signed.id) else {
+                return (landed, false);
+            };
             self.unit.state.in_flight.fetch_sub(1, Ordering::Relaxed);
             self.unit.state.count_service(u64::from(signed.us));
+            landed.push((sent, signed));
+        }
+        (landed, true)
+    }
+
+    /// Takes results, and gives the process its next jobs before it looks at them: it signs while we verify.
+    fn take(
+        &self,
+        results: Vec<Signed>,
+        process: &mut Process,
+        flight: &mut Flight<T>,
+    ) -> Result<(), ProcessEnd> {
+        let (landed, readable) = self.land(results, flight);
+        let goes_on = readable && !flight.leaving && self.is_kept();
+        let fed = if goes_on && landed.iter().all(|(_, signed)| signed.error.is_none()) {
+            self.feed(process, flight)
+        } else {
+            Ok(())
+        };
+        self.settle(landed)?;
+        fed?;
+        readable.then_some(()).ok_or(ProcessEnd::Unreadable)
+    }
+
+    /// Signatures that verify are released, faults may be tried elsewhere.
+    fn settle(&self, landed: Vec<(Sent<T>, Signed)>) -> Result<(), ProcessEnd> {
+        let mut finished = Vec::with_capacity(landed.len());
+        let (mut calls, mut faults, mut lied, mut pin, mut busy) = (0, 0, false, false, false);
+        for (sent, signed) in landed {
             calls += 1;
             let unwrapped = signed.unwrapped;
             let inside = Duration::from_micros(u64::from(signed.us));

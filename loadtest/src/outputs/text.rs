@@ -88,6 +88,12 @@ impl Report {
         if let Some(cpu) = self.client_cpu_us {
             writeln!(f, "client CPU {cpu:.1} µs per signature")?;
         }
+        if let Some(seconds) = self.extending_seconds.filter(|seconds| *seconds > 0.0) {
+            writeln!(
+                f,
+                "capacity was being extended for {seconds:.0} s: the average may rise then, the maximum may not"
+            )?;
+        }
         let connections = &self.connections;
         if connections.opened > 0 || connections.failed > 0 {
             let handshake = connections.handshake_ms;

@@ -119,6 +119,11 @@ fn encode_minutes(families: &mut Families<'_>, services: &Services) -> Result<()
         None,
         judged.busy_ratio,
     )?;
+    families.counter(
+        "cinnabar_capacity_extending_seconds",
+        "Seconds in which capacity was being extended, to the second",
+        judged.extending_seconds,
+    )?;
     let help = "Verdicts on the minutes since the start, by agreement";
     let mut metric =
         families

@@ -84,6 +84,10 @@ pub(super) fn key_figures(report: &Report) -> String {
             figure(report.client_cpu_us, 1),
         ),
         row(
+            words("Seconds in which capacity was being extended", "扩容中的秒数"),
+            figure(report.extending_seconds, 0),
+        ),
+        row(
             words("Connections opened / failed", "建立 / 失败的连接"),
             format!("{} / {}", report.connections.opened, report.connections.failed),
         ),
