@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Overload on this machine: a fresh engine with one device of known capacity C, offered parts and multiples of C; a table of
 # what came back, for docs/benchmarks.md, and a picture. `make overload` runs it. Client and server share the processors.
-# C is measured first: what the device brings through the engine while half as much again is offered as it can do by its own
-# account (its set time; for SoftHSM2 what calibration finds).
+# C is measured first: what the device brings through the engine while half as much again is offered as it can do by its
+# own account (what a call takes while there is little to do, in each of its processes).
 #   DEVICES ("simulated softhsm")   the first waits MS (20) a call in PROCESSES (8) processes, the second computes RSA-4096
 #   SECONDS_EACH (60)   FACTORS ("0.5 0.9 1.1 2 5 10")   SVG (docs/overload.svg)   OUT (a folder for reports with plots)
 #   BINARIES (target/release)
@@ -24,10 +24,10 @@ for device in ${DEVICES:-simulated softhsm}; do
     cinnabar key create --tenant demo --kind $kind --device hsm seal >/dev/null
     if [[ $device == simulated ]]; then
         slow_device "$ms"
-        nominal=$(python3 -c "print($processes * 1000 / $ms)")
-    else
-        nominal=$(cinnabar device calibrate hsm --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["per_second_at_knee"])')
     fi
+    load --profile var/dev/app.toml --credential seal --rate 10 --duration 5s
+    call_us=$(cinnabar device list --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["devices"][0]["service_us"])')
+    nominal=$(python3 -c "print($processes * 1e6 / $call_us)")
     run() { load --profile var/dev/app.toml --credential seal --rate "$1" --duration "${each}s" "${@:2}"; }
     run "$(python3 -c "print(round($nominal * 1.5))")" --warm-up 3s
     capacity=$(json 'r["ok"] / r["seconds"]')

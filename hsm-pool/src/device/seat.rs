@@ -315,10 +315,11 @@ impl<T: Work> Seat<T> {
         let limit = usize::from(state.limit.load(Ordering::Relaxed));
         let mine = limit / seats + usize::from(place < limit % seats);
         let sessions = usize::from(self.unit.config.sessions.max(1));
-        let ahead = if mine >= sessions {
-            (AHEAD_US * sessions as f64 / state.service_us().max(1.0)).min(AHEAD_MAX)
+        let service_us = state.service_us();
+        let ahead = if mine >= sessions && service_us > 0.0 {
+            (AHEAD_US * sessions as f64 / service_us).min(AHEAD_MAX)
         } else {
-            // More than it may work on at once must not be lying with it.
+            // More than it may work on at once must not be lying with it, and before its first call nobody knows how much that is.
             0.0
         };
         (mine + ahead as usize).saturating_sub(flight.jobs.len())
