@@ -24,7 +24,9 @@ def halves(values):
 def minutes(timeline):
     """Seconds of a report by minute; a short run is cut into tenths."""
     length = min(60, max(1, len(timeline) // 10))
-    return length, [timeline[at : at + length] for at in range(0, len(timeline), length)]
+    parts = [timeline[at : at + length] for at in range(0, len(timeline), length)]
+    # What is left at the end is no minute.
+    return length, [part for part in parts if 2 * len(part) > length]
 
 
 def memory_of(samples, begin_ms, end_ms):

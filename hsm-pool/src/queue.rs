@@ -132,7 +132,8 @@ impl<T> FairQueue<T> {
         }
         let class = self.class(offer.priority);
         let tenants = class.flows.len() as u64 + u64::from(!class.flows.contains_key(&offer.tenant));
-        let part = bound_us / tenants.max(1);
+        // Where jobs are dear a part may be less than two of them, and whoever asks evenly has two waiting now and then.
+        let part = (bound_us / tenants.max(1)).max(2 * offer.cost_us);
         let own = class.flows.get(&offer.tenant).map_or(0, |flow| flow.waiting_us);
         if own + offer.cost_us > part {
             return None;
@@ -335,6 +336,21 @@ mod tests {
             served[..100].iter().filter(|tenant| **tenant == 1).count() <= 12,
             "it waits its turn"
         );
+    }
+
+    #[test]
+    fn two_dear_jobs_of_a_modest_tenant_fit_beside_a_greedy_one() {
+        let mut queue = FairQueue::default();
+        fill(&mut queue, 1, 10_000, 1_000);
+        for tenant in 2..=10 {
+            let first = queue.offer(offer(tenant, 10_000, 0), BOUND_US, 100_000);
+            let took = !matches!(first, Offered::Refused(_));
+            // Four jobs fill this queue: two of the greedy one's stay, the others go one by one.
+            assert_eq!(took, tenant <= 3, "tenant {tenant}");
+        }
+        let mut queue = FairQueue::default();
+        fill(&mut queue, 1, 10_000, 1_000);
+        assert_eq!(fill(&mut queue, 2, 10_000, 3), 2, "two, and no third");
     }
 
     #[test]
