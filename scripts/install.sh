@@ -24,6 +24,7 @@ if [[ $1 == test ]]; then
     need rsvg-convert librsvg2-bin
     need /usr/share/fonts/truetype/arphic-gbsn00lp/gbsn00lp.ttf fonts-arphic-gbsn00lp
     need qpdf qpdf
+    need /usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1 libfaketime
     need pdfsig poppler-utils
     need chromium chromium # looks at the dashboard
     need /usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc fonts-noto-cjk # Chinese on a screen

@@ -17,6 +17,7 @@ use sla::working_days::WorkingDays;
 use store::{IncidentRow, LedgerAccount, Package, Reader, StoreError, Tenant, Unit};
 
 use crate::bill::month_number;
+use crate::minutes::days;
 
 /// The policy of a tenant that was bound to none: the stricter about who is asked, agreement A.
 const DEFAULT_POLICY: &str = "bjca";
@@ -72,13 +73,17 @@ fn incidents(reader: &Reader, span: Span) -> Result<Vec<Incident>, StoreError> {
     Ok(rows.into_iter().map(read).collect())
 }
 
-/// The policies under which a minute that is over was unavailable, by name. Without a record it was under all; one in
-/// which maintenance was under way is not asked about.
-pub fn unavailable_under(
-    reader: &Reader,
-    index: MinuteIndex,
-    policies: &[Policy],
-) -> Result<Vec<String>, Refusal> {
+/// What somebody has to be paged for of a minute that is over, by the names of policies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Paged {
+    /// Under these it was unavailable. Without a record it was under all.
+    pub unavailable: Vec<String>,
+    /// Under these too large a share of its requests was refused with 503.
+    pub busy: Vec<String>,
+}
+
+/// Looks at a minute that is over; one in which maintenance was under way is not asked about.
+pub fn look_at_minute(reader: &Reader, index: MinuteIndex, policies: &[Policy]) -> Result<Paged, Refusal> {
     let mut minute = Minute::default();
     let mut readable = true;
     let visit = |record: store::MinuteRecord| {
@@ -93,15 +98,21 @@ pub fn unavailable_under(
     if !readable {
         return Err(corrupt("the record of a minute cannot be read"));
     }
-    if minute.maintenance {
-        return Ok(Vec::new());
+    Ok(paged(&minute, policies))
+}
+
+fn paged(minute: &Minute, policies: &[Policy]) -> Paged {
+    let mut paged = Paged::default();
+    for policy in policies.iter().filter(|_| !minute.maintenance) {
+        let sample = Sample::of(minute, policy);
+        if !sample.signing || !sample.certificates {
+            paged.unavailable.push(policy.name.clone());
+        }
+        if sample.pages(policy) {
+            paged.busy.push(policy.name.clone());
+        }
     }
-    let is_bad = |policy: &&Policy| {
-        let sample = Sample::of(&minute, policy);
-        !sample.signing || !sample.certificates
-    };
-    let names = policies.iter().filter(is_bad).map(|policy| policy.name.clone());
-    Ok(names.collect())
+    paged
 }
 
 /// The records of a span, parts of a minute added up.
@@ -274,9 +285,12 @@ fn with_margin(
         working_days: &WorkingDays::builtin(),
     };
     let incidents = incidents(reader, span).map_err(|error| failed(&error))?;
+    let (from, to) = days::days_of(span);
+    let records = reader.latency_days(from, to).map_err(|error| failed(&error))?;
+    let percentiles = days::percentiles(records.iter());
     let particulars = Particulars {
         customer: asked.customer,
-        percentiles: &[],
+        percentiles: &percentiles.map_err(|_| corrupt("the response times of a day cannot be read"))?,
         incidents: &incidents,
     };
     Ok(report(&case, &particulars))
@@ -285,6 +299,30 @@ fn with_margin(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn five_of_a_hundred_refused_as_busy_page_before_the_minute_is_lost() {
+        use sla::answer::Outcome;
+        use sla::minute::Service;
+        let policies = Policy::builtin();
+        let judge = |results: u32, busy: u32, maintenance| {
+            let mut minute = Minute {
+                maintenance,
+                ..Minute::default()
+            };
+            minute.record_probe(Service::Certificates, true);
+            let answers = [(results, Outcome::Result), (busy, Outcome::Busy)];
+            for (count, outcome) in answers {
+                (0..count).for_each(|_| minute.record(None, outcome, 1_000));
+            }
+            paged(&minute, &policies)
+        };
+        let all: Vec<_> = policies.iter().map(|policy| policy.name.clone()).collect();
+        assert_eq!(judge(96, 4, false), Paged::default());
+        let at_five = judge(95, 5, false);
+        assert_eq!((at_five.unavailable.len(), at_five.busy), (0, all));
+        assert_eq!(judge(50, 50, true), Paged::default(), "maintenance");
+    }
 
     #[test]
     fn a_term_has_begun_in_its_first_month() {

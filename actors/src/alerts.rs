@@ -27,6 +27,8 @@ pub enum Condition {
     ReconciliationDifference(u32),
     /// A minute was unavailable under a service agreement, by the name of its policy.
     BadMinute(String),
+    /// In a minute too large a share of the requests was refused with 503, by the name of the policy.
+    BusyMinute(String),
 }
 
 impl Condition {
@@ -38,13 +40,17 @@ impl Condition {
             Self::StorageFull => "storage-full",
             Self::ReconciliationDifference(_) => "reconciliation-difference",
             Self::BadMinute(_) => "bad-minute",
+            Self::BusyMinute(_) => "busy-minute",
         }
     }
 
     /// What it is about; nothing where there is only one.
     pub fn subject(&self) -> String {
         match self {
-            Self::DeviceQuarantined(name) | Self::PinLatched(name) | Self::BadMinute(name) => name.clone(),
+            Self::DeviceQuarantined(name)
+            | Self::PinLatched(name)
+            | Self::BadMinute(name)
+            | Self::BusyMinute(name) => name.clone(),
             Self::ReconciliationDifference(month) => format!("{}-{:02}", month / 100, month % 100),
             Self::StorageFull => String::new(),
         }

@@ -8,15 +8,16 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::RwLock;
 use protocol::clock;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::Sequence;
 use protocol::json::InclusionBody;
-use store::Reader;
 use store::audit::{
     AuditError, Folder, FolderNodes, Follower, InclusionProof, Log, Salts, Signed, SigningKey, State,
     TilePath, VerifierKey, inclusion,
 };
+use store::{DataEpoch, Reader};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
@@ -32,10 +33,30 @@ fn failed(error: &AuditError) -> Refusal {
     error.refusal()
 }
 
-/// The key of the log in a folder. A new log gets one, and a name: `origin`, or one that nobody else has.
-pub fn signing_key(folder: &Folder, vault: &Vault, origin: Option<&str>) -> Result<SigningKey, Refusal> {
+/// The key of the log in a folder, beside a store of this epoch. A new log gets one, and a name: `origin`, or one that
+/// nobody else has. A log from before a restore may have signed for entries that are not there any more, and must not
+/// go on.
+pub fn signing_key(
+    folder: &Folder,
+    vault: &Vault,
+    origin: Option<&str>,
+    epoch: DataEpoch,
+) -> Result<SigningKey, Refusal> {
     match folder.key().map_err(|error| failed(&error))? {
-        Some((public, wrapped)) => unwrap_key(vault, &public, &wrapped),
+        Some((public, wrapped)) => {
+            let begun = folder.epoch().map_err(|error| failed(&error))?;
+            if begun != epoch {
+                let text = format!(
+                    "{} holds the audit log of epoch {}, and the data folder was restored and is in epoch {}: move the \
+                     log away (it stays valid), and another begins",
+                    folder.path().display(),
+                    begun.0,
+                    epoch.0
+                );
+                return Err(Refusal::new(Code::DataCorrupt, text));
+            }
+            unwrap_key(vault, &public, &wrapped)
+        }
         None if folder.checkpoint().map_err(|error| failed(&error))?.is_some() => {
             let text = format!(
                 "{} holds an audit log without its key; put the key back, or move the folder away to begin another log",
@@ -43,7 +64,7 @@ pub fn signing_key(folder: &Folder, vault: &Vault, origin: Option<&str>) -> Resu
             );
             Err(Refusal::new(Code::DataCorrupt, text))
         }
-        None => make_key(folder, vault, origin),
+        None => make_key(folder, vault, origin, epoch),
     }
 }
 
@@ -66,7 +87,12 @@ fn unwrap_key(vault: &Vault, public: &str, wrapped: &[u8]) -> Result<SigningKey,
     Ok(key)
 }
 
-fn make_key(folder: &Folder, vault: &Vault, origin: Option<&str>) -> Result<SigningKey, Refusal> {
+fn make_key(
+    folder: &Folder,
+    vault: &Vault,
+    origin: Option<&str>,
+    epoch: DataEpoch,
+) -> Result<SigningKey, Refusal> {
     let internal = |_| Refusal::new(Code::Internal, "no randomness");
     let mut seed = Zeroizing::new([0; 32]);
     aws_lc_rs::rand::fill(&mut seed[..]).map_err(internal)?;
@@ -84,7 +110,7 @@ fn make_key(folder: &Folder, vault: &Vault, origin: Option<&str>) -> Result<Sign
         .wrap(&seed[..], label(key.verifier()).as_bytes())
         .map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
     folder
-        .write_key(key.verifier(), &wrapped)
+        .write_key(key.verifier(), &wrapped, epoch)
         .map_err(|error| failed(&error))?;
     tracing::info!(key = %key.verifier(), "a new audit log begins");
     Ok(key)
@@ -102,6 +128,8 @@ pub fn catch_up(folder: &Path, key: SigningKey, reader: &Reader) -> Result<(), A
 pub struct Audit {
     follower: Follower,
     desk: Sender<Asked>,
+    folder: Folder,
+    cosigned: RwLock<Option<Arc<str>>>,
 }
 
 type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
@@ -118,8 +146,9 @@ impl Audit {
         let follower = Follower::start(folder.path().into(), Arc::new(key), behind);
         let follower = follower.map_err(|error| error.refusal())?;
         let (sender, asked) = bounded(QUEUE);
+        let cosigned = folder.cosigned().map_err(|error| failed(&error))?;
         let desk = Desk {
-            folder,
+            folder: folder.clone(),
             state: Arc::clone(follower.state()),
             reader,
         };
@@ -130,6 +159,8 @@ impl Audit {
         Ok(Self {
             follower,
             desk: sender,
+            folder,
+            cosigned: RwLock::new(cosigned.map(Arc::from)),
         })
     }
 
@@ -143,6 +174,24 @@ impl Audit {
         let opening =
             || Refusal::new(Code::ProofPending, "the audit log is being opened").retry_after_ms(1_000);
         self.state().signed().ok_or_else(opening)
+    }
+
+    /// The last checkpoint that a witness has cosigned.
+    pub fn cosigned(&self) -> Result<Arc<str>, Refusal> {
+        let none = || Refusal::new(Code::NotFound, "no witness has cosigned a checkpoint");
+        self.cosigned.read().clone().ok_or_else(none)
+    }
+
+    /// Keeps what witnesses have signed.
+    pub fn keep_cosigned(&self, note: &str) -> Result<(), AuditError> {
+        self.folder.write_cosigned(note)?;
+        *self.cosigned.write() = Some(note.into());
+        Ok(())
+    }
+
+    /// Where the log is.
+    pub const fn folder(&self) -> &Folder {
+        &self.folder
     }
 
     /// A tile or a bundle, if the log under the last checkpoint has it.

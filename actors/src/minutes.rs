@@ -4,6 +4,7 @@
 //! A minute is written while it runs, so that a crash loses two seconds of it at most; the time in which no engine lived
 //! is written by the next one as probes that failed. A minute that nobody saw has no record, and is unavailable.
 
+pub(crate) mod days;
 pub mod judged;
 
 use std::collections::BTreeMap;
@@ -20,9 +21,10 @@ use protocol::message::{Answer, ItemOutcome};
 use sla::answer::Outcome;
 use sla::calendar::MinuteIndex;
 use sla::minute::{Minute, Service, Tally, UserId};
-use store::MinuteRecord;
+use store::{MinuteRecord, ObservedRecords};
 
 use crate::services::Services;
+use days::Days;
 use judged::Judged;
 
 /// How often the cores are asked and the engine is probed.
@@ -34,7 +36,13 @@ const KEPT: u32 = 2;
 
 /// What one core has counted and nobody has taken yet.
 #[derive(Debug, Default)]
-pub(crate) struct MinuteLog(Mutex<Vec<(MinuteIndex, Minute)>>);
+pub(crate) struct MinuteLog(Mutex<Counted>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    minutes: Vec<(MinuteIndex, Minute)>,
+    days: Days,
+}
 
 impl MinuteLog {
     /// Notes how a request ended.
@@ -42,7 +50,11 @@ impl MinuteLog {
         let index = MinuteIndex::of_unix_seconds(at.seconds());
         let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         let user = user.map(|row| UserId(row.0));
-        let mut minutes = self.0.lock();
+        let mut counted = self.0.lock();
+        let Counted { minutes, days } = &mut *counted;
+        if outcome.is_averaged() {
+            days.record(index, latency_us);
+        }
         match minutes.last_mut() {
             Some((last, minute)) if *last == index => minute.record(user, outcome, latency_us),
             _ => {
@@ -53,7 +65,7 @@ impl MinuteLog {
         }
     }
 
-    fn take(&self) -> Vec<(MinuteIndex, Minute)> {
+    fn take(&self) -> Counted {
         std::mem::take(&mut *self.0.lock())
     }
 }
@@ -121,6 +133,7 @@ pub struct Probe {
 struct Book {
     minutes: BTreeMap<MinuteIndex, Minute>,
     changed: Vec<MinuteIndex>,
+    days: Days,
 }
 
 impl Book {
@@ -132,7 +145,7 @@ impl Book {
     }
 
     /// What is to be written. Minutes that are long over are let go.
-    fn records(&mut self, now: MinuteIndex) -> Vec<MinuteRecord> {
+    fn records(&mut self, now: MinuteIndex) -> ObservedRecords {
         let record = |index: &MinuteIndex| {
             let minute = self.minutes.get(index)?;
             Some(MinuteRecord {
@@ -140,11 +153,12 @@ impl Book {
                 record: minute.encode(),
             })
         };
-        let records = self.changed.iter().filter_map(record).collect();
+        let minutes = self.changed.iter().filter_map(record).collect();
         self.changed.clear();
         self.minutes
             .retain(|index, _| index.plus(KEPT).number() >= now.number());
-        records
+        let days = self.days.records(now);
+        ObservedRecords { minutes, days }
     }
 
     /// The seconds in which no engine lived, as far as they belong to minutes of which something is known: probes that
@@ -245,7 +259,9 @@ fn collect(services: &Services, book: &mut Book, now: UnixMillis, probe: Probe) 
     let mut judged = services.minutes.look();
     let mut beat = Minute::default();
     for core in services.cores.iter() {
-        for (index, part) in core.minutes.take() {
+        let Counted { minutes, days } = core.minutes.take();
+        book.days.merge(days);
+        for (index, part) in minutes {
             beat.merge(&part);
             book.at(index).merge(&part);
         }
@@ -317,20 +333,20 @@ mod tests {
         log.note(at, None, Outcome::CallerFault, Duration::ZERO);
         log.note(UnixMillis(660_000), None, Outcome::Busy, Duration::ZERO);
         let mut book = Book::default();
-        for (index, part) in log.take() {
+        for (index, part) in log.take().minutes {
             book.at(index).merge(&part);
         }
         let now = MinuteIndex::new(11);
-        let records = book.records(now);
+        let records = book.records(now).minutes;
         assert_eq!(
             records.iter().map(|record| record.minute).collect::<Vec<_>>(),
             [10, 11]
         );
         let first = Minute::decode(&records[0].record).unwrap();
         assert_eq!((first.requests.asked, first.latency.sum_us), (2, 2_000));
-        assert_eq!(book.records(now), []);
+        assert_eq!(book.records(now), ObservedRecords::default());
         book.at(MinuteIndex::new(10)).record_probe(Service::Signing, true);
-        assert_eq!(book.records(MinuteIndex::new(14)).len(), 1);
+        assert_eq!(book.records(MinuteIndex::new(14)).minutes.len(), 1);
         assert!(book.minutes.is_empty());
     }
 }

@@ -10,13 +10,15 @@ use protocol::ids::{AppRow, CredentialRow, IdempotencyKey, Sequence};
 use protocol::limits::{FRAME_BYTES_MAX, REPLY_KEPT_MS};
 use protocol::message::{Answer, CredentialInfo, ItemOutcome, UsageInfo};
 use store::{
-    Credential, Environment, Known, Outcome, Reader, Record, RequestHash, Settled, State, StoreError, Tenant,
+    Credential, Entry, Environment, Known, Outcome, Reader, Record, RequestHash, Settled, State, StoreError,
+    Tenant,
 };
 
 use crate::call::{Page, Ticket};
 use crate::core::{CoreRemote, Event};
 use crate::services::Chains;
 use crate::shard::reused;
+use crate::vault::Vault;
 
 /// What is to be read.
 pub(crate) enum Read {
@@ -48,12 +50,16 @@ const QUEUE: usize = 4096;
 pub(crate) struct ReaderHandle(Sender<(Ticket, Read)>);
 
 impl ReaderHandle {
-    pub(crate) fn start(reader: Reader, cores: Arc<[Arc<CoreRemote>]>, chains: Arc<Chains>) -> Self {
+    pub(crate) fn start(
+        reader: Reader,
+        (cores, chains, vault): (Arc<[Arc<CoreRemote>]>, Arc<Chains>, Arc<Vault>),
+    ) -> Self {
         let (sender, questions) = bounded(QUEUE);
         let thread = ReaderThread {
             reader,
             cores,
             chains,
+            vault,
             questions,
         };
         let started = std::thread::Builder::new()
@@ -76,6 +82,7 @@ struct ReaderThread {
     reader: Reader,
     cores: Arc<[Arc<CoreRemote>]>,
     chains: Arc<Chains>,
+    vault: Arc<Vault>,
     questions: Receiver<(Ticket, Read)>,
 }
 
@@ -97,10 +104,7 @@ impl ReaderThread {
                 request,
             } => {
                 let outcome = self.replay(sequence, &key, request);
-                Event::Outcomes(vec![(
-                    ticket,
-                    outcome.unwrap_or_else(|error| Outcome::Failed(failed(&error))),
-                )])
+                Event::Outcomes(vec![(ticket, outcome.unwrap_or_else(Outcome::Failed))])
             }
             Read::Lookup(known) => Event::Answer(ticket, self.look_up(&known)),
             Read::Chain(credential) => match self.chain(credential) {
@@ -124,18 +128,15 @@ impl ReaderThread {
         sequence: Sequence,
         key: &IdempotencyKey,
         request: RequestHash,
-    ) -> Result<Outcome, StoreError> {
-        let missing = StoreError::Corrupt {
-            sequence: sequence.0,
-            what: "an entry that the key index names is missing",
-        };
-        let entry = self.reader.entry(sequence)?.ok_or(missing)?;
+    ) -> Result<Outcome, Refusal> {
+        let entry = self.entry(sequence)?;
         let kept = is_kept(entry.at, clock::wall());
         Ok(match entry.record {
-            Record::Signature { item, signature, .. }
+            Record::Signature { item, sealed, .. }
                 if item.request == request && &*item.key == key.as_str() =>
             {
                 if kept {
+                    let signature = self.vault.open_signature(&self.reader, &item, &sealed)?;
                     Outcome::Done { sequence, signature }
                 } else {
                     Outcome::Failed(expired())
@@ -143,6 +144,15 @@ impl ReaderThread {
             }
             _ => Outcome::Failed(reused()),
         })
+    }
+
+    fn entry(&self, sequence: Sequence) -> Result<Entry, Refusal> {
+        let missing = StoreError::Corrupt {
+            sequence: sequence.0,
+            what: "an entry that the key index names is missing",
+        };
+        let entry = self.reader.entry(sequence).map_err(|error| failed(&error))?;
+        entry.ok_or_else(|| failed(&missing))
     }
 
     fn look_up(&self, known: &[Known]) -> Result<Answer, Refusal> {
@@ -154,7 +164,7 @@ impl ReaderThread {
                 Known::Absent => continue,
                 Known::Running => ItemOutcome::Pending,
                 Known::Settled(settled) => {
-                    let (item, count) = self.settled(*settled).map_err(|error| failed(&error))?;
+                    let (item, count) = self.settled(*settled)?;
                     of = of.max(usize::from(count));
                     item
                 }
@@ -178,19 +188,15 @@ impl ReaderThread {
     }
 
     /// One item as the journal has it, and how many items its call has.
-    fn settled(&self, settled: Settled) -> Result<(ItemOutcome, u16), StoreError> {
+    fn settled(&self, settled: Settled) -> Result<(ItemOutcome, u16), Refusal> {
         let Settled { sequence, state } = settled;
-        let missing = StoreError::Corrupt {
-            sequence: sequence.0,
-            what: "an entry that the key index names is missing",
-        };
-        let entry = self.reader.entry(sequence)?.ok_or(missing)?;
+        let entry = self.entry(sequence)?;
         let of = entry.record.item().map_or(1, |item| item.of);
         let kept = is_kept(entry.at, clock::wall());
         let outcome = match entry.record {
             Record::Signature { .. } if !kept => ItemOutcome::Failed(expired()),
-            Record::Signature { signature, .. } => ItemOutcome::Done {
-                signature: signature.into_vec(),
+            Record::Signature { item, sealed, .. } => ItemOutcome::Done {
+                signature: (self.vault.open_signature(&self.reader, &item, &sealed)?).into_vec(),
                 sequence,
             },
             Record::Failed { code, .. } => {

@@ -98,7 +98,8 @@ impl Services {
         limits: Limits,
     ) -> Result<Self, store::StoreError> {
         let chains = Arc::new(Cache::new(limits.chain_cache));
-        let reader = ReaderHandle::start(store.reader()?, Arc::clone(&cores), Arc::clone(&chains));
+        let shared = (Arc::clone(&cores), Arc::clone(&chains), Arc::clone(&vault));
+        let reader = ReaderHandle::start(store.reader()?, shared);
         let reports = Reports::start(store.reader()?, Arc::clone(store.directory()));
         let metering = MeteringHandle::new(cores.len());
         let stopping = AtomicBool::new(false);

@@ -11,11 +11,12 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::{KeyRow, TenantRow};
 use protocol::stages::Mark;
 use protocol::verify::{SM2_DEFAULT_USER_ID, SignatureBytes, der_to_pair};
-use store::{Attempt, Draft, Outcome, Place, Release, StoreHandle};
+use store::{Attempt, Draft, Outcome, Place, Release, Released, StoreHandle};
 
 use crate::call::{Input, Ticket};
 use crate::core::CoreRemote;
 use crate::services::route;
+use crate::vault::Vault;
 
 /// One attempt in the pool.
 #[derive(Debug)]
@@ -115,6 +116,8 @@ pub struct ToJournal {
     pub store: Arc<StoreHandle<Ticket>>,
     /// The cores, by number.
     pub cores: Arc<[Arc<CoreRemote>]>,
+    /// Seals what the journal keeps.
+    pub vault: Arc<Vault>,
 }
 
 impl Sink<Task> for ToJournal {
@@ -122,11 +125,13 @@ impl Sink<Task> for ToJournal {
         let mut drafts = Vec::with_capacity(batch.len());
         for Finished { work, result } in batch {
             let ended = match result {
-                Ok(signature) => work.finish(signature),
+                Ok(signature) => {
+                    (work.finish(signature)).and_then(|(attempt, signature)| self.seal(attempt, signature))
+                }
                 Err(error) => Err((work.attempt, refusal_of(&error))),
             };
             match ended {
-                Ok((attempt, signature)) => drafts.push(Draft::Signed(attempt, signature)),
+                Ok((attempt, released)) => drafts.push(Draft::Signed(attempt, released)),
                 Err((attempt, refusal)) => drafts.extend(self.fail(attempt, refusal)),
             }
         }
@@ -138,6 +143,19 @@ impl Sink<Task> for ToJournal {
 }
 
 impl ToJournal {
+    /// The signature with the form that the journal keeps: it must go with the tenant's key.
+    fn seal(
+        &self,
+        attempt: Arc<Attempt>,
+        signature: SignatureBytes,
+    ) -> Result<(Arc<Attempt>, Released), (Arc<Attempt>, Refusal)> {
+        let tenant = &attempt.app.0.tenant;
+        match self.vault.seal_signature(tenant, &attempt.item, &signature) {
+            Ok(sealed) => Ok((attempt, Released::new(signature, sealed))),
+            Err(error) => Err((attempt, error.refusal())),
+        }
+    }
+
     /// Frees the key of a failed attempt, or, if somebody was told that it is pending, has its failure recorded.
     pub(crate) fn fail(&self, attempt: Arc<Attempt>, refusal: Refusal) -> Option<Draft> {
         match self.store.index().release(attempt.fingerprint) {

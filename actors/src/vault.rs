@@ -1,6 +1,6 @@
 //! The vault: what is encrypted at rest, and the keys the pool asks for. Each tenant has a key of its own, wrapped under the
-//! master key; its private keys and secrets are wrapped under that, so that destroying it destroys them, wherever copies
-//! of them are.
+//! master key; its private keys, its secrets and the signatures it was given are wrapped under that, so that destroying it
+//! destroys them, wherever copies of them are.
 //!
 //! AES-256-GCM with a random nonce for each value; what a value belongs to is authenticated with it, so that a
 //! wrapped key cannot be moved to another row. Format: one version byte (1 under the master key, 2 under a tenant's), 12
@@ -13,10 +13,11 @@ use hsm_pool::keys::{KeyMaterial, KeySource, WrappedKey};
 use parking_lot::Mutex;
 use protocol::clock::UnixMillis;
 use protocol::error_code::{Code, Refusal};
-use protocol::ids::{AppId, KeyRow, TenantName};
+use protocol::ids::{AppId, KeyRow, TenantName, TenantRow};
+use protocol::verify::SignatureBytes;
 use quick_cache::sync::Cache;
 use smallvec::SmallVec;
-use store::{App, Directory, Reader, Tenant};
+use store::{App, Directory, Item, Reader, Tenant};
 use zeroize::Zeroizing;
 
 const UNDER_MASTER: u8 = 1;
@@ -178,6 +179,38 @@ impl Vault {
         Ok(open)
     }
 
+    /// A released signature as the journal keeps it.
+    pub fn seal_signature(
+        &self,
+        tenant: &Tenant,
+        item: &Item,
+        signature: &[u8],
+    ) -> Result<Vec<u8>, VaultError> {
+        self.of_tenant(tenant)?.wrap(signature, &signature_label(item))
+    }
+
+    /// A signature as it was released, out of its entry.
+    pub fn open_signature(
+        &self,
+        reader: &Reader,
+        item: &Item,
+        sealed: &[u8],
+    ) -> Result<SignatureBytes, Refusal> {
+        let own = self.of_row(reader, item.tenant)?;
+        let opened = own.unwrap(sealed, &signature_label(item));
+        Ok(SignatureBytes::from_slice(&opened.map_err(VaultError::refusal)?))
+    }
+
+    /// A tenant's own key, by its row.
+    pub fn of_row(&self, reader: &Reader, tenant: TenantRow) -> Result<Arc<TenantVault>, Refusal> {
+        let stored = reader.data_key(tenant).map_err(|error| error.refusal())?;
+        let missing = || Refusal::new(Code::DataCorrupt, format!("there is no tenant {}", tenant.0));
+        let (name, wrapped) = stored.ok_or_else(missing)?;
+        let wrapped = wrapped.ok_or(VaultError::Destroyed);
+        let own = wrapped.and_then(|wrapped| self.open_data_key(&name, &wrapped));
+        own.map_err(VaultError::refusal)
+    }
+
     fn open_secret(&self, app: &App, generation: u32, wrapped: &[u8]) -> Result<Arc<AppSecret>, VaultError> {
         let load = || {
             let own = self.of_tenant(&app.tenant)?;
@@ -213,14 +246,15 @@ fn seal(
     plain: &[u8],
     belongs_to: &[u8],
 ) -> Result<Vec<u8>, VaultError> {
-    let mut sealed = Zeroizing::new(plain.to_vec());
-    let nonce = key
-        .seal_in_place_append_tag(Aad::from(belongs_to), &mut *sealed)
-        .map_err(|_| VaultError::Encrypt)?;
-    let mut out = Vec::with_capacity(1 + NONCE_BYTES + sealed.len());
+    let head = 1 + NONCE_BYTES;
+    let mut out = Vec::with_capacity(head + plain.len() + AES_256_GCM.tag_len());
     out.push(version);
-    out.extend_from_slice(nonce.as_ref());
-    out.extend_from_slice(&sealed);
+    out.resize(head, 0);
+    out.extend_from_slice(plain);
+    let sealed = key.seal_in_place_separate_tag(Aad::from(belongs_to), &mut out[head..]);
+    let (nonce, tag) = sealed.map_err(|_| VaultError::Encrypt)?;
+    out[1..head].copy_from_slice(nonce.as_ref());
+    out.extend_from_slice(tag.as_ref());
     Ok(out)
 }
 
@@ -246,6 +280,15 @@ fn open(
 
 fn tenant_label(tenant: &TenantName) -> String {
     format!("tenant-key/{tenant}")
+}
+
+/// App, item and idempotency key name an entry about a signature.
+fn signature_label(item: &Item) -> SmallVec<[u8; 80]> {
+    let mut label = SmallVec::from_slice(b"signature/");
+    label.extend_from_slice(&item.app.0.to_be_bytes());
+    label.extend_from_slice(&item.item.to_be_bytes());
+    label.extend_from_slice(item.key.as_bytes());
+    label
 }
 
 fn app_label(app: &AppId) -> String {

@@ -9,7 +9,7 @@ use crossbeam_channel::bounded;
 use protocol::clock::UnixMillis;
 use smallvec::SmallVec;
 use store::audit::{Edge, Folder, Log, Salt, SigningKey, commitment, inclusion, leaf_of};
-use store::{Claim, Delivery, Draft, Reader};
+use store::{Claim, Delivery, Draft, Reader, Released};
 
 const ENTRIES: usize = 100_000;
 const COMMIT: usize = 200;
@@ -26,7 +26,10 @@ fn journal(folder: &std::path::Path) {
         let one = |at| {
             let attempt = attempt(&app, &credential, &random_key((commit * COMMIT + at) as u64));
             assert_eq!(store.index().claim(attempt.fingerprint, REQUEST, 1), Claim::Fresh);
-            Draft::Signed(attempt, SmallVec::from_slice(&[3; 71]))
+            Draft::Signed(
+                attempt,
+                Released::new(SmallVec::from_slice(&[3; 71]), vec![4; 100]),
+            )
         };
         store
             .commit((0..COMMIT).map(one).collect())

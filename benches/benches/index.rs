@@ -7,7 +7,7 @@ use benches::{REQUEST, attempt, parties, random_key, store};
 use criterion::{Criterion, criterion_group, criterion_main};
 use crossbeam_channel::bounded;
 use smallvec::SmallVec;
-use store::{Claim, Delivery, Draft, Fingerprint, Known};
+use store::{Claim, Delivery, Draft, Fingerprint, Known, Released};
 
 const KEYS: u64 = 2_000_000;
 /// One in this many is looked up.
@@ -26,7 +26,10 @@ fn look_ups(c: &mut Criterion) {
         let one = |number| {
             let attempt = attempt(&app, &credential, &random_key(number));
             assert_eq!(store.index().claim(attempt.fingerprint, REQUEST, 1), Claim::Fresh);
-            Draft::Signed(attempt, SmallVec::from_slice(&[3; 71]))
+            Draft::Signed(
+                attempt,
+                Released::new(SmallVec::from_slice(&[3; 71]), vec![4; 100]),
+            )
         };
         store
             .commit((first..first + BATCH).map(one).collect())

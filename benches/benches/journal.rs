@@ -4,7 +4,7 @@ use benches::{REQUEST, attempt, parties, random_key, store};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam_channel::bounded;
 use smallvec::SmallVec;
-use store::{Claim, Delivery, Draft};
+use store::{Claim, Delivery, Draft, Released};
 
 fn commits(c: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -25,7 +25,10 @@ fn commits(c: &mut Criterion) {
                         number += 1;
                         let attempt = attempt(&app, &credential, &random_key(number));
                         assert_eq!(store.index().claim(attempt.fingerprint, REQUEST, 1), Claim::Fresh);
-                        Draft::Signed(attempt, SmallVec::from_slice(&[3; 71]))
+                        Draft::Signed(
+                            attempt,
+                            Released::new(SmallVec::from_slice(&[3; 71]), vec![4; 100]),
+                        )
                     };
                     (0..size).map(one).collect::<Vec<_>>()
                 },

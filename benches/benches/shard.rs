@@ -64,6 +64,7 @@ fn services(folder: &std::path::Path) -> Arc<Services> {
     let sink: Arc<dyn Sink<Task>> = Arc::new(ToJournal {
         store: Arc::clone(&store),
         cores: Arc::clone(&cores),
+        vault: Arc::clone(&vault),
     });
     let config = PoolConfig {
         lanes: hsm_pool::elastic::Bounds { min: 1, max: 1 },

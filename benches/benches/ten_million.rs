@@ -17,7 +17,7 @@ use crossbeam_channel::{Receiver, bounded};
 use protocol::clock;
 use protocol::ids::TenantRow;
 use smallvec::SmallVec;
-use store::{BackupRequest, Claim, Delivery, Draft, Reader, StoreHandle};
+use store::{BackupRequest, Claim, Delivery, Draft, Reader, Released, StoreHandle};
 
 const COMMIT: usize = 1_000;
 
@@ -65,7 +65,10 @@ fn fill(store: &StoreHandle<u32>, delivered: &Receiver<usize>, entries: usize) {
         let one = |at: usize| {
             let attempt = attempt(&app, &credential, &random_key((number + at) as u64));
             assert_eq!(store.index().claim(attempt.fingerprint, REQUEST, 1), Claim::Fresh);
-            Draft::Signed(attempt, SmallVec::from_slice(&[3; 71]))
+            Draft::Signed(
+                attempt,
+                Released::new(SmallVec::from_slice(&[3; 71]), vec![4; 100]),
+            )
         };
         store.commit((0..size).map(one).collect()).unwrap();
         let mut done = 0;

@@ -217,12 +217,18 @@ impl Watcher {
             return Ok(());
         }
         self.looked_at = last;
-        let names = agreement::unavailable_under(&self.reader, last, &self.policies)?;
+        let paged = agreement::look_at_minute(&self.reader, last, &self.policies)?;
         let bad = |name: String| {
             let text = format!("minute {last} was unavailable under policy {name}");
             (Condition::BadMinute(name), text)
         };
-        self.bad = names.into_iter().map(bad).collect();
+        let busy = |name: String| {
+            let text =
+                format!("minute {last}: so many requests were refused with 503 that policy {name} pages");
+            (Condition::BusyMinute(name), text)
+        };
+        let bad = paged.unavailable.into_iter().map(bad);
+        self.bad = bad.chain(paged.busy.into_iter().map(busy)).collect();
         Ok(())
     }
 

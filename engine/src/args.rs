@@ -949,6 +949,12 @@ pub(crate) struct AuditVerifyArguments {
     /// An older checkpoint of the same log: this one must begin with it.
     #[arg(long, value_name = "FILE", requires = "dir")]
     pub(crate) since: Option<PathBuf>,
+    /// The key of a witness whose cosignature is looked for; may be given again. Others are named and not checked.
+    #[arg(long = "witness", value_name = "VKEY", requires = "dir")]
+    pub(crate) witnesses: Vec<String>,
+    /// CA certificates (PEM) to trust about time stamps of checkpoints. Without it the stamps are not looked at.
+    #[arg(long, value_name = "FILE", requires = "dir")]
+    pub(crate) tsa_ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -965,9 +971,12 @@ pub(crate) struct AuditExportArguments {
     /// Until when, without.
     #[arg(long)]
     pub(crate) to: String,
-    /// Who has agreed; two different names.
-    #[arg(long = "operator", required = true)]
+    /// Who has agreed; two different names. Where `audit.export` needs two operators they approve a proposal instead.
+    #[arg(long = "operator", conflicts_with = "proposal")]
     pub(crate) operators: Vec<String>,
+    /// The approved proposal to take out this case.
+    #[arg(long, value_name = "ID")]
+    pub(crate) proposal: Option<String>,
     /// A new folder.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) out: PathBuf,

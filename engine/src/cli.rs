@@ -19,6 +19,8 @@ mod seal;
 mod sign;
 mod verify;
 
+pub(crate) use verify::read_anchors;
+
 use std::io::Write;
 
 use protocol::error_code::{Code, Refusal};
@@ -32,7 +34,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Refusal> {
     match arguments.command {
         Command::Serve { dev } => {
             let config = config::load(&layers)?;
-            telemetry::start(&config.log, config.log_format);
+            telemetry::start(&config.log, config.log_format, &config.home, config.log_days)?;
             serve::serve(config, layers, dev)
         }
         Command::Init => operate::init(&config::load(&layers)?),

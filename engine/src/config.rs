@@ -19,7 +19,9 @@ use protocol::error_code::{Code, Refusal};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-pub(crate) use self::operators::{ConsoleConfig, EmailConfig, Holds, Location, OutgoingConfig};
+pub(crate) use self::operators::{
+    ConsoleConfig, EmailConfig, Holds, Location, OutgoingConfig, TsaConfig, VouchersConfig, WitnessSpec,
+};
 use crate::pki::{self, PkiSettings};
 use crate::telemetry::LogFormat;
 
@@ -212,10 +214,22 @@ pub(crate) struct Spec {
     /// if not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     audit_origin: Option<String>,
+    /// How often checkpoints of the audit log are brought to witnesses, in seconds.
+    witness_every_s: u32,
+    /// An authority for time stamps (RFC 3161) that stamps checkpoints: its URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit_tsa: Option<String>,
+    /// CA certificates (PEM) that certify it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit_tsa_ca: Option<PathBuf>,
+    /// How often it is asked, in seconds.
+    audit_tsa_every_s: u32,
     /// What is logged, as a `tracing` filter.
     log: String,
     /// `text` or `json`: how a log line looks.
     log_format: LogFormat,
+    /// Days whose logs are kept as JSON in `logs/` in the data folder, for cases; 0: none are written there.
+    log_days: usize,
     /// Devices.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     device: Vec<DeviceSpec>,
@@ -225,6 +239,9 @@ pub(crate) struct Spec {
     /// Where data and backups lie.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     location: Vec<Location>,
+    /// Who cosigns checkpoints of the audit log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    witness: Vec<WitnessSpec>,
 }
 
 impl Default for Spec {
@@ -274,11 +291,17 @@ impl Default for Spec {
             traces: None,
             traces_every: 0,
             audit_origin: None,
+            witness_every_s: 10,
+            audit_tsa: None,
+            audit_tsa_ca: None,
+            audit_tsa_every_s: 3_600,
             log: "info".into(),
             log_format: LogFormat::Text,
+            log_days: 90,
             device: Vec::new(),
             key_pool: Vec::new(),
             location: Vec::new(),
+            witness: Vec::new(),
         }
     }
 }
@@ -345,6 +368,7 @@ pub(crate) struct Config {
     pub(crate) console: ConsoleConfig,
     pub(crate) outgoing: OutgoingConfig,
     pub(crate) locations: Vec<Location>,
+    pub(crate) vouchers: VouchersConfig,
     pub(crate) cores: u16,
     pub(crate) lanes: Bounds,
     pub(crate) verify: Verify,
@@ -368,6 +392,7 @@ pub(crate) struct Config {
     pub(crate) audit_origin: Option<String>,
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
+    pub(crate) log_days: usize,
     pub(crate) key_pools: Vec<KeyPoolSpec>,
     devices: Vec<DeviceSpec>,
 }
@@ -482,6 +507,7 @@ fn check(mut spec: Spec) -> Result<Config, Refusal> {
         console: operators::console(&spec)?,
         outgoing: operators::outgoing(&spec)?,
         locations: operators::locations(&spec)?,
+        vouchers: operators::vouchers(&spec)?,
         home: spec.home,
         listen: spec.listen,
         admin: spec.admin,
@@ -521,6 +547,7 @@ fn check(mut spec: Spec) -> Result<Config, Refusal> {
         audit_origin: spec.audit_origin,
         log: spec.log,
         log_format: spec.log_format,
+        log_days: spec.log_days,
         key_pools: spec.key_pool,
         devices: spec.device,
     })

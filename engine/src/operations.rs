@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::console::session::Sessions;
 use crate::console::{self, Console};
 use crate::dev;
-use crate::outgoing::{self, ASIDE_MAX, Counters, Plan};
+use crate::outgoing::{self, ASIDE_MAX, Counters, Plan, witnesses};
 
 /// What the operators' side is made of before anything of it runs.
 pub(crate) struct Operations {
@@ -80,7 +80,7 @@ impl Operations {
         console::start(listener, tls, console)
     }
 
-    /// Starts the watch and the courier, once the engine serves.
+    /// Starts the watch, the courier and the witnesses' thread, once the engine serves.
     pub(crate) fn watch(self, services: &Arc<Services>, config: &Config) -> Result<(), Refusal> {
         alerts::start(services, &self.alarms)?;
         let plan = Plan {
@@ -89,6 +89,7 @@ impl Operations {
             counters: self.counters,
             aside: self.aside,
         };
+        witnesses::start(services, config, self.outgoing.allowed)?;
         outgoing::start(plan, &config.outgoing)
     }
 }

@@ -1,8 +1,11 @@
 //! The courier: a thread that takes messages out of the outbox and brings them to their receivers, at least once, until
-//! they are taken or given up. The rules are in `actors::outgoing`; [`post`] and [`mail`] have the sockets.
+//! they are taken or given up. The rules are in `actors::outgoing`; [`post`] and [`mail`] have the sockets. [`witnesses`] is a
+//! thread of its own, which has checkpoints of the audit log cosigned and time-stamped.
 
 pub(crate) mod mail;
 pub(crate) mod post;
+pub(crate) mod stamp;
+pub(crate) mod witnesses;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,7 +33,7 @@ use crate::admin::messages::secret_label;
 use crate::config::OutgoingConfig;
 
 /// How long an attempt may take (SEMANTICS 2.7).
-const ATTEMPT_MAX: Duration = Duration::from_secs(5);
+pub(crate) const ATTEMPT_MAX: Duration = Duration::from_secs(5);
 /// Attempts at a time.
 const AT_A_TIME: u32 = 8;
 /// How often the outbox is looked into while nothing is due.
@@ -217,7 +220,14 @@ impl Round {
     fn webhook(&self, owner: Owner) -> Result<Hook, Failure> {
         let webhook = self.reader.webhook(owner).map_err(Failure::now)?;
         let webhook = webhook.ok_or_else(|| Failure::for_good("there is no webhook any more"))?;
-        let secret = self.vault.unwrap(&webhook.secret, secret_label(owner).as_bytes());
+        let label = secret_label(owner);
+        let secret = match owner {
+            Owner::Operators => self.vault.unwrap(&webhook.secret, label.as_bytes()),
+            Owner::Tenant(row) => {
+                let own = self.vault.of_row(&self.reader, row).map_err(Failure::for_good)?;
+                own.unwrap(&webhook.secret, label.as_bytes())
+            }
+        };
         let secret = secret.map_err(Failure::for_good)?;
         let destination = Destination::parse(&webhook.url, self.plan.allowed);
         Ok((destination.map_err(Failure::for_good)?, secret))

@@ -370,8 +370,10 @@ fn start_services(
 /// The audit log, behind the journal.
 fn start_audit(config: &Config, services: &Services) -> Result<(), Refusal> {
     let folder = config.audit_log();
-    let key = audit::signing_key(&folder, &services.vault, config.audit_origin.as_deref())?;
     let reader = || services.store.reader().map_err(|error| error.refusal());
+    let epoch = reader()?.epoch().map_err(|error| error.refusal())?;
+    let origin = config.audit_origin.as_deref();
+    let key = audit::signing_key(&folder, &services.vault, origin, epoch)?;
     let log = Audit::start(folder, key, [reader()?, reader()?])?;
     // Nobody else sets it.
     let _ = services.audit.set(log);
@@ -389,6 +391,7 @@ fn start_pool(
     let sink: Arc<dyn Sink<Task>> = Arc::new(ToJournal {
         store: Arc::clone(store),
         cores: Arc::clone(cores),
+        vault: Arc::clone(vault),
     });
     let pool_config = PoolConfig {
         lanes: config.lanes,

@@ -1,7 +1,16 @@
-//! Logs: to standard error, through `tracing`. No secret, digest or personal data is ever handed to it.
+//! Logs: to standard error, and as JSON into a file for each day (`logs/DATE.jsonl` in the data folder, UTC), through
+//! `tracing`. No secret, digest or personal data is ever handed to it.
 
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use protocol::clock::UnixMillis;
+use protocol::error_code::{Code, Refusal};
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::EnvFilter;
+use tracing_appender::rolling::{RollingFileAppender, Rotation};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -13,20 +22,58 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Starts logging with a filter such as `info` or `engine=debug,store=info`.
-pub(crate) fn start(filter: &str, format: LogFormat) {
+/// Starts logging with a filter such as `info` or `engine=debug,store=info`. Files are kept for so many days in a data
+/// folder; none are written where that is zero.
+pub(crate) fn start(filter: &str, format: LogFormat, home: &Path, days: usize) -> Result<(), Refusal> {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    // A second start in one process (tests) keeps the first.
-    let _ = match format {
-        LogFormat::Text => log.try_init(),
+    let log = fmt::layer().with_writer(std::io::stderr);
+    let log = match format {
+        LogFormat::Text => log.boxed(),
         LogFormat::Json => {
             std::panic::set_hook(Box::new(log_panic));
-            log.json().try_init()
+            log.json().boxed()
         }
     };
+    let files = (days > 0).then(|| files(home, days)).transpose()?;
+    let files = files.map(|files| fmt::layer().json().with_writer(files));
+    let registry = tracing_subscriber::registry().with(filter).with(log).with(files);
+    // A second start in one process (tests) keeps the first.
+    let _ = registry.try_init();
+    Ok(())
+}
+
+fn folder(home: &Path) -> PathBuf {
+    home.join("logs")
+}
+
+fn files(home: &Path, days: usize) -> Result<RollingFileAppender, Refusal> {
+    let folder = folder(home);
+    let builder = RollingFileAppender::builder()
+        .rotation(Rotation::DAILY)
+        .filename_suffix("jsonl")
+        .max_log_files(days);
+    let failed = |error| Refusal::new(Code::File, format!("{}: {error}", folder.display()));
+    builder.build(&folder).map_err(failed)
+}
+
+/// The files that are kept, the oldest first.
+pub(crate) fn log_files(home: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder(home)).into_iter().flatten().flatten();
+    let is_log = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "jsonl");
+    let mut files: Vec<_> = entries.map(|entry| entry.path()).filter(is_log).collect();
+    files.sort();
+    files
+}
+
+/// When a line was logged.
+pub(crate) fn moment_of(line: &str) -> Option<UnixMillis> {
+    #[derive(Deserialize)]
+    struct Line<'l> {
+        timestamp: &'l str,
+    }
+    let line: Line<'_> = serde_json::from_str(line).ok()?;
+    let at: Timestamp = line.timestamp.parse().ok()?;
+    u64::try_from(at.as_millisecond()).ok().map(UnixMillis)
 }
 
 /// A panic is a line like any other.

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, IntervalLogWriterError, Tag};
+use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
 
 /// Latencies in microseconds.
 pub type Latencies = Histogram<u64>;
@@ -38,6 +38,32 @@ pub fn micros(duration: Duration) -> u64 {
 /// Adds one histogram to another of the same bounds.
 pub fn add(to: &mut Latencies, from: &Latencies) {
     to.add(from).expect("histograms of one kind have the same bounds");
+}
+
+/// Bytes that are not a histogram.
+#[derive(Debug, thiserror::Error)]
+#[error("these bytes are no histogram of latencies")]
+pub struct DecodeError;
+
+/// A histogram as HdrHistogram's V2 format has it, compressed; it holds what was recorded and is as small as that.
+pub fn encode(histogram: &Latencies) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let written = V2DeflateSerializer::new().serialize(histogram, &mut bytes);
+    written.expect("a vector takes whatever is written to it");
+    bytes
+}
+
+/// Reads what [`encode`] has written. One of other bounds is none of ours.
+pub fn decode(bytes: &[u8]) -> Result<Latencies, DecodeError> {
+    let mut bytes = bytes;
+    let histogram: Latencies = Deserializer::new()
+        .deserialize(&mut bytes)
+        .map_err(|_| DecodeError)?;
+    if bytes.is_empty() && histogram.high() <= HIGHEST_US {
+        Ok(histogram)
+    } else {
+        Err(DecodeError)
+    }
 }
 
 /// A log that cannot be written.

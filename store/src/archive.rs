@@ -16,6 +16,7 @@ use flate2::Compression;
 use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 use protocol::clock::UnixMillis;
+use protocol::ids::Sequence;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
@@ -320,6 +321,31 @@ fn read_batch(from: &mut impl Read, previous: [u8; 32]) -> std::io::Result<journ
         chain: journal::link(&previous, first, count, &records),
         records,
     })
+}
+
+/// Visits the encoded records of an archive from `from` on, in order. False: the visitor has enough.
+pub(crate) fn follow<E: From<StoreError>>(
+    path: &Path,
+    from: Sequence,
+    visit: &mut impl FnMut(Sequence, UnixMillis, &[u8]) -> std::result::Result<bool, E>,
+) -> std::result::Result<bool, E> {
+    let failed = |error| StoreError::file(path)(error);
+    let mut file = BufReader::new(File::open(path).map_err(failed)?);
+    let mut header = [0; HEADER_BYTES];
+    file.read_exact(&mut header).map_err(failed)?;
+    let batches = u64::from_be_bytes(std::array::from_fn(|byte| header[24 + byte]));
+    let mut batch = ZlibDecoder::new(file);
+    for _ in 0..batches {
+        // The chain is not followed here: `verify_all` does.
+        let row = read_batch(&mut batch, [0; 32]).map_err(failed)?;
+        for (at, record) in (0u64..).zip(row.slices()) {
+            let (sequence, record) = (Sequence(row.first + at), record?);
+            if sequence >= from && !visit(sequence, row.at, record)? {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
 }
 
 /// Checks every archive that the database names: the file's hash, its chain, and that it goes on where the one before

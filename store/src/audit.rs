@@ -5,12 +5,13 @@
 //! that a record can be erased with its salt and the tree still verifies (`docs/audit.md`).
 //!
 //! Pure: [`tree`] hashes and proves, [`tile`] lays hashes out in files, [`edge`] grows the right side, [`leaf`] says what
-//! is logged, [`note`], [`checkpoint`] and [`proof`] are the texts. Disk: [`folder`] and [`salts`]. [`log`] brings them
+//! is logged, [`note`], [`checkpoint`], [`proof`] and [`cosign`] are the texts. Disk: [`folder`] and [`salts`]. [`log`] brings them
 //! together, [`follower`] is the thread that runs it behind the journal, [`verify`] judges a copy. [`change`] is what
 //! operators do with it, [`count`] reconciles it with the journal.
 
 mod change;
 mod checkpoint;
+mod cosign;
 pub(crate) mod count;
 mod edge;
 mod error;
@@ -27,6 +28,7 @@ mod verify;
 
 pub use change::AuditChange;
 pub use checkpoint::{Checkpoint, CheckpointError};
+pub use cosign::{WitnessKey, add_checkpoint};
 pub use count::LeafReconciliation;
 pub use edge::Edge;
 pub use error::AuditError;
@@ -39,7 +41,7 @@ pub use proof::{InclusionProof, ProofTextError};
 pub use salts::Salts;
 pub use tile::{Tile, TilePath};
 pub use tree::{Hash, Nodes, ProofError, check_consistency, check_inclusion, consistency, inclusion, root};
-pub use verify::{LeafCount, Verified, verify};
+pub use verify::{Cosigned, LeafCount, Verified, begins_with, verify};
 
 #[cfg(test)]
 mod tests;

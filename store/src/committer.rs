@@ -14,7 +14,6 @@ use protocol::clock::{self, UnixMillis};
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::{Sequence, TenantRow};
 use protocol::stages::{Mark, Marks};
-use protocol::verify::SignatureBytes;
 use rusqlite::Connection;
 
 use crate::archive;
@@ -27,9 +26,9 @@ use crate::journal::Batch;
 use crate::ledger::book::Books;
 use crate::ledger::change::Moment;
 use crate::ledger::{PackageRow, rows};
-use crate::minutes::{self, MinuteRecord};
+use crate::minutes::{self, ObservedRecords};
 use crate::outbox::{self, OutboxWrite};
-use crate::record::{DiscardReason, Fingerprint, Item, ItemRecord, Record};
+use crate::record::{DiscardReason, Fingerprint, Item, ItemRecord, Record, Released};
 use crate::registry::{self, Change, Effect};
 use crate::space::Reserve;
 use crate::tail::{ChainPoint, Tail};
@@ -76,7 +75,7 @@ impl HoldTime {
 #[derive(Debug)]
 pub enum Draft {
     /// It was signed.
-    Signed(Arc<Attempt>, SignatureBytes),
+    Signed(Arc<Attempt>, Released),
     /// Its caller has to be answered while it still runs.
     Pending(Arc<Attempt>),
     /// It failed after it was recorded as pending.
@@ -94,7 +93,7 @@ impl Draft {
 /// What the committing thread is asked to do.
 pub(crate) enum Command {
     Drafts(Vec<Draft>),
-    Minutes(Vec<MinuteRecord>),
+    Minutes(ObservedRecords),
     Outbox {
         writes: Vec<OutboxWrite>,
         reply: Sender<Result<()>>,
@@ -595,7 +594,7 @@ impl<W: Clone> Committer<W> {
     }
 
     /// Minutes are written for themselves; what cannot be written now is written with the next ones.
-    fn write_minutes(&mut self, records: &[MinuteRecord]) {
+    fn write_minutes(&mut self, records: &ObservedRecords) {
         let mut write = || -> Result<()> {
             let transaction = self.db.transaction()?;
             minutes::write(&transaction, self.life.0, (self.clock)(), records)?;
@@ -659,12 +658,13 @@ impl Plan {
         let attempt = draft.attempt();
         let item = &attempt.item;
         match (verdict, draft) {
-            (Verdict::Sign(package), Draft::Signed(_, signature)) => {
+            (Verdict::Sign(package), Draft::Signed(_, released)) => {
                 self.tally.count(item.app, item.credential);
                 self.batch.push(&ItemRecord::Signature {
                     item,
-                    signature,
+                    sealed: &released.sealed,
                     package: package.map(|package| package.0),
+                    sha256: released.sha256,
                 })
             }
             (Verdict::Discard(reason), _) => self.batch.push(&ItemRecord::Discarded {
@@ -711,7 +711,8 @@ fn write_pending(db: &Connection, written: &Written, attempt: &Attempt) -> Resul
 /// What the waiters hear.
 fn outcome(verdict: &Verdict, draft: Draft, sequence: Sequence) -> (State, Outcome) {
     match (verdict, draft) {
-        (Verdict::Sign(_), Draft::Signed(_, signature)) => {
+        (Verdict::Sign(_), Draft::Signed(_, released)) => {
+            let signature = released.signature;
             (State::Done, Outcome::Done { sequence, signature })
         }
         (Verdict::Discard(reason), draft) => (

@@ -131,7 +131,7 @@ impl Row {
     }
 
     /// The entries' encoded records, in order.
-    fn slices(&self) -> impl Iterator<Item = Result<&[u8]>> {
+    pub(crate) fn slices(&self) -> impl Iterator<Item = Result<&[u8]>> {
         let mut rest = &self.records[..];
         (0..self.count).map(move |at| {
             let corrupt = StoreError::Corrupt {

@@ -24,7 +24,7 @@ pub enum KeepChange {
     },
     /// A part of the journal is in a file from now on, and its keys are forgotten.
     Archive(Archived),
-    /// A closed tenant's own key is destroyed, and with it every private key and secret that was wrapped under it.
+    /// A closed tenant's own key is destroyed, and with it everything that was wrapped under it.
     DestroyTenant {
         /// Which.
         tenant: TenantName,
@@ -40,6 +40,10 @@ pub struct Holdings {
     pub keys: u64,
     /// Shared secrets of apps, current and previous ones.
     pub secrets: u64,
+    /// Secrets of webhooks.
+    pub webhooks: u64,
+    /// Messages to its webhook, those that wait and those that were sent.
+    pub messages: u64,
     /// Whether the tenant has a key of its own.
     pub data_key: bool,
 }
@@ -56,6 +60,8 @@ pub(crate) fn holdings(db: &Connection, tenant: TenantRow) -> Result<Holdings> {
             "SELECT count(*) FROM key WHERE tenant = ? AND (wrapped IS NOT NULL OR object IS NOT NULL)",
         )?,
         secrets: count("SELECT count(secret) + count(previous_secret) FROM app WHERE tenant = ?")?,
+        webhooks: count("SELECT count(*) FROM webhook WHERE owner = ?")?,
+        messages: count("SELECT count(*) FROM outbox WHERE owner = ?")?,
         data_key: count("SELECT count(data_key) FROM tenant WHERE row = ?")? > 0,
     })
 }
@@ -119,6 +125,8 @@ fn destroy(db: &Connection, directory: &Directory, name: &TenantName, order: &st
         "UPDATE credential SET active = FALSE, epoch = epoch + 1 WHERE tenant = ?",
         [row],
     )?;
+    db.execute("DELETE FROM webhook WHERE owner = ?", [row])?;
+    db.execute("DELETE FROM outbox WHERE owner = ?", [row])?;
     Ok(Effect::DestroyedTenant(tenant))
 }
 

@@ -72,12 +72,15 @@ pub use keep::{Holdings, KeepChange};
 pub use ledger::change::LedgerChange;
 pub use ledger::kind::{KindError, PackageKind, Tier};
 pub use ledger::{Balance, LedgerAccount, Package, PackageRow, Unit};
-pub use minutes::MinuteRecord;
+pub use minutes::{DayRecord, MinuteRecord, ObservedRecords};
 pub use open::{CHANGES_MAX, Options, Store, StoreHandle};
 pub use operators::{Operator, OperatorChange, OperatorRole, Operators, Roles};
 pub use outbox::{Channel, Message, MessageState, NewMessage, OutboxChange, OutboxWrite, Owner, Webhook};
 pub use reader::Reader;
-pub use record::{DiscardReason, Fingerprint, Item, Proof, ProofKind, Record, RequestHash, month_of};
+pub use record::{
+    DiscardReason, Fingerprint, Item, Proof, ProofKind, Record, Released, RequestHash, month_of, sha256,
+    tenant_of,
+};
 pub use registry::{Change, NewApp, NewCredential, SpareKey, SpareRow, StoredKey};
 pub use statement::{Difference, Reconciliation, Statement, StatementItem, StatementKey};
 pub use tail::ChainPoint;

@@ -14,6 +14,12 @@ pub(crate) const SCHEMA: &str = "
         written_ms INTEGER NOT NULL,
         PRIMARY KEY (minute, life)
     ) WITHOUT ROWID;
+    CREATE TABLE latency_day (        -- response times of a day of Asia/Shanghai, as one life of the engine saw them
+        day     INTEGER NOT NULL,     -- since 1970-01-01
+        life    INTEGER NOT NULL,
+        record  BLOB NOT NULL,
+        PRIMARY KEY (day, life)
+    ) WITHOUT ROWID;
 ";
 
 /// What was observed of a minute.
@@ -25,11 +31,29 @@ pub struct MinuteRecord {
     pub record: Vec<u8>,
 }
 
+/// Response times of a day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DayRecord {
+    /// Days since 1970-01-01, of Asia/Shanghai.
+    pub day: u32,
+    /// The record so far.
+    pub record: Vec<u8>,
+}
+
+/// What is observed and written together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObservedRecords {
+    /// Of minutes.
+    pub minutes: Vec<MinuteRecord>,
+    /// Of days.
+    pub days: Vec<DayRecord>,
+}
+
 /// Writes records of this life; what was there of it before is replaced.
-pub(crate) fn write(db: &Connection, life: u64, at: UnixMillis, records: &[MinuteRecord]) -> Result<()> {
+pub(crate) fn write(db: &Connection, life: u64, at: UnixMillis, records: &ObservedRecords) -> Result<()> {
     let sql = "INSERT OR REPLACE INTO minute (minute, life, record, written_ms) VALUES (?, ?, ?, ?)";
     let mut statement = db.prepare_cached(sql)?;
-    for record in records {
+    for record in &records.minutes {
         statement.execute(params![
             record.minute,
             life.cast_signed(),
@@ -37,7 +61,26 @@ pub(crate) fn write(db: &Connection, life: u64, at: UnixMillis, records: &[Minut
             at.0.cast_signed()
         ])?;
     }
+    let sql = "INSERT OR REPLACE INTO latency_day (day, life, record) VALUES (?, ?, ?)";
+    let mut statement = db.prepare_cached(sql)?;
+    for record in &records.days {
+        statement.execute(params![record.day, life.cast_signed(), record.record])?;
+    }
     Ok(())
+}
+
+/// The response times of a span of days, a record for each life of the engine.
+pub(crate) fn days(db: &Connection, from: u32, to: u32) -> Result<Vec<DayRecord>> {
+    let sql = "SELECT day, record FROM latency_day WHERE day >= ? AND day < ? ORDER BY day, life";
+    let mut statement = db.prepare_cached(sql)?;
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok(DayRecord {
+            day: row.get(0)?,
+            record: row.get(1)?,
+        })
+    };
+    let rows = statement.query_map([from, to], read)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Visits the records of a span of minutes in order; those of one minute follow each other.

@@ -24,7 +24,7 @@ use crate::index::{self, Delivery, KeyIndex, Runs, Settled, State};
 use crate::journal::{self, Batch};
 use crate::ledger::{PackageRow, rows};
 use crate::lock::FolderLock;
-use crate::minutes::MinuteRecord;
+use crate::minutes::ObservedRecords;
 use crate::outbox::OutboxWrite;
 use crate::reader::Reader;
 use crate::record::{Fingerprint, Item, ItemRecord, Record};
@@ -382,8 +382,8 @@ impl<W> StoreHandle<W> {
             })
     }
 
-    /// Hands over minutes to be written, unless the committing thread is far behind; then false.
-    pub fn record_minutes(&self, records: Vec<MinuteRecord>) -> bool {
+    /// Hands over what was observed to be written, unless the committing thread is far behind; then false.
+    pub fn record_minutes(&self, records: ObservedRecords) -> bool {
         self.commands.try_send(Command::Minutes(records)).is_ok()
     }
 

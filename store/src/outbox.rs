@@ -18,7 +18,7 @@ pub(crate) const SCHEMA: &str = "
     CREATE TABLE webhook (
         owner   INTEGER PRIMARY KEY,  -- the tenant; 0: the operators
         url     TEXT NOT NULL,
-        secret  BLOB NOT NULL,        -- wrapped under the master key
+        secret  BLOB NOT NULL,        -- wrapped under the tenant's key; the operators': under the master key
         created_ms INTEGER NOT NULL
     );
     CREATE TABLE outbox (
@@ -151,7 +151,7 @@ pub struct Webhook {
     pub owner: Owner,
     /// Where.
     pub url: String,
-    /// The secret that signs, wrapped under the master key.
+    /// The secret that signs, wrapped under the tenant's key; the operators', under the master key.
     pub secret: Vec<u8>,
 }
 
@@ -187,7 +187,7 @@ pub enum OutboxChange {
         url: String,
         /// What the journal may say of it.
         host: String,
-        /// The secret, wrapped under the master key.
+        /// The secret, wrapped under the tenant's key; the operators', under the master key.
         secret: Box<[u8]>,
     },
     /// Removes a webhook.

@@ -1,6 +1,6 @@
 //! Reading beside the writer: what a request needs that is not in memory. One connection, one thread.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use protocol::algorithm::KeyKind;
 use protocol::clock::UnixMillis;
@@ -12,13 +12,14 @@ use crate::archive::{self, Archived};
 use crate::audit::{Folder, LeafReconciliation, count};
 use crate::certificates::{self, AuthorityRow, CertificateRow, KeptCrl, RevokedRow, SerialBlocks};
 use crate::directory::Directory;
+use crate::epoch::{self, DataEpoch};
 use crate::error::{Result, StoreError};
 use crate::incidents::{self, IncidentRow};
 use crate::journal::{self, Entry};
 use crate::keep::{self, Holdings};
 use crate::ledger::kind::PackageKind;
 use crate::ledger::{Balance, Package, rows};
-use crate::minutes::{self, MinuteRecord};
+use crate::minutes::{self, DayRecord, MinuteRecord};
 use crate::outbox::{self, Message, Owner, Webhook};
 use crate::registry::{self, SpareKey, SpareRow, StoredKey};
 use crate::sqlite;
@@ -78,6 +79,34 @@ impl Reader {
         journal::follow(&self.0, from, visit)
     }
 
+    /// The same, with the entries that are in archives beside the database.
+    pub fn follow_all<E: From<StoreError>>(
+        &self,
+        from: Sequence,
+        mut visit: impl FnMut(Sequence, UnixMillis, &[u8]) -> std::result::Result<bool, E>,
+    ) -> std::result::Result<(), E> {
+        let archives = self.archives()?;
+        for archived in archives.iter().filter(|archived| archived.last >= from.0) {
+            let more = archive::follow(&self.home().join(archived.path()), from, &mut visit)?;
+            if !more {
+                return Ok(());
+            }
+        }
+        let after = archives.last().map_or(0, |archived| archived.last);
+        self.follow(Sequence(from.0.max(after + 1)), visit)
+    }
+
+    /// The data folder.
+    fn home(&self) -> PathBuf {
+        let database = Path::new(self.0.path().unwrap_or_default());
+        database.parent().map(Path::to_owned).unwrap_or_default()
+    }
+
+    /// How often the data folder was restored.
+    pub fn epoch(&self) -> Result<DataEpoch> {
+        epoch::read(&self.0)
+    }
+
     /// One entry as it is encoded, and when it was committed.
     pub fn raw_entry(&self, sequence: Sequence) -> Result<Option<(UnixMillis, Vec<u8>)>> {
         journal::read_raw(&self.0, sequence)
@@ -114,6 +143,11 @@ impl Reader {
     /// A key as stored.
     pub fn key(&self, key: KeyRow) -> Result<Option<StoredKey>> {
         registry::read_key(&self.0, key)
+    }
+
+    /// A tenant's name, and its own key as stored; `None` in its place: destroyed.
+    pub fn data_key(&self, tenant: TenantRow) -> Result<Option<(TenantName, Option<Vec<u8>>)>> {
+        registry::read_data_key(&self.0, tenant)
     }
 
     /// A spare pair made ahead of need, the oldest.
@@ -205,6 +239,11 @@ impl Reader {
     /// Visits the records of a span of minutes; those of one minute follow each other.
     pub fn minutes(&self, from: u32, to: u32, visit: impl FnMut(MinuteRecord) -> Result<()>) -> Result<()> {
         minutes::visit(&self.0, from, to, visit)
+    }
+
+    /// The response times of a span of days, a record for each life of the engine.
+    pub fn latency_days(&self, from: u32, to: u32) -> Result<Vec<DayRecord>> {
+        minutes::days(&self.0, from, to)
     }
 
     /// Until when an engine is known to have lived.

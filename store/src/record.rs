@@ -1,5 +1,6 @@
 //! Journal records: what an entry says. CBOR arrays, fields only ever added at the end (`docs/store-format.md`).
 
+use aws_lc_rs::digest;
 use minicbor::{Decode, Encode};
 use protocol::algorithm::{Algorithm, Format};
 use protocol::clock::UnixMillis;
@@ -17,7 +18,7 @@ pub struct Fingerprint(pub [u8; 16]);
 impl Fingerprint {
     /// The fingerprint of item 0 of a call.
     pub fn of_call(app: AppRow, key: &str) -> Self {
-        let mut hash = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+        let mut hash = digest::Context::new(&digest::SHA256);
         hash.update(&app.0.to_be_bytes());
         hash.update(key.as_bytes());
         let mut bytes = [0; 16];
@@ -137,12 +138,15 @@ pub enum Record {
         /// What was asked.
         #[n(0)]
         item: Item,
-        /// What was released.
-        #[cbor(n(1), with = "small_bytes")]
-        signature: SignatureBytes,
+        /// What was released, sealed under its tenant's key: it goes with that key.
+        #[cbor(n(1), with = "minicbor::bytes")]
+        sealed: Vec<u8>,
         /// The package that paid; `None`: nothing was charged, as on a sandbox.
         #[n(2)]
         package: Option<u32>,
+        /// SHA-256 of what was released: whoever has a signature can show that it is this one.
+        #[cbor(n(3), with = "minicbor::bytes")]
+        sha256: [u8; 32],
     },
     /// Still running when its caller had to be answered.
     #[n(2)]
@@ -221,6 +225,49 @@ impl Record {
     }
 }
 
+/// A finished signature, and how the journal keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Released {
+    /// As its caller gets it.
+    pub signature: SignatureBytes,
+    /// Sealed under the tenant's key.
+    pub sealed: Vec<u8>,
+    /// SHA-256 of it.
+    pub sha256: [u8; 32],
+}
+
+impl Released {
+    /// A signature with its sealed form.
+    pub fn new(signature: SignatureBytes, sealed: Vec<u8>) -> Self {
+        let sha256 = sha256(&signature);
+        Self {
+            signature,
+            sealed,
+            sha256,
+        }
+    }
+}
+
+/// SHA-256 of a signature, as its entry has it.
+pub fn sha256(signature: &[u8]) -> [u8; 32] {
+    let digest = digest::digest(&digest::SHA256, signature);
+    std::array::from_fn(|at| digest.as_ref()[at])
+}
+
+/// The tenant whose request a record is about, and whether it is about a signature that was released; read without the
+/// rest. `None`: it is about no request.
+pub fn tenant_of(record: &[u8]) -> Result<Option<(TenantRow, bool)>, minicbor::decode::Error> {
+    let mut d = minicbor::Decoder::new(record);
+    d.array()?;
+    let kind = d.u32()?;
+    if !(1..=4).contains(&kind) {
+        return Ok(None);
+    }
+    d.array()?;
+    d.array()?;
+    Ok(Some((TenantRow(d.u32()?), kind == 1)))
+}
+
 /// What a statement needs of a [`Record::Signature`], read without copying anything else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Signed<'b> {
@@ -280,12 +327,15 @@ pub(crate) enum ItemRecord<'a> {
         /// What was asked.
         #[n(0)]
         item: &'a Item,
-        /// What is released.
-        #[cbor(n(1), with = "small_bytes")]
-        signature: &'a SignatureBytes,
+        /// What is released, sealed.
+        #[cbor(n(1), with = "minicbor::bytes")]
+        sealed: &'a [u8],
         /// The package that pays.
         #[n(2)]
         package: Option<u32>,
+        /// SHA-256 of what is released.
+        #[cbor(n(3), with = "minicbor::bytes")]
+        sha256: [u8; 32],
     },
     /// [`Record::Pending`].
     #[n(2)]
@@ -456,8 +506,9 @@ pub(crate) mod tests {
         let records = [
             Record::Signature {
                 item: item(1, "k", 0),
-                signature: SmallVec::from_slice(&[3; 71]),
+                sealed: vec![3; 100],
                 package: Some(70_000),
+                sha256: [4; 32],
             },
             Record::Pending {
                 item: item(1, "k", 1),
@@ -488,21 +539,24 @@ pub(crate) mod tests {
 
     #[test]
     fn a_signature_record_stays_small() {
-        let signature = SmallVec::from_slice(&[3; 71]);
         let item = item(1, "0123456789abcdef0123456789abcdef", 0);
+        let sealed = vec![3; 100];
         let bytes = minicbor::to_vec(ItemRecord::Signature {
             item: &item,
-            signature: &signature,
+            sealed: &sealed,
             package: Some(1),
+            sha256: [4; 32],
         })
         .unwrap();
-        assert!(bytes.len() < 260, "{} bytes", bytes.len());
+        assert!(bytes.len() < 325, "{} bytes", bytes.len());
+        assert_eq!(tenant_of(&bytes).unwrap(), Some((item.tenant, true)));
         assert_eq!(
             Record::decode_from(&bytes).unwrap(),
             Record::Signature {
                 item,
-                signature,
-                package: Some(1)
+                sealed,
+                package: Some(1),
+                sha256: [4; 32],
             }
         );
     }
@@ -511,11 +565,11 @@ pub(crate) mod tests {
     fn what_a_statement_needs_is_read_without_the_rest() {
         let item = item(3, "order 7", 5);
         for package in [None, Some(9)] {
-            let signature = SmallVec::from_slice(&[3; 71]);
             let record = ItemRecord::Signature {
                 item: &item,
-                signature: &signature,
+                sealed: &[3; 100],
                 package,
+                sha256: [4; 32],
             };
             let bytes = minicbor::to_vec(&record).unwrap();
             let signed = Signed::read(&bytes).unwrap().unwrap();
@@ -523,7 +577,8 @@ pub(crate) mod tests {
             assert_eq!((signed.key, signed.item, signed.package), ("order 7", 5, package));
             assert_eq!(signed.algorithm, Algorithm::EcdsaP256Sha256.wire());
             assert_eq!(signed.format, Format::Raw.wire());
-            for end in 0..bytes.len() - usize::from(package.is_some()) {
+            // What follows the package, a hash behind two bytes of its own, is not read.
+            for end in 0..bytes.len() - 34 - usize::from(package.is_some()) {
                 assert!(Signed::read(&bytes[..end]).is_err(), "{end}");
             }
         }

@@ -691,6 +691,18 @@ pub(crate) fn read_key(db: &Connection, key: KeyRow) -> Result<Option<StoredKey>
     }))
 }
 
+/// A tenant's name, and its own key, wrapped under the master key; `None` in its place: destroyed.
+pub(crate) fn read_data_key(
+    db: &Connection,
+    tenant: TenantRow,
+) -> Result<Option<(TenantName, Option<Vec<u8>>)>> {
+    let mut statement = db.prepare_cached("SELECT name, data_key FROM tenant WHERE row = ?")?;
+    let mut rows = statement.query([tenant.0])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let name = TenantName::new(&row.get::<_, String>(0)?).map_err(|_| corrupt("a tenant's name"))?;
+    Ok(Some((name, row.get(1)?)))
+}
+
 /// Loads everything into memory.
 pub(crate) fn load(db: &Connection, now: UnixMillis) -> Result<Directory> {
     let directory = Directory::default();

@@ -152,7 +152,9 @@ pub(crate) fn action(order: &Order) -> Option<&'static str> {
         Order::Keep(KeepOrder::Destroy { .. }) => "tenant.destroy",
         // The backup has been made; this only says so.
         Order::Keep(KeepOrder::BackedUp { .. }) => return None,
-        Order::Audit(AuditOrder::SignCase { .. }) => "audit.export",
+        Order::Audit(AuditOrder::Export(_)) => super::audit::EXPORT,
+        // Whether that is allowed was decided when the export was asked for; it is checked again there.
+        Order::Audit(AuditOrder::SignCase { .. }) => return None,
         Order::Audit(AuditOrder::Erase { .. }) => "audit.erase",
         Order::ListTenants
         | Order::ListApps

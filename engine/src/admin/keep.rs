@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use actors::call::Ticket;
 use actors::certificates::Authority;
@@ -15,8 +16,9 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AuthorityName, KeyRow, TenantName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::{Archived, Change, Holdings, KeepChange, Place, StoreError, StoreHandle, Tenant};
+use store::{Archived, Change, Holdings, KeepChange, Place, Reader, StoreError, StoreHandle, Tenant};
 
+use super::audit::{self, Erased};
 use super::operator::Operator;
 
 /// What an operator wants kept.
@@ -30,6 +32,10 @@ pub(crate) enum KeepOrder {
     /// A closed tenant's keys and secrets are to be destroyed.
     Destroy { tenant: TenantName, reference: String },
 }
+
+/// How long a destruction waits for the audit log, which takes a second.
+const LEAVES_WAITED_MAX: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Carries an order out.
 pub(crate) fn obey(
@@ -73,6 +79,10 @@ impl Destruction<'_> {
         let signer = self.signer()?;
         let reader = store.reader().map_err(|error| error.refusal())?;
         let before = reader.holdings(tenant.row).map_err(|error| error.refusal())?;
+        let resumed = tenant.data_key().is_none();
+        if !resumed {
+            self.wait_for_leaves(&reader)?;
+        }
         let places: Vec<_> = tenant
             .credentials()
             .iter()
@@ -82,7 +92,22 @@ impl Destruction<'_> {
             tenant: name,
             order: order.clone(),
         };
-        self.ledger.change(Change::Keep(change))?;
+        let changed = self.ledger.change(Change::Keep(change));
+        let is_done = |refusal: &Refusal| resumed && refusal.code == Code::AlreadyExists;
+        let mut refused = match changed {
+            Err(refusal) if !is_done(&refusal) => return Err(refusal),
+            changed => changed.err(),
+        };
+        vault.forget(&tenant, store.directory());
+        let erased = audit::erase_tenant(&self.operator.audit, &reader, tenant.row);
+        let erased = erased.map_err(|error| error.refusal())?;
+        // A crash may have come between the two; what it has left is certified when it is gone.
+        if erased.salts == 0
+            && let Some(refusal) = refused.take()
+        {
+            return Err(refusal);
+        }
+        // Whoever was reading meanwhile may have unwrapped it once more.
         vault.forget(&tenant, store.directory());
         let still_in = self.clear_devices(&places);
         let after = reader.holdings(tenant.row).map_err(|error| error.refusal())?;
@@ -93,7 +118,7 @@ impl Destruction<'_> {
             );
             return Err(Refusal::new(Code::Internal, text));
         }
-        let text = self.certificate(&tenant, &order, before, &still_in)?;
+        let text = self.certificate(&tenant, &order, (before, erased), &still_in)?;
         let current = self.operator.pki.current();
         let signer = current.authorities.get(signer.as_str())?;
         let signature = signer.sign_message(text.as_bytes())?;
@@ -102,6 +127,25 @@ impl Destruction<'_> {
             "signature": STANDARD.encode(&signature[..]),
             "signer": documents::x509::to_pem(&signer.certificate),
         }))
+    }
+
+    /// Waits until the audit log has taken in all that was committed: an entry that is logged later would get a salt that
+    /// nobody erases.
+    fn wait_for_leaves(&self, reader: &Reader) -> Result<(), Refusal> {
+        let last = reader.last_entry().map_err(|error| error.refusal())?;
+        let folder = &self.operator.audit;
+        let until = clock::monotonic() + LEAVES_WAITED_MAX;
+        while folder.stated_size() < last.0 {
+            if self.operator.services.is_none() || clock::monotonic() > until {
+                let text = format!(
+                    "journal entry {} is not in the audit log yet; a running engine takes it in",
+                    last.0
+                );
+                return Err(Refusal::new(Code::ProofPending, text));
+            }
+            std::thread::sleep(LOOK);
+        }
+        folder.sync().map_err(|error| error.refusal())
     }
 
     /// The authority that certifies subjects, the first by name whose signatures need no SM2 to be checked.
@@ -148,7 +192,7 @@ impl Destruction<'_> {
         &self,
         tenant: &Tenant,
         order: &str,
-        destroyed: Holdings,
+        (destroyed, erased): (Holdings, Erased),
         still_in: &[String],
     ) -> Result<String, Refusal> {
         let text = json!({
@@ -157,16 +201,24 @@ impl Destruction<'_> {
             "order": order,
             "operator": self.actor,
             "destroyed_ms": clock::wall().0,
+            "completes_an_earlier_one": destroyed == Holdings::default(),
             "destroyed": {
                 "tenant_key": destroyed.data_key,
                 "private_keys": destroyed.keys,
                 "secrets": destroyed.secrets,
+                "webhook_secrets": destroyed.webhooks,
+                "messages": destroyed.messages,
+                "signatures": erased.signatures,
+                "audit_salts": erased.salts,
             },
-            "method": "the tenant's own AES-256 key was deleted and its place overwritten; private keys and secrets that \
-                       were encrypted under it were deleted besides",
+            "method": "the tenant's own AES-256 key was deleted and its place overwritten: the signatures in the journal \
+                       and in archives were encrypted under it and cannot be opened any more; private keys, secrets and \
+                       secrets of webhooks that were encrypted under it, and messages, were deleted besides; the salts of \
+                       its entries in the audit log were overwritten, so that their leaves cannot be opened",
             "verified": "nothing of it is left in the store, and nothing that was encrypted under it can be opened",
             "still_in_devices": still_in,
-            "kept": "journal entries and ledger, which hold ids and amounts, signatures and digests; public certificates",
+            "kept": "journal entries and ledger, which hold ids, amounts, times, digests, proofs of requests, and SHA-256 of \
+                     each signature; the leaves of the audit log; public certificates",
             "copies": "backups made before hold the tenant's key, encrypted under the master key, until they are destroyed",
         });
         let text = serde_json::to_string_pretty(&text);

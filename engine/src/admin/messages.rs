@@ -4,7 +4,7 @@ use actors::bill;
 use actors::outgoing::destination::{Allowed, Destination};
 use actors::outgoing::signature;
 use actors::registrar::Ledger;
-use actors::vault::Vault;
+use actors::vault::{Vault, VaultError};
 use aws_lc_rs::rand;
 use protocol::clock;
 use protocol::error_code::{Code, Refusal};
@@ -84,22 +84,27 @@ impl Messages<'_> {
     fn set(&self, tenant: Option<TenantName>, url: String) -> Result<Value, Refusal> {
         let destination = Destination::parse(&url, self.allowed)
             .map_err(|error| Refusal::new(Code::Usage, error.to_string()))?;
-        let owner = match &tenant {
-            None => Owner::Operators,
+        let mut secret = Zeroizing::new([0; signature::SECRET_BYTES]);
+        let failed = |_| Refusal::new(Code::Internal, "no randomness");
+        rand::fill(&mut *secret).map_err(failed)?;
+        let wrapped = match &tenant {
+            None => {
+                let label = secret_label(Owner::Operators);
+                self.vault.wrap(&*secret, label.as_bytes())
+            }
             Some(name) => {
                 let missing = || Refusal::new(Code::NotFound, format!("no tenant '{name}'"));
-                Owner::Tenant(self.directory.tenant(name.as_str()).ok_or_else(missing)?.row)
+                let tenant = self.directory.tenant(name.as_str()).ok_or_else(missing)?;
+                let label = secret_label(Owner::Tenant(tenant.row));
+                let own = self.vault.of_tenant(&tenant);
+                own.and_then(|own| own.wrap(&*secret, label.as_bytes()))
             }
         };
-        let failed = |error: &dyn std::fmt::Display| Refusal::new(Code::Internal, error.to_string());
-        let mut secret = Zeroizing::new([0; signature::SECRET_BYTES]);
-        rand::fill(&mut *secret).map_err(|error| failed(&error))?;
-        let wrapped = self.vault.wrap(&*secret, secret_label(owner).as_bytes());
         let change = OutboxChange::SetWebhook {
             tenant,
             url,
             host: destination.to_string(),
-            secret: wrapped.map_err(|error| failed(&error))?.into(),
+            secret: wrapped.map_err(VaultError::refusal)?.into(),
         };
         self.ledger.change(Change::Outbox(change))?;
         Ok(json!({ "secret": *signature::written(&*secret) }))

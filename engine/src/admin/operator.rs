@@ -261,8 +261,14 @@ impl Operator {
             }
             Order::Latency(order) => return self.latency(order),
             Order::Audit(order) => {
-                let vault = &*self.vault;
-                return audit::obey(&self.audit, vault, ledger, order);
+                let registry = audit::Registry {
+                    folder: &self.audit,
+                    vault: &self.vault,
+                    ledger,
+                    reader: &self.reader()?,
+                    control: &self.control,
+                };
+                return registry.obey(order);
             }
             Order::Operators(order) => {
                 let directory = self.store.directory();

@@ -1,6 +1,7 @@
 //! `cinnabar audit`: the log verified offline, entries proved, evidence taken out and checked, salts erased.
 
 mod case;
+mod stamps;
 
 use std::path::Path;
 
@@ -11,10 +12,10 @@ use protocol::json::{InclusionBody, ItemBody, ItemsBody};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use store::Reader;
-use store::audit::{self, AuditError, Checkpoint, Folder, Signed, VerifierKey};
+use store::audit::{self, AuditError, Checkpoint, Folder, Signed, VerifierKey, WitnessKey};
 
 use super::operate::send;
-use super::{print_json, print_line, read_file};
+use super::{print_json, print_line, read_anchors, read_file};
 use crate::admin::audit::AuditOrder;
 use crate::admin::operator::Order;
 use crate::args::{AuditCommand, AuditVerifyArguments};
@@ -101,7 +102,7 @@ fn verify(arguments: &AuditVerifyArguments) -> Result<(), Refusal> {
     let given = arguments.key.as_deref();
     let what = &arguments.what;
     if let Some(folder) = &what.dir {
-        verify_log(folder, given, arguments.since.as_deref())
+        verify_log(folder, arguments)
     } else if let Some(file) = &what.receipt {
         verify_receipts(file, given)
     } else if let Some(folder) = &what.case {
@@ -112,21 +113,34 @@ fn verify(arguments: &AuditVerifyArguments) -> Result<(), Refusal> {
     }
 }
 
-fn verify_log(copy: &Path, given: Option<&str>, since: Option<&Path>) -> Result<(), Refusal> {
+fn verify_log(copy: &Path, arguments: &AuditVerifyArguments) -> Result<(), Refusal> {
     let below = copy.join("audit");
     let is_home = below.join("checkpoint").is_file();
     let folder = Folder::at(if is_home { &below } else { copy });
-    let trusted = Trusted::of(given, Some(&folder))?;
+    let trusted = Trusted::of(arguments.key.as_deref(), Some(&folder))?;
     let journal = (is_home && copy.join("cinnabar.db").is_file()).then(|| Reader::beside(copy));
     let journal = journal.transpose().map_err(|error| error.refusal())?;
-    let since = since.map(read_text).transpose()?;
-    let found = audit::verify(&folder, &trusted.key, since.as_deref(), journal.as_ref()).map_err(failed)?;
+    let since = arguments.since.as_deref().map(read_text).transpose()?;
+    let witness = |text: &String| {
+        let key = text.parse::<WitnessKey>();
+        key.map_err(|error| Refusal::new(Code::Usage, format!("--witness: {error}")))
+    };
+    let witnesses: Vec<WitnessKey> = (arguments.witnesses.iter())
+        .map(witness)
+        .collect::<Result<_, _>>()?;
+    let (key, journal) = (&trusted.key, journal.as_ref());
+    let found = audit::verify(&folder, key, since.as_deref(), journal, &witnesses).map_err(failed)?;
+    let stamps = match &arguments.tsa_ca {
+        Some(ca) => stamps::verify(&folder, &found.checkpoint, key, &read_anchors(ca)?)?,
+        None => json!({ "there": folder.stamps().map_err(failed)?.len(), "checked": false }),
+    };
     print_json(&json!({
         "log": found.checkpoint.origin,
         "leaves": found.checkpoint.size,
         "root": found.checkpoint.root.to_string(),
         "signature": trusted.show(),
-        "cosigned_by_unchecked": found.cosigned_by,
+        "cosigned": found.cosigned,
+        "time_stamps": stamps,
         "files": found.files,
         "begins_with": found.since.map(|old| old.size),
         "journal": found.leaves,

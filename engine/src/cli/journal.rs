@@ -12,7 +12,7 @@ use store::{Entry, Item, Record, StoreError, StoreHandle};
 
 use super::{print_json, print_line};
 use crate::config::Config;
-use crate::serve;
+use crate::{master_key, serve};
 
 fn failed(error: StoreError) -> Refusal {
     error.refusal()
@@ -77,13 +77,19 @@ fn check_open(store: &StoreHandle<actors::call::Ticket>) -> Result<Value, Refusa
     Ok(json!({ "last_entry": last, "signatures": signatures, "chain": "holds", "usage": "agrees" }))
 }
 
-/// Prints every entry as a line of JSON.
+/// Prints every entry as a line of JSON, signatures as they were released; those of destroyed tenants cannot be opened.
 pub(super) fn export(config: &Config) -> Result<(), Refusal> {
+    let vault = master_key::read(&config.master_key)?;
     let store = open(config)?;
     let reader = store.reader().map_err(failed)?;
     let mut out = BufWriter::new(std::io::stdout().lock());
     let write = |entry: Entry| {
-        writeln!(out, "{}", show(&entry)).map_err(|source| StoreError::File {
+        let mut line = show(&entry);
+        if let Record::Signature { item, sealed, .. } = &entry.record {
+            let opened = vault.open_signature(&reader, item, sealed).ok();
+            line["signature"] = json!(opened.map(|signature| STANDARD.encode(signature)));
+        }
+        writeln!(out, "{line}").map_err(|source| StoreError::File {
             path: "standard output".into(),
             source,
         })
@@ -97,16 +103,18 @@ pub(super) fn export(config: &Config) -> Result<(), Refusal> {
     }
 }
 
+/// An entry for people, as far as it can be read without any key.
 pub(super) fn show(entry: &Entry) -> Value {
     let mut value = match &entry.record {
         Record::Signature {
             item,
-            signature,
             package,
+            sha256,
+            ..
         } => {
             let mut value = show_item("signature", item);
             value["package"] = json!(package);
-            value["signature"] = STANDARD.encode(signature).into();
+            value["signature_sha256"] = STANDARD.encode(sha256).into();
             value
         }
         Record::Pending { item } => show_item("pending", item),

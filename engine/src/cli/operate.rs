@@ -96,8 +96,9 @@ fn offline(config: &Config, order: Order) -> Result<Value, Refusal> {
 fn log_offline(config: &Config, vault: &actors::vault::Vault, store: &StoreHandle<Ticket>) {
     let folder = config.audit_log();
     let grow = || {
-        let key = audit::signing_key(&folder, vault, config.audit_origin.as_deref())?;
         let reader = store.reader().map_err(|error| error.refusal())?;
+        let epoch = reader.epoch().map_err(|error| error.refusal())?;
+        let key = audit::signing_key(&folder, vault, config.audit_origin.as_deref(), epoch)?;
         audit::catch_up(folder.path(), key, &reader).map_err(|error| error.refusal())
     };
     if let Err(error) = grow() {

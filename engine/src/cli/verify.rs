@@ -87,6 +87,11 @@ fn anchors(arguments: &VerifyArguments) -> Result<Vec<Vec<u8>>, Refusal> {
             "the signer comes with the signature; --ca says which CAs to trust",
         ));
     };
+    read_anchors(ca)
+}
+
+/// CA certificates out of a PEM file.
+pub(crate) fn read_anchors(ca: &Path) -> Result<Vec<Vec<u8>>, Refusal> {
     let blocks = pem::parse_many(read_file(ca)?)
         .map_err(|error| Refusal::new(Code::Usage, format!("{}: {error}", ca.display())))?;
     Ok(blocks.into_iter().map(pem::Pem::into_contents).collect())

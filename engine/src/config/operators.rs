@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lettre::message::Mailbox;
 use protocol::error_code::Refusal;
 use serde::{Deserialize, Serialize};
+use store::audit::WitnessKey;
 use url::Url;
 
 use super::{Spec, usage};
@@ -156,6 +158,66 @@ fn email(spec: &Spec) -> Result<Option<EmailConfig>, Refusal> {
         from: mailbox(from)?,
         to: spec.email_to.iter().map(mailbox).collect::<Result<_, _>>()?,
     }))
+}
+
+/// A witness of the audit log, `[[witness]]` in the file.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WitnessSpec {
+    /// Its public key, `NAME+ID+BASE64` (c2sp.org/tlog-cosignature).
+    key: String,
+    /// Its submission prefix (c2sp.org/tlog-witness): what stands before `/add-checkpoint`.
+    url: String,
+}
+
+/// Who vouches for checkpoints of the audit log.
+#[derive(Clone, Debug)]
+pub(crate) struct VouchersConfig {
+    /// Keys, and where they are asked.
+    pub(crate) witnesses: Vec<(WitnessKey, String)>,
+    pub(crate) every: Duration,
+    pub(crate) tsa: Option<TsaConfig>,
+}
+
+/// An authority that stamps checkpoints.
+#[derive(Clone, Debug)]
+pub(crate) struct TsaConfig {
+    pub(crate) url: String,
+    /// CA certificates, PEM.
+    pub(crate) ca: PathBuf,
+    pub(crate) every: Duration,
+}
+
+/// Checks who vouches for the audit log.
+pub(super) fn vouchers(spec: &Spec) -> Result<VouchersConfig, Refusal> {
+    if spec.witness_every_s == 0 || spec.audit_tsa_every_s == 0 {
+        return Err(usage(
+            "configuration: witness_every_s and audit_tsa_every_s are at least 1",
+        ));
+    }
+    let witness = |witness: &WitnessSpec| {
+        let wrong = |error| usage(format!("configuration: witness '{}': {error}", witness.key));
+        let key = witness.key.parse::<WitnessKey>().map_err(wrong)?;
+        Ok((
+            key,
+            format!("{}/add-checkpoint", witness.url.trim_end_matches('/')),
+        ))
+    };
+    let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
+    let tsa = match (&spec.audit_tsa, &spec.audit_tsa_ca) {
+        (Some(url), Some(ca)) => Some(TsaConfig {
+            url: url.clone(),
+            ca: ca.clone(),
+            every: seconds(spec.audit_tsa_every_s),
+        }),
+        (None, None) => None,
+        _ => return Err(usage("configuration: audit_tsa and audit_tsa_ca belong together")),
+    };
+    Ok(VouchersConfig {
+        witnesses: spec.witness.iter().map(witness).collect::<Result<_, Refusal>>()?,
+        every: seconds(spec.witness_every_s),
+        tsa,
+    })
 }
 
 /// Checks what is said of where data lies.

@@ -13,7 +13,7 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::TenantName;
 use serde::Deserialize;
 use serde_json::Value;
-use sla::calendar::{MinuteIndex, Span};
+use sla::calendar::{MinuteIndex, Month, Span};
 use utoipa::ToSchema;
 
 use super::guard::{Manages, Reads};
@@ -86,6 +86,20 @@ fn about(operator: &Operator, tenant: &TenantName, question: Question) -> Result
     let tenant = directory.tenant(tenant.as_str()).ok_or_else(missing)?;
     let reader = operator.store.reader().map_err(|error| error.refusal())?;
     reports::answer(&reader, directory, &tenant, question)
+}
+
+/// The same about one of its months.
+async fn about_month(
+    console: &Arc<Console>,
+    tenant: TenantName,
+    month: String,
+    question: fn(Month) -> Question,
+) -> Response {
+    let ask = move |operator: &Operator| {
+        let month = bill::read_month(&month, clock::wall())?;
+        about(operator, &tenant, question(month))
+    };
+    console.answer(ask).await
 }
 
 /// A tenant's packages, in order of expiry.
@@ -166,11 +180,7 @@ pub(super) async fn statement(
     _: Reads,
     Named((tenant, month)): Named<(TenantName, String)>,
 ) -> Response {
-    let question = move |operator: &Operator| {
-        let month = bill::read_month(&month, clock::wall())?;
-        about(operator, &tenant, Question::Statement(month))
-    };
-    console.answer(question).await
+    about_month(&console, tenant, month, Question::Statement).await
 }
 
 /// A tenant's month under its service agreement, with its incidents and their clocks.
@@ -184,11 +194,7 @@ pub(super) async fn agreement(
     _: Reads,
     Named((tenant, month)): Named<(TenantName, String)>,
 ) -> Response {
-    let question = move |operator: &Operator| {
-        let month = bill::read_month(&month, clock::wall())?;
-        about(operator, &tenant, Question::Agreement(month))
-    };
-    console.answer(question).await
+    about_month(&console, tenant, month, Question::Agreement).await
 }
 
 /// Notices of maintenance.

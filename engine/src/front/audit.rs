@@ -25,13 +25,30 @@ fn log(services: &Services) -> Result<&Audit, Refusal> {
 )]
 pub(crate) async fn checkpoint(State(services): Shared) -> Response {
     let signed = log(&services).and_then(Audit::signed);
-    match signed {
-        Ok(signed) => {
+    note(signed.map(|signed| signed.note.clone()))
+}
+
+/// The last checkpoint that a witness has cosigned, with the cosignatures.
+#[utoipa::path(
+    get, path = "/audit/cosigned", tag = "audit", security(()),
+    responses(
+        (status = 200, content_type = "text/plain; charset=utf-8", description = "A signed note as /audit/checkpoint, a little older, with a line for each witness that has signed it (c2sp.org/tlog-cosignature)."),
+        (status = 404, body = Problem, content_type = "application/problem+json", description = "No witness has cosigned a checkpoint."),
+    )
+)]
+pub(crate) async fn cosigned(State(services): Shared) -> Response {
+    let cosigned = log(&services).and_then(Audit::cosigned);
+    note(cosigned.map(|text| text.to_string()))
+}
+
+fn note(text: Result<String, Refusal>) -> Response {
+    match text {
+        Ok(text) => {
             let head = [
                 (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
                 (header::CACHE_CONTROL, "max-age=1"),
             ];
-            (head, signed.note.clone()).into_response()
+            (head, text).into_response()
         }
         Err(refusal) => refuse(&refusal),
     }

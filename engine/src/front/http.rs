@@ -61,6 +61,7 @@ pub(crate) fn router(services: Arc<Services>, locations: Arc<[Location]>) -> Rou
         .route("/v1/sla/{month}", get(reports::agreement))
         .route("/v1/notices", get(reports::notices))
         .route("/audit/checkpoint", get(audit::checkpoint))
+        .route("/audit/cosigned", get(audit::cosigned))
         .route("/audit/tile/{*path}", get(audit::tile))
         .route("/v1/data-location", get(location::data_location))
         .route("/openapi.json", get(openapi::document))

@@ -15,7 +15,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
     ),
     paths(super::http::sign, super::http::look_up, super::http::credentials, super::http::usage,
         super::reports::packages, super::reports::statement, super::reports::agreement, super::reports::notices,
-        super::audit::checkpoint, super::audit::tile, super::location::data_location),
+        super::audit::checkpoint, super::audit::cosigned, super::audit::tile, super::location::data_location),
     modifiers(&Proof),
     security(("http-message-signature" = []))
 )]

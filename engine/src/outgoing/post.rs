@@ -1,5 +1,6 @@
-//! A POST to a webhook: the name is resolved once, an address that it resolves to is checked and connected to, the answer's
-//! status is all that is read, and redirects lead nowhere.
+//! A POST to somebody outside: the name is resolved once, an address that it resolves to is checked and connected to, and
+//! redirects lead nowhere. Of a webhook's answer the status is all that is read; witnesses and authorities for time stamps
+//! answer with something.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,7 +10,7 @@ use actors::outgoing::destination::{self, Allowed, Destination, DestinationError
 use actors::outgoing::signature::Fields;
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
 use protocol::error_code::{Code, Refusal};
@@ -37,10 +38,16 @@ pub(crate) enum PostError {
     /// The answer is no HTTP.
     #[error("HTTP: {0}")]
     Http(#[from] hyper::Error),
+    /// The answer is cut short, or too long.
+    #[error("the answer: {0}")]
+    Body(Box<dyn std::error::Error + Send + Sync>),
     /// The request cannot be written.
     #[error("the request: {0}")]
     Request(#[from] http::Error),
 }
+
+/// Bytes of an answer.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// Posts messages.
 pub(crate) struct Poster {
@@ -91,15 +98,39 @@ impl Poster {
         fields: &Fields,
         body: &str,
     ) -> Result<u16, PostError> {
-        let request = request(destination, fields, body)?;
+        let request = request(destination, "application/json")
+            .header("webhook-id", &fields.id)
+            .header("webhook-timestamp", &fields.timestamp)
+            .header("webhook-signature", &fields.signature)
+            .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))?;
+        Ok(self.send(destination, request, false).await?.0)
+    }
+
+    /// Asks something and returns status and body of the answer.
+    pub(crate) async fn ask(
+        &self,
+        destination: &Destination,
+        content_type: &'static str,
+        body: Vec<u8>,
+    ) -> Result<(u16, Bytes), PostError> {
+        let request = request(destination, content_type).body(Full::new(body.into()))?;
+        self.send(destination, request, true).await
+    }
+
+    async fn send(
+        &self,
+        destination: &Destination,
+        request: Request<Full<Bytes>>,
+        reads_body: bool,
+    ) -> Result<(u16, Bytes), PostError> {
         let address = self.resolve(destination).await?;
         let stream = TcpStream::connect(address).await.map_err(PostError::Connect)?;
         if !destination.tls {
-            return exchange(stream, request).await;
+            return exchange(stream, request, reads_body).await;
         }
         let name = ServerName::try_from(destination.host.clone()).map_err(|_| PostError::ServerName)?;
         let stream = self.tls.connect(name, stream).await;
-        exchange(stream.map_err(PostError::Connect)?, request).await
+        exchange(stream.map_err(PostError::Connect)?, request, reads_body).await
     }
 
     /// The address that is connected to: of those that the name resolves to, the first that may be reached.
@@ -120,34 +151,38 @@ impl Poster {
     }
 }
 
-fn request(
-    destination: &Destination,
-    fields: &Fields,
-    body: &str,
-) -> Result<Request<Full<Bytes>>, http::Error> {
+fn request(destination: &Destination, content_type: &'static str) -> http::request::Builder {
     Request::post(&destination.target)
         .header(header::HOST, destination.authority())
-        .header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
+        .header(header::CONTENT_TYPE, HeaderValue::from_static(content_type))
         .header(
             header::USER_AGENT,
             concat!("cinnabar/", env!("CARGO_PKG_VERSION")),
         )
-        .header("webhook-id", &fields.id)
-        .header("webhook-timestamp", &fields.timestamp)
-        .header("webhook-signature", &fields.signature)
-        .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
 }
 
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Full<Bytes>>,
-) -> Result<u16, PostError> {
+    reads_body: bool,
+) -> Result<(u16, Bytes), PostError> {
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
     // It ends with the sender, which is dropped at the end of the attempt.
     let driver = tokio::spawn(connection);
-    let response = sender.send_request(request).await;
+    let answer = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status().as_u16();
+        if !reads_body {
+            return Ok((status, Bytes::new()));
+        }
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
+            .collect()
+            .await;
+        Ok((status, body.map_err(PostError::Body)?.to_bytes()))
+    };
+    let answer = answer.await;
     driver.abort();
-    Ok(response?.status().as_u16())
+    answer
 }
 
 #[cfg(test)]

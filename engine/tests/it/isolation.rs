@@ -102,6 +102,7 @@ const CASES: &[(&str, &[(&str, Place)])] = &[
     ("get /v1/data-location", &[]),
     // The audit log is everybody's: hashes that tell nothing (docs/audit.md).
     ("get /audit/checkpoint", &[]),
+    ("get /audit/cosigned", &[]),
     ("get /audit/tile/{path}", &[("path path", Plain(Some("0/000")))]),
 ];
 

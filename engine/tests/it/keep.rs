@@ -141,7 +141,8 @@ fn wrapped(database: &Path, tenant: &str) -> Vec<Vec<u8>> {
     let script = "import sqlite3, sys\n\
         db = sqlite3.connect('file:' + sys.argv[1] + '?immutable=1', uri=True)\n\
         row, key = db.execute('SELECT row, data_key FROM tenant WHERE name = ?', [sys.argv[2]]).fetchone()\n\
-        rest = db.execute('SELECT wrapped FROM key WHERE tenant = ? UNION ALL SELECT secret FROM app WHERE tenant = ?', [row, row])\n\
+        rest = db.execute('SELECT wrapped FROM key WHERE tenant = ? UNION ALL SELECT secret FROM app WHERE tenant = ? \
+            UNION ALL SELECT secret FROM webhook WHERE owner = ?', [row, row, row])\n\
         for value in [key] + [value for value, in rest]: print(value.hex() if value else '')";
     let text = run(Command::new("python3")
         .args(["-c", script])
@@ -173,10 +174,18 @@ fn a_destroyed_tenant_leaves_nothing_that_opens_and_books_that_add_up() {
             sign_one(&client, &wanted).await
         })
     };
-    try_sign().unwrap();
+    let ItemOutcome::Done { signature, .. } = try_sign().unwrap() else {
+        panic!("not done")
+    };
+    engine.operate("webhook set --tenant acme http://127.0.0.1:9/hook");
+    engine.operate("webhook set http://127.0.0.1:9/ours");
     engine.operate("backup --to copy");
     let values = wrapped(&folder(&engine).join("copy/cinnabar.db"), "acme");
-    assert_eq!(values.len(), 3, "its own key, a private key, a secret");
+    assert_eq!(
+        values.len(),
+        4,
+        "its own key, a private key, a secret of an app and one of a webhook"
+    );
     let destroy = [
         "tenant",
         "destroy",
@@ -199,6 +208,16 @@ fn a_destroyed_tenant_leaves_nothing_that_opens_and_books_that_add_up() {
         contains(&at("copy/cinnabar.db"), &values[0]),
         "the search finds what is there"
     );
+    assert!(
+        !contains(&at("copy/cinnabar.db"), &signature),
+        "a signature is nowhere in the clear"
+    );
+    let hooks = json(&engine.operate("webhook list"));
+    assert_eq!(
+        (hooks.as_array().unwrap().len(), &hooks[0]["tenant"]),
+        (1, &Value::Null),
+        "the operators' own webhook stays"
+    );
     certificate_of_destruction_verifies(&engine);
     assert_eq!(try_sign().unwrap_err().code, Code::Unauthenticated);
     std::fs::rename(at("gone.json"), at("first.json")).unwrap();
@@ -211,7 +230,30 @@ fn a_destroyed_tenant_leaves_nothing_that_opens_and_books_that_add_up() {
     );
     sign(&engine, 0..1);
 
-    books_of_the_destroyed_tenant_add_up(&Setup::default().start_in(engine.stop()));
+    let engine = Setup::default().start_in(engine.stop());
+    books_of_the_destroyed_tenant_add_up(&engine);
+    leaves_of_the_destroyed_tenant_are_sealed_and_valid(engine.stop().path());
+}
+
+/// The audit log verifies, the tenant's leaves cannot be opened, nor its signatures; those of others can.
+fn leaves_of_the_destroyed_tenant_are_sealed_and_valid(folder: &Path) {
+    let words = ["audit", "verify", "--dir", "var"];
+    let found = json(&run_in(folder, &words).ok());
+    assert_eq!(found["journal"]["erased"], 1, "{found}");
+    let text = run_in(folder, &["journal", "export"]).ok();
+    let signed = |line: &str| Some(json(line)).filter(|entry| entry["kind"] == "signature");
+    let (gone, there): (Vec<_>, Vec<_>) = text
+        .lines()
+        .filter_map(signed)
+        .partition(|entry| entry["key"] == "acme-1");
+    assert_eq!(
+        (gone.len(), &gone[0]["signature"]),
+        (1, &Value::Null),
+        "what was sealed under its key is gone"
+    );
+    assert!(gone[0]["signature_sha256"].is_string());
+    assert_eq!(there.len(), 2);
+    assert!(there.iter().all(|entry| entry["signature"].is_string()));
 }
 
 fn certificate_of_destruction_verifies(engine: &Engine) {
@@ -220,8 +262,15 @@ fn certificate_of_destruction_verifies(engine: &Engine) {
         (&gone["tenant"], &gone["order"]),
         (&"acme".into(), &"letter-7".into())
     );
-    assert_eq!(gone["destroyed"]["private_keys"], 1);
-    assert_eq!(gone["destroyed"]["secrets"], 1);
+    for what in [
+        "private_keys",
+        "secrets",
+        "webhook_secrets",
+        "signatures",
+        "audit_salts",
+    ] {
+        assert_eq!(gone["destroyed"][what], 1, "{what}: {gone}");
+    }
     let openssl = |line: &str| {
         let words = line.split_whitespace();
         run(Command::new("openssl").current_dir(folder(engine)).args(words)).ok()
@@ -331,6 +380,86 @@ fn a_month_beyond_the_retention_is_archived_beside_a_serving_engine() {
     bytes[middle] ^= 1;
     std::fs::write(&path, bytes).unwrap();
     run_in(folder.path(), &["archive", "verify"]).refused(4, "data_corrupt");
+}
+
+/// Entries of the journal, and leaves of the log as a copy of it is verified.
+fn leaves(folder: &Path) -> Value {
+    json(&run_in(folder, &["audit", "verify", "--dir", "var"]).ok())
+}
+
+#[test]
+fn a_lost_audit_log_is_begun_anew_from_archives_and_journal() {
+    let engine = Engine::start();
+    sign(&engine, 0..5);
+    let folder = engine.stop();
+    age(folder.path(), 39 * 31);
+    // What was logged has another time now: this log cannot go on either.
+    std::fs::remove_dir_all(folder.path().join("var/audit")).unwrap();
+    let engine = Setup::default().start_in(folder);
+    sign(&engine, 5..7);
+    let made = json(&engine.operate("archive run"));
+    let folder = engine.stop();
+    let old = leaves(folder.path());
+    std::fs::remove_dir_all(folder.path().join("var/audit")).unwrap();
+    let engine = Setup::default().start_in(folder);
+    let folder = engine.stop();
+    let new = leaves(folder.path());
+    assert_ne!(new["log"], old["log"], "another log, with another name");
+    let archived = made[0]["last_entry"].as_u64().unwrap();
+    assert_eq!(
+        (&new["journal"]["archived"], &new["journal"]["lost"]),
+        (&archived.into(), &0.into())
+    );
+    // Without its archives no log is begun: nothing may be said of entries that are not there.
+    std::fs::remove_dir_all(folder.path().join("var/audit")).unwrap();
+    std::fs::rename(folder.path().join("var/archive"), folder.path().join("away")).unwrap();
+    let engine = Setup::default().start_in(folder);
+    crate::support::wait_until("the log says that it stands still", || {
+        engine.metric("cinnabar_audit_stopped") > 0.0
+    });
+    let logs = std::fs::read_dir(engine.home().join("logs")).unwrap().flatten();
+    let said = logs
+        .map(|file| std::fs::read_to_string(file.path()).unwrap())
+        .collect::<String>();
+    assert!(
+        said.contains("audit_log_stopped") && said.contains(".arc"),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_audit_log_from_before_a_restore_is_refused_and_a_new_one_verifies() {
+    let engine = Engine::start();
+    sign(&engine, 0..3);
+    engine.operate("backup --to copy");
+    sign(&engine, 3..5);
+    let folder = engine.stop();
+    restore(folder.path(), &[]);
+    let at = |name: &str| folder.path().join(name);
+    std::fs::rename(at("lost/audit"), at("var/audit")).unwrap();
+    // Beside an old log nothing is restored over, and no engine goes on with it.
+    std::fs::create_dir(at("beside")).unwrap();
+    std::fs::create_dir(at("beside/audit")).unwrap();
+    std::fs::copy(at("var/master.key"), at("beside/master.key")).unwrap();
+    let beside = run_in(folder.path(), &["restore", "--home", "beside", "--from", "copy"]);
+    beside.refused(2, "already_exists");
+    let mut refused = Setup::default().spawn(folder.path());
+    let code = refused.wait().unwrap().code();
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut refused.stderr.take().unwrap(), &mut said).unwrap();
+    assert_eq!(code, Some(4), "{said}");
+    assert!(
+        said.contains("audit log of epoch 0") && said.contains("epoch 1"),
+        "{said}"
+    );
+    std::fs::rename(at("var/audit"), at("old")).unwrap();
+    let engine = Setup::default().start_in(folder);
+    sign(&engine, 5..6);
+    let folder = engine.stop();
+    let found = leaves(folder.path());
+    assert!(found["journal"]["lost"].as_u64().unwrap() >= 1 << 20, "{found}");
+    // The old log verifies as it did.
+    run_in(folder.path(), &["audit", "verify", "--dir", "old"]).ok();
 }
 
 #[test]

@@ -7,8 +7,10 @@
 mod devices_support;
 mod ledger;
 mod raw;
+mod receivers;
 mod support;
 
+mod alerts;
 mod audit;
 mod chaos;
 mod crash;
@@ -32,3 +34,4 @@ mod stop;
 mod strangers;
 mod tidy;
 mod trouble;
+mod witnesses;

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::raw::{Heard, Http1};
-use crate::support::{Engine, Setup, block_on, request, sign_one};
+use crate::support::{Engine, Setup, block_on, request, sign_one, wait_until};
 
 const CLIENTS: usize = 8;
 /// Units of the balance, and how often the engine is killed while it is drained.
@@ -93,7 +93,7 @@ fn a_balance_drained_over_kills_ends_with_exactly_its_units() {
             });
         });
         let wanted = UNITS * round / (KILLS + 1);
-        crate::support::wait_until("enough are signed", || keys.done.lock().len() >= wanted);
+        wait_until("enough are signed", || keys.done.lock().len() >= wanted);
         let folder = engine.kill();
         draining.join().unwrap();
         engine = Setup::default().set("cores", 2).start_in(folder);
@@ -348,8 +348,21 @@ fn reports_are_of_the_apps_own_tenant_only() {
             assert_eq!(heard.problem(), (422, "month_invalid".to_owned()), "{bad}");
         }
     });
+    // What was measured is written every two seconds, and is there after a kill.
+    let percentiles = |engine: &Engine| {
+        let report = json(&engine.operate(&format!("sla report --tenant acme --month {month}")));
+        let list = report["percentiles"].as_array().unwrap().clone();
+        let times = list.iter().map(|one| one["us"].as_u64().unwrap());
+        times.collect::<Vec<_>>()
+    };
+    wait_until("percentiles are written", || percentiles(&engine).len() == 4);
+    let before = percentiles(&engine);
+    assert!(before.is_sorted() && before[0] > 0, "{before:?}");
+    let engine = Setup::default().start_in(engine.kill());
+    let after = percentiles(&engine);
+    assert!(after.is_sorted() && after[3] >= before[3], "{after:?}");
     let page = engine.operate(&format!(
         "sla report --tenant acme --month {month} --html --english"
     ));
-    assert!(page.contains("acme") && page.contains("</html>"));
+    assert!(page.contains("acme") && page.contains("p99.9") && page.contains("</html>"));
 }

@@ -1,8 +1,6 @@
 //! The operators' side from outside: who may do what on the console, what needs two of them, incidents, webhooks, alerts.
 //! The console is asked by curl; messages arrive at a receiver and a mail server of the test's own.
 
-mod receivers;
-
 use std::process::Command;
 
 use base64::Engine as _;
@@ -12,9 +10,9 @@ use protocol::error_code::Code;
 use serde_json::{Value, json};
 use sla::calendar::{MinuteIndex, Month};
 
-use self::receivers::{Heard, MailServer, Receiver};
 use crate::devices_support::Site;
 use crate::raw::Http1;
+use crate::receivers::{Heard, MailServer, Receiver};
 use crate::support::{Engine, Setup, block_on, run, sign_one, wait_until};
 
 /// How somebody comes to the console.
@@ -439,6 +437,55 @@ fn incidents_have_two_clocks_and_are_in_the_months_report() {
         (clock("i-2", "response"), clock("i-2", "repair")),
         ("missed".into(), "running".into())
     );
+}
+
+#[test]
+fn evidence_is_taken_out_after_two_operators_have_proved_that_they_agree() {
+    let engine = Setup::default()
+        .config("dual_control = [\"audit.export\"]\n")
+        .start();
+    engine.make_prepaid(10);
+    let alice = operator(&engine, "alice", "manage");
+    let export = |line: &str| {
+        let words = format!("audit export --tenant acme --from 2020-01-01 --to 2099-01-01 --out case {line}");
+        engine.cli(&words.split_whitespace().collect::<Vec<_>>())
+    };
+    export("--case c-1 --operator ann --operator bob").refused(2, "approval_needed");
+    let case = engine.folder.as_ref().unwrap().path().join("case");
+    assert!(!case.exists(), "nothing is taken out before it is approved");
+    let open = alice.get("/proposals").ok()[0].clone();
+    assert_eq!(open["action"], "audit.export");
+    let id = open["id"].as_str().unwrap();
+    export(&format!("--case c-1 --proposal {id}")).refused(2, "approval_needed");
+    let path = format!("/proposals/{id}/decision");
+    alice.post(&path, &json!({ "decision": "approve" })).ok();
+    export(&format!("--case c-2 --proposal {id}")).refused(2, "usage");
+    let mut made = Value::Null;
+    wait_until("all of it is under a checkpoint", || {
+        let ran = export(&format!("--case c-1 --proposal {id}"));
+        if ran.stderr.starts_with("cinnabar: proof_pending: ") {
+            std::fs::remove_dir_all(&case).unwrap();
+            return false;
+        }
+        made = serde_json::from_str(&ran.ok()).unwrap();
+        true
+    });
+    assert!(made["component_log_lines"].as_u64().unwrap() > 0, "{made}");
+    let logs = std::fs::read_to_string(case.join("component-logs.jsonl")).unwrap();
+    assert!(
+        logs.lines()
+            .all(|line| serde_json::from_str::<Value>(line).is_ok())
+    );
+    let vkey = engine.operate("audit key").trim().to_owned();
+    let verify = || engine.cli(&["audit", "verify", "--case", "case", "--key", &vkey]);
+    let manifest: Value = serde_json::from_str(&verify().ok()).unwrap();
+    let operators = &manifest["manifest"]["operators"];
+    assert_eq!(
+        (&operators[0], &operators[1]),
+        (&open["proposer"], &"operator alice".into())
+    );
+    std::fs::write(case.join("component-logs.jsonl"), logs + "{}\n").unwrap();
+    verify().refused(2, "signature_invalid");
 }
 
 /// What a webhook's signature must be (Standard Webhooks 1.0), as OpenSSL computes it.

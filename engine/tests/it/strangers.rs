@@ -169,6 +169,7 @@ fn a_client_of_other_libraries_signs_over_https_in_every_way() {
             },
             "openapi": {
                 "/audit/checkpoint": ["get"],
+                "/audit/cosigned": ["get"],
                 "/audit/tile/{path}": ["get"],
                 "/v1/credentials": ["get"],
                 "/v1/data-location": ["get"],

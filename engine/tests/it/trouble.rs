@@ -11,6 +11,7 @@ use protocol::error_code::{Code, Refusal};
 use protocol::message::ItemOutcome;
 use serde_json::Value;
 
+use crate::receivers::Receiver;
 use crate::support::{BOTH, Engine, Ran, Setup, block_on, request, run_in, sign_one, wait_until};
 use ramdisk::RamDisk;
 
@@ -128,17 +129,28 @@ fn journal_holds(mut engine: Engine, signatures: u64) {
     );
 }
 
+fn hears_of_a_full_disk(receiver: &Receiver) -> bool {
+    let heard = receiver.heard();
+    heard
+        .iter()
+        .any(|one| one.body.contains("alert.raised") && one.body.contains("storage-full"))
+}
+
 #[test]
 fn a_full_disk_refuses_keeps_reading_and_goes_on_by_itself_when_there_is_room() {
     let folder = tempfile::tempdir().unwrap();
     let disk = RamDisk::mount(&folder.path().join("var"), 40);
     let mut engine = Setup::default().through(&disk.enter()).start_in(folder);
     let profile = disk.read_profile("dev/app.toml");
+    let receiver = Receiver::start(&[]);
+    let place = engine.folder.as_ref().unwrap().path();
+    disk.cinnabar(place, &["webhook", "set", &receiver.url()]).ok();
     let done = block_on(async {
         let client = Client::connect(&profile, Transport::Quic, 1).await.unwrap();
         disk.fill();
         let mut filled = fill(&client, "full").await;
         assert_eq!(filled.refusal.code, Code::StorageFull);
+        wait_until("the operators hear of it", || hears_of_a_full_disk(&receiver));
         assert_eq!(engine.metric("cinnabar_storage_full"), 1.0);
         assert_eq!(engine.admin_get("/readyz"), (503, "the disk is full\n".into()));
         assert_eq!(engine.admin_get("/livez").0, 200);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use protocol::error_code::{Code, Refusal};
 
 use super::checkpoint::CheckpointError;
+use super::note::NoteError;
 use super::proof::ProofTextError;
 use super::tile::TilePath;
 use crate::error::StoreError;
@@ -29,6 +30,9 @@ pub enum AuditError {
     /// The checkpoint.
     #[error("the checkpoint: {0}")]
     Checkpoint(CheckpointError),
+    /// What a witness has signed.
+    #[error("the cosignature of {0}: {1}")]
+    Cosignature(String, NoteError),
     /// There is none.
     #[error("{0} holds no checkpoint")]
     NoCheckpoint(PathBuf),
@@ -87,7 +91,7 @@ impl AuditError {
             Self::Journal(error) => return error.refusal(),
             Self::File { .. } | Self::NoCheckpoint(_) => Code::File,
             Self::Randomness => Code::Internal,
-            Self::Checkpoint(_) | Self::Proof(_) => Code::SignatureInvalid,
+            Self::Checkpoint(_) | Self::Cosignature(..) | Self::Proof(_) => Code::SignatureInvalid,
             Self::NotLogged(_) => Code::NotFound,
             _ => Code::DataCorrupt,
         };

@@ -15,6 +15,7 @@ use super::leaf::{self, BUNDLED_BYTES, Entry};
 use super::note::VerifierKey;
 use super::tile::{Tile, TilePath, WIDTH};
 use super::tree::{Hash, Nodes, complete_root};
+use crate::epoch::DataEpoch;
 
 /// The folder.
 #[derive(Clone, Debug)]
@@ -23,6 +24,9 @@ pub struct Folder(PathBuf);
 const CHECKPOINT: &str = "checkpoint";
 const PUBLIC_KEY: &str = "vkey";
 const WRAPPED_KEY: &str = "key";
+const EPOCH: &str = "epoch";
+const COSIGNED: &str = "cosigned";
+const STAMPS: &str = "stamps";
 
 impl Folder {
     /// The log in this folder.
@@ -37,7 +41,11 @@ impl Folder {
 
     /// The last checkpoint, as signed.
     pub fn checkpoint(&self) -> Result<Option<String>> {
-        let path = self.0.join(CHECKPOINT);
+        self.text(CHECKPOINT)
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>> {
+        let path = self.0.join(name);
         match std::fs::read_to_string(&path) {
             Ok(note) => Ok(Some(note)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -66,9 +74,18 @@ impl Folder {
         key.map_err(|error| AuditError::Checkpoint(CheckpointError::Note(error)))
     }
 
-    /// Keeps the key of a new log. The log has a key once the private half is there.
-    pub fn write_key(&self, public: &VerifierKey, wrapped: &[u8]) -> Result<()> {
+    /// The epoch of the store in which the log was begun.
+    pub fn epoch(&self) -> Result<DataEpoch> {
+        let path = self.0.join(EPOCH);
+        let text = std::fs::read_to_string(&path).map_err(AuditError::file(&path))?;
+        let number = text.trim_end().parse().map_err(std::io::Error::other);
+        number.map(DataEpoch).map_err(AuditError::file(&path))
+    }
+
+    /// Keeps the key of a new log, and in which epoch it begins. The log has a key once the private half is there.
+    pub fn write_key(&self, public: &VerifierKey, wrapped: &[u8], epoch: DataEpoch) -> Result<()> {
         std::fs::create_dir_all(&self.0).map_err(AuditError::file(&self.0))?;
+        self.write_durably(EPOCH, format!("{}\n", epoch.0).as_bytes())?;
         self.write_durably(PUBLIC_KEY, format!("{public}\n").as_bytes())?;
         self.write_durably(WRAPPED_KEY, wrapped)
     }
@@ -77,6 +94,37 @@ impl Folder {
     pub fn stated_size(&self) -> u64 {
         let note = self.checkpoint().ok().flatten().unwrap_or_default();
         Checkpoint::parse(&note).map_or(0, |checkpoint| checkpoint.size)
+    }
+
+    /// The last checkpoint that a witness has cosigned, with what all of them have signed.
+    pub fn cosigned(&self) -> Result<Option<String>> {
+        self.text(COSIGNED)
+    }
+
+    /// Keeps a checkpoint with cosignatures.
+    pub fn write_cosigned(&self, note: &str) -> Result<()> {
+        self.write_durably(COSIGNED, note.as_bytes())
+    }
+
+    /// Keeps what an authority for time stamps has said of the checkpoint of so many leaves.
+    pub fn write_stamp(&self, size: u64, text: &str) -> Result<()> {
+        let folder = self.0.join(STAMPS);
+        std::fs::create_dir_all(&folder).map_err(AuditError::file(&folder))?;
+        // So many digits that names are in the order of sizes.
+        self.write_durably(&format!("{STAMPS}/{size:020}.json"), text.as_bytes())
+    }
+
+    /// What authorities for time stamps have said, in the order of sizes.
+    pub fn stamps(&self) -> Result<Vec<String>> {
+        let folder = self.0.join(STAMPS);
+        let Ok(files) = std::fs::read_dir(&folder) else {
+            return Ok(Vec::new());
+        };
+        let is_stamp = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "json");
+        let mut paths: Vec<_> = files.flatten().map(|file| file.path()).filter(is_stamp).collect();
+        paths.sort();
+        let read = |path: &PathBuf| std::fs::read_to_string(path).map_err(AuditError::file(path));
+        paths.iter().map(read).collect()
     }
 
     /// Replaces the checkpoint. After a power cut there is the old one or the new one.

@@ -150,7 +150,7 @@ impl Log {
         let first = self.edge.size();
         let mut supply = Supply::new(self.salts.read_from(first, 2 * ROUND_MAX)?);
         let (mut entries, mut salts) = (Vec::new(), Vec::new());
-        reader.follow(Sequence(first + 1), |sequence, at, record| -> Result<bool> {
+        reader.follow_all(Sequence(first + 1), |sequence, at, record| -> Result<bool> {
             // Numbers of lost entries are never used again, and their leaves stand for nothing.
             while first + (entries.len() as u64) + 1 < sequence.0 {
                 supply.skip();

@@ -47,16 +47,45 @@ impl VerifierKey {
     }
 
     fn id(&self) -> u32 {
-        let text = [self.name.as_bytes(), b"\n", &[ED25519_TYPE], &self.public].concat();
-        let [a, b, c, d, ..] = Hash::sha256(&text).0;
-        u32::from_be_bytes([a, b, c, d])
+        key_id(&self.name, ED25519_TYPE, &self.public)
     }
+}
+
+/// The number by which a signature line names its key: the first bytes of SHA-256 over name, newline, type and key.
+pub(super) fn key_id(name: &str, kind: u8, public: &[u8; 32]) -> u32 {
+    let text = [name.as_bytes(), b"\n", &[kind], public].concat();
+    let [a, b, c, d, ..] = Hash::sha256(&text).0;
+    u32::from_be_bytes([a, b, c, d])
+}
+
+/// A key of some type as text.
+pub(super) fn write_key(name: &str, kind: u8, public: &[u8; 32]) -> String {
+    let typed = [&[kind], &public[..]].concat();
+    let id = key_id(name, kind, public);
+    format!("{name}+{id:08x}+{}", STANDARD.encode(typed))
+}
+
+/// Reads a key of a type: its name and public key.
+pub(super) fn read_key(text: &str, kind: u8) -> Result<(String, [u8; 32]), NoteError> {
+    // Base64 may hold a plus sign, a name may not.
+    let mut parts = text.trim().splitn(3, '+');
+    let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(NoteError::Key);
+    };
+    let typed = STANDARD.decode(key).map_err(|_| NoteError::Key)?;
+    let public: [u8; 32] = match typed.split_first() {
+        Some((first, public)) if *first == kind => public.try_into().map_err(|_| NoteError::Key)?,
+        _ => return Err(NoteError::Key),
+    };
+    if !is_name(name) || format!("{:08x}", key_id(name, kind, &public)) != id {
+        return Err(NoteError::Key);
+    }
+    Ok((name.into(), public))
 }
 
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let typed = [&[ED25519_TYPE], &self.public[..]].concat();
-        write!(f, "{}+{:08x}+{}", self.name, self.id(), STANDARD.encode(typed))
+        f.write_str(&write_key(&self.name, ED25519_TYPE, &self.public))
     }
 }
 
@@ -64,24 +93,8 @@ impl FromStr for VerifierKey {
     type Err = NoteError;
 
     fn from_str(text: &str) -> Result<Self, NoteError> {
-        // Base64 may hold a plus sign, a name may not.
-        let mut parts = text.trim().splitn(3, '+');
-        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(NoteError::Key);
-        };
-        let typed = STANDARD.decode(key).map_err(|_| NoteError::Key)?;
-        let public = match typed.split_first() {
-            Some((&ED25519_TYPE, public)) => public.try_into().map_err(|_| NoteError::Key)?,
-            _ => return Err(NoteError::Key),
-        };
-        let key = Self {
-            name: name.into(),
-            public,
-        };
-        if !is_name(name) || format!("{:08x}", key.id()) != id {
-            return Err(NoteError::Key);
-        }
-        Ok(key)
+        let (name, public) = read_key(text, ED25519_TYPE)?;
+        Ok(Self { name, public })
     }
 }
 
@@ -174,13 +187,22 @@ impl<'t> Note<'t> {
         Ok(Self { text, signatures })
     }
 
+    /// Its text, whoever has signed it.
+    pub const fn text(&self) -> &'t str {
+        self.text
+    }
+
+    /// What the key of this name and number has signed with.
+    pub(super) fn signature_of(&self, name: &str, id: u32) -> Option<&[u8]> {
+        let by_key = |signature: &&Signature<'_>| signature.name == name && signature.id == id;
+        self.signatures.iter().find(by_key).map(|found| &found.bytes[..])
+    }
+
     /// Its text, if that key has signed it.
     pub fn verify(&self, key: &VerifierKey) -> Result<&'t str, NoteError> {
-        let id = key.id();
-        let by_key = |signature: &&Signature<'_>| signature.name == key.name && signature.id == id;
-        let signature = self.signatures.iter().find(by_key).ok_or(NoteError::NotSigned)?;
+        let signature = self.signature_of(&key.name, key.id());
         UnparsedPublicKey::new(&ED25519, key.public)
-            .verify(self.text.as_bytes(), &signature.bytes)
+            .verify(self.text.as_bytes(), signature.ok_or(NoteError::NotSigned)?)
             .map_err(|_| NoteError::Signature)?;
         Ok(self.text)
     }

@@ -1,12 +1,15 @@
 //! Judging a copy of the log, without the engine and without trusting it: signature, every tile, the root, an older
 //! checkpoint, and every leaf that a copy of the journal still lets us make.
 
+use std::collections::BTreeMap;
+
 use super::checkpoint::Checkpoint;
+use super::cosign::WitnessKey;
 use super::edge::Edge;
 use super::error::{AuditError, Result};
 use super::folder::Folder;
 use super::leaf::{self, Entry, LOST};
-use super::note::{Note, VerifierKey};
+use super::note::{Note, NoteError, VerifierKey};
 use super::salts::Salts;
 use super::tile::{Tile, TilePath, WIDTH};
 use super::tree::{self, Hash};
@@ -31,8 +34,8 @@ pub struct LeafCount {
 pub struct Verified {
     /// The checkpoint.
     pub checkpoint: Checkpoint,
-    /// Names of other keys on it. Nobody has checked them here.
-    pub cosigned_by: Vec<String>,
+    /// What witnesses have signed.
+    pub cosigned: Option<Cosigned>,
     /// Tiles and bundles that were read.
     pub files: u64,
     /// The older checkpoint that this one begins with.
@@ -41,18 +44,33 @@ pub struct Verified {
     pub leaves: Option<LeafCount>,
 }
 
-/// Checks everything that can be checked. `since`: an older checkpoint, as signed.
+/// The last checkpoint that was cosigned, with which the log begins.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Cosigned {
+    /// Its leaves.
+    pub leaves: u64,
+    /// Witnesses that were named and whose signatures are there and hold, and when each has seen it, in seconds since
+    /// 1970-01-01T00:00Z.
+    pub valid: BTreeMap<String, u64>,
+    /// Witnesses that were named and have not signed.
+    pub missing: Vec<String>,
+    /// Others whose signatures are there. Nobody has checked them here.
+    pub unchecked: Vec<String>,
+}
+
+/// Checks everything that can be checked. `since`: an older checkpoint, as signed; `witnesses`: those whose signatures
+/// are to be checked.
 pub fn verify(
     folder: &Folder,
     key: &VerifierKey,
     since: Option<&str>,
     journal: Option<&Reader>,
+    witnesses: &[WitnessKey],
 ) -> Result<Verified> {
     let note = folder
         .checkpoint()?
         .ok_or_else(|| AuditError::NoCheckpoint(folder.path().into()))?;
     let checkpoint = Checkpoint::verify(&note, key).map_err(AuditError::Checkpoint)?;
-    let cosigned_by = Note::parse(&note).map_or_else(|_| Vec::new(), |note| note.others(key));
     let mut walk = Walk::new(folder, checkpoint.size);
     let leaves = match journal {
         Some(journal) => Some(walk.hold_against(journal)?),
@@ -65,14 +83,44 @@ pub fn verify(
     let since = since.map(|old| begins_with(folder, &checkpoint, old, key));
     Ok(Verified {
         since: since.transpose()?,
+        cosigned: cosigned(folder, &checkpoint, key, witnesses)?,
         checkpoint,
-        cosigned_by,
         files,
         leaves,
     })
 }
 
-fn begins_with(folder: &Folder, now: &Checkpoint, old: &str, key: &VerifierKey) -> Result<Checkpoint> {
+fn cosigned(
+    folder: &Folder,
+    now: &Checkpoint,
+    key: &VerifierKey,
+    witnesses: &[WitnessKey],
+) -> Result<Option<Cosigned>> {
+    let Some(note) = folder.cosigned()? else {
+        return Ok(None);
+    };
+    let leaves = begins_with(folder, now, &note, key)?.size;
+    let note = Note::parse(&note).map_err(|error| AuditError::Checkpoint(error.into()))?;
+    let (mut valid, mut missing) = (BTreeMap::new(), Vec::new());
+    for witness in witnesses {
+        match witness.verify(&note) {
+            Ok(time) => drop(valid.insert(witness.name().to_owned(), time)),
+            Err(NoteError::NotSigned) => missing.push(witness.name().to_owned()),
+            Err(error) => return Err(AuditError::Cosignature(witness.name().to_owned(), error)),
+        }
+    }
+    let mut unchecked = note.others(key);
+    unchecked.retain(|name| !valid.contains_key(name));
+    Ok(Some(Cosigned {
+        leaves,
+        valid,
+        missing,
+        unchecked,
+    }))
+}
+
+/// Checks that the log of a checkpoint begins with an older one, as signed, and returns that.
+pub fn begins_with(folder: &Folder, now: &Checkpoint, old: &str, key: &VerifierKey) -> Result<Checkpoint> {
     let old = Checkpoint::verify(old, key).map_err(AuditError::Checkpoint)?;
     let inconsistent = AuditError::Inconsistent {
         old: old.size,

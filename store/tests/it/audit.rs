@@ -35,7 +35,7 @@ fn grow(home: &Path) -> String {
 
 fn judge(home: &Path, since: Option<&str>) -> Result<Verified, AuditError> {
     let folder = Folder::at(audit(home));
-    verify(&folder, key().verifier(), since, Some(&reader(home)))
+    verify(&folder, key().verifier(), since, Some(&reader(home)), &[])
 }
 
 fn sign_many(world: &World, name: &str, count: usize) {
@@ -294,7 +294,7 @@ fn a_journal_that_ends_before_the_log_is_not_opened_and_lost_numbers_become_empt
     grow(home.path());
     // The leaves of the lost entries are as they were: the old checkpoint still holds. What they were is missing.
     let folder = Folder::at(audit(home.path()));
-    verify(&folder, key().verifier(), Some(&old), None).unwrap();
+    verify(&folder, key().verifier(), Some(&old), None, &[]).unwrap();
     assert!(matches!(judge(home.path(), Some(&old)), Err(AuditError::EntryMissing(n)) if n == logged - 4));
 }
 

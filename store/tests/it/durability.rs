@@ -19,10 +19,14 @@ fn a_recorded_signature_is_replayed_after_a_restart_and_counted_once() {
     let world = open(folder.path(), Options::default());
     assert_eq!(world.claim("k", 1), Claim::Recorded(sequence));
     let entry = world.store.reader().unwrap().entry(sequence).unwrap().unwrap();
-    let Record::Signature { item, signature, .. } = entry.record else {
+    let Record::Signature {
+        item, sealed, sha256, ..
+    } = entry.record
+    else {
         panic!("not a signature")
     };
-    assert_eq!((&*item.key, &signature[..]), ("k", &b"signature"[..]));
+    assert_eq!((&*item.key, &sealed[..]), ("k", &b"sealed"[..]));
+    assert_eq!(sha256, store::sha256(b"signature"));
     assert_eq!(world.used(), 1);
     let credential = world
         .store

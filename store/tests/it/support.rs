@@ -10,7 +10,7 @@ use protocol::ids::{AppId, CredentialId, TenantName};
 use smallvec::SmallVec;
 use store::{
     Attempt, Change, Claim, Delivery, Draft, Environment, Fingerprint, HoldTime, Item, NewApp, NewCredential,
-    Options, Outcome, Place, Proof, ProofKind, RequestHash, Store, StoreHandle,
+    Options, Outcome, Place, Proof, ProofKind, Released, RequestHash, Store, StoreHandle,
 };
 
 pub(crate) const REQUEST: RequestHash = RequestHash([1; 16]);
@@ -157,5 +157,6 @@ impl World {
 }
 
 pub(crate) fn signed(attempt: &Arc<Attempt>) -> Draft {
-    Draft::Signed(Arc::clone(attempt), SmallVec::from_slice(b"signature"))
+    let released = Released::new(SmallVec::from_slice(b"signature"), b"sealed".to_vec());
+    Draft::Signed(Arc::clone(attempt), released)
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use actors::audit::{Prover, check_receipt};
 use actors::bill;
+use actors::vault::Vault;
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,7 +18,7 @@ use protocol::ids::{Sequence, TenantName};
 use protocol::json::InclusionBody;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::audit::{AuditError, Folder, Note};
+use store::audit::{AuditError, Note};
 use store::{Entry, Reader, Record, StoreError, Tenant};
 
 use super::super::journal::show;
@@ -25,13 +26,15 @@ use super::super::ledger::{millis, moment};
 use super::super::operate::send;
 use super::super::{print_json, read_file};
 use super::{Trusted, failed, read_text, signed};
-use crate::admin::audit::{AuditOrder, case_text, check_operators};
+use crate::admin::audit::{AuditOrder, CaseScope, approvers, case_text, check_operators};
 use crate::admin::operator::Order;
 use crate::args::AuditExportArguments;
 use crate::config::Config;
+use crate::{master_key, telemetry};
 
 const REQUESTS: &str = "requests.jsonl";
 const OPERATORS: &str = "operators.jsonl";
+const LOGS: &str = "component-logs.jsonl";
 const MANIFEST: &str = "manifest.json";
 const NOTE: &str = "manifest.note";
 
@@ -61,10 +64,12 @@ struct Manifest {
     lacks: Vec<String>,
 }
 
-/// A line of a file: the record for people, and the proof of it.
+/// A line of a file: the record for people, the signature that it released, and the proof of it.
 #[derive(Deserialize, Serialize)]
 struct Line {
     entry: Value,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signature: Option<String>,
     inclusion: InclusionBody,
 }
 
@@ -130,12 +135,17 @@ impl Writing {
     }
 
     fn write(&mut self, line: &Line) -> Result<(), Refusal> {
-        let mut text =
-            serde_json::to_vec(line).map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
-        text.push(b'\n');
-        self.hash.update(&text);
+        let text = serde_json::to_string(line);
+        self.write_text(&text.map_err(|error| Refusal::new(Code::Internal, error.to_string()))?)
+    }
+
+    fn write_text(&mut self, line: &str) -> Result<(), Refusal> {
+        for part in [line.as_bytes(), b"\n"] {
+            self.hash.update(part);
+            self.file.write_all(part).map_err(file_error(&self.path))?;
+        }
         self.listed.lines += 1;
-        self.file.write_all(&text).map_err(file_error(&self.path))
+        Ok(())
     }
 
     fn finish(mut self) -> Result<Listed, Refusal> {
@@ -147,9 +157,15 @@ impl Writing {
 
 /// `cinnabar audit export`.
 pub(super) fn export(config: &Config, arguments: &AuditExportArguments) -> Result<(), Refusal> {
-    // Before anything is written.
-    check_operators(&arguments.operators)?;
     let reader = Reader::beside(&config.home).map_err(|error| error.refusal())?;
+    let asked = CaseScope {
+        case: arguments.case.clone(),
+        tenant: arguments.tenant.clone(),
+        from_ms: millis(moment(&arguments.from)?),
+        to_ms: millis(moment(&arguments.to)?),
+    };
+    // Before anything is written.
+    let agreed = agreed(config, &reader, arguments, &asked)?;
     let directory = reader.directory(clock::wall()).map_err(|error| error.refusal())?;
     let missing = || Refusal::new(Code::NotFound, format!("no tenant '{}'", arguments.tenant));
     let tenant = directory.tenant(arguments.tenant.as_str()).ok_or_else(missing)?;
@@ -159,30 +175,94 @@ pub(super) fn export(config: &Config, arguments: &AuditExportArguments) -> Resul
     let scope = Scope {
         tenant: &tenant,
         names: names.collect(),
-        from: UnixMillis(millis(moment(&arguments.from)?)),
-        to: UnixMillis(millis(moment(&arguments.to)?)),
+        from: UnixMillis(asked.from_ms),
+        to: UnixMillis(asked.to_ms),
     };
     std::fs::create_dir_all(&arguments.out).map_err(file_error(&arguments.out))?;
-    let (listed, log, leaves) = write_records(&config.audit_log(), &reader, &scope, &arguments.out)?;
+    let (mut listed, log, leaves) = write_records(config, &reader, &scope, &arguments.out)?;
+    let (logs, kept) = write_logs(&config.home, &scope, &arguments.out)?;
+    listed.push(logs);
     let manifest = Manifest {
         case: arguments.case.clone(),
         tenant: arguments.tenant.clone(),
         period: [bill::moment(scope.from), bill::moment(scope.to)],
-        operators: arguments.operators.clone(),
-        operators_are: "stated on the command line, not proved".into(),
+        operators: agreed.operators,
+        operators_are: agreed.how,
         made: bill::moment(clock::wall()),
         engine: env!("CARGO_PKG_VERSION").into(),
         log,
         leaves,
         files: listed,
-        includes: includes(),
-        lacks: vec!["component logs: the engine writes them to standard error and keeps none".into()],
+        includes: includes(&kept),
+        lacks: lacks(&kept),
     };
-    sign(config, &manifest, &arguments.out)
+    sign(config, (&manifest, asked), arguments)
 }
 
-fn includes() -> Vec<String> {
+/// Who has agreed, and how that is known.
+struct Agreed {
+    operators: Vec<String>,
+    how: String,
+}
+
+/// Asks the engine whether the case may be taken out. Where that needs two operators the first time makes a proposal.
+fn agreed(
+    config: &Config,
+    reader: &Reader,
+    arguments: &AuditExportArguments,
+    asked: &CaseScope,
+) -> Result<Agreed, Refusal> {
+    if let Some(id) = &arguments.proposal {
+        let found = reader.proposal(id).map_err(|error| error.refusal())?;
+        let found = found.ok_or_else(|| Refusal::new(Code::NotFound, format!("no proposal '{id}'")))?;
+        return Ok(Agreed {
+            operators: approvers(&found, asked, clock::wall())?,
+            how: format!("who proposed and who approved proposal {id}, as the engine knew them"),
+        });
+    }
+    if !arguments.operators.is_empty() {
+        check_operators(&arguments.operators)?;
+    }
+    send(config, Order::Audit(AuditOrder::Export(asked.clone())))?;
+    check_operators(&arguments.operators)?;
+    Ok(Agreed {
+        operators: arguments.operators.clone(),
+        how: "stated on the command line, not proved".into(),
+    })
+}
+
+/// The component logs of the period, as they were written, and the days of which there are some.
+fn write_logs(home: &Path, scope: &Scope<'_>, out: &Path) -> Result<(Listed, Vec<String>), Refusal> {
+    let mut logs = Writing::create(out, LOGS)?;
+    let mut kept = Vec::new();
+    for path in telemetry::log_files(home) {
+        let file = File::open(&path).map_err(file_error(&path))?;
+        for line in BufReader::new(file).lines() {
+            let line = line.map_err(file_error(&path))?;
+            let at = telemetry::moment_of(&line);
+            if at.is_some_and(|at| (scope.from..scope.to).contains(&at)) {
+                logs.write_text(&line)?;
+            }
+        }
+        let day = path.file_stem().unwrap_or_default();
+        kept.push(day.to_string_lossy().into_owned());
+    }
+    Ok((logs.finish()?, kept))
+}
+
+fn lacks(kept: &[String]) -> Vec<String> {
+    vec![match kept.first() {
+        Some(day) => format!("component logs before {day} (UTC): none are kept"),
+        None => "component logs: none are kept (log_days = 0, or no engine has run)".into(),
+    }]
+}
+
+fn includes(kept: &[String]) -> Vec<String> {
     vec![
+        format!(
+            "{LOGS}: what the engine's components logged in the period, of all tenants, out of the files of the days {}",
+            kept.join(" ")
+        ),
         format!("{REQUESTS}: every journal entry about a request of the tenant in the period"),
         format!(
             "{OPERATORS}: what operators did in the period that names the tenant or one of its apps, and every start of the engine"
@@ -191,11 +271,13 @@ fn includes() -> Vec<String> {
 }
 
 fn write_records(
-    folder: &Folder,
+    config: &Config,
     reader: &Reader,
     scope: &Scope<'_>,
     out: &Path,
 ) -> Result<(Vec<Listed>, String, u64), Refusal> {
+    let folder = &config.audit_log();
+    let vault = master_key::read(&config.master_key)?;
     let signed = signed(folder, &folder.public_key().map_err(failed)?)?;
     let mut prover = Prover::new(folder, &signed, reader).map_err(failed)?;
     let mut requests = Writing::create(out, REQUESTS)?;
@@ -208,7 +290,10 @@ fn write_records(
             None => None,
         };
         if let (Some(file), true) = (write, result.is_ok()) {
-            result = prove(&mut prover, &entry).and_then(|line| file.write(&line));
+            result = prove(&mut prover, &entry).and_then(|mut line| {
+                line.signature = opened(&vault, reader, &entry);
+                file.write(&line)
+            });
         }
         Ok(())
     };
@@ -220,10 +305,20 @@ fn write_records(
     Ok((listed, signed.checkpoint.origin, signed.checkpoint.size))
 }
 
+/// The signature as it was released; `None`: there is none, or its tenant was destroyed.
+fn opened(vault: &Vault, reader: &Reader, entry: &Entry) -> Option<String> {
+    let Record::Signature { item, sealed, .. } = &entry.record else {
+        return None;
+    };
+    let opened = vault.open_signature(reader, item, sealed).ok()?;
+    Some(STANDARD.encode(opened))
+}
+
 fn prove(prover: &mut Prover<'_>, entry: &Entry) -> Result<Line, Refusal> {
     match prover.prove(entry.sequence) {
         Ok(inclusion) => Ok(Line {
             entry: show(entry),
+            signature: None,
             inclusion,
         }),
         Err(AuditError::NotLogged(number)) => {
@@ -236,24 +331,33 @@ fn prove(prover: &mut Prover<'_>, entry: &Entry) -> Result<Line, Refusal> {
     }
 }
 
-fn sign(config: &Config, manifest: &Manifest, out: &Path) -> Result<(), Refusal> {
+fn sign(
+    config: &Config,
+    (manifest, scope): (&Manifest, CaseScope),
+    arguments: &AuditExportArguments,
+) -> Result<(), Refusal> {
     let text = serde_json::to_string_pretty(manifest)
         .map_err(|error| Refusal::new(Code::Internal, error.to_string()))?
         + "\n";
     let order = AuditOrder::SignCase {
-        case: manifest.case.clone(),
-        tenant: manifest.tenant.clone(),
-        operators: manifest.operators.clone(),
+        scope,
+        operators: arguments.operators.clone(),
+        proposal: arguments.proposal.clone(),
         manifest: sha256(text.as_bytes()),
     };
     let answer = send(config, Order::Audit(order))?;
     let note = answer["note"].as_str().unwrap_or_default();
     for (name, text) in [(MANIFEST, text.as_str()), (NOTE, note)] {
-        let path = out.join(name);
+        let path = arguments.out.join(name);
         std::fs::write(&path, text).map_err(file_error(&path))?;
     }
     let lines = |at: usize| manifest.files.get(at).map_or(0, |file| file.lines);
-    print_json(&json!({ "case": manifest.case, "requests": lines(0), "operator_actions": lines(1) }))
+    print_json(&json!({
+        "case": manifest.case,
+        "requests": lines(0),
+        "operator_actions": lines(1),
+        "component_log_lines": lines(2),
+    }))
 }
 
 fn sha256(bytes: &[u8]) -> String {
@@ -277,7 +381,7 @@ pub(super) fn verify(folder: &Path, given: Option<&str>) -> Result<(), Refusal> 
         return Err(wrong(format!("{MANIFEST} is not the one that was signed")));
     }
     for listed in &manifest.files {
-        if !matches!(&*listed.name, REQUESTS | OPERATORS) {
+        if !matches!(&*listed.name, REQUESTS | OPERATORS | LOGS) {
             return Err(wrong(format!("{MANIFEST} names a file that no case has")));
         }
         check_file(folder, listed, &trusted)?;
@@ -297,6 +401,10 @@ fn check_file(folder: &Path, listed: &Listed, trusted: &Trusted) -> Result<(), R
         hash.update(line.as_bytes());
         hash.update(b"\n");
         lines += 1;
+        // What components logged is vouched for by the manifest alone.
+        if listed.name == LOGS {
+            continue;
+        }
         let read: Line = serde_json::from_str(&line)
             .map_err(|error| Refusal::new(Code::MalformedRequest, format!("{}: {error}", path.display())))?;
         // What was erased since is vouched for by the manifest alone.
@@ -329,6 +437,14 @@ fn check_shown(line: &Line) -> Result<(), Refusal> {
         at: UnixMillis(line.inclusion.committed_ms),
         record: Record::decode_from(&record).map_err(|_| unreadable())?,
     };
+    if let (Record::Signature { sha256, .. }, Some(signature)) = (&entry.record, &line.signature) {
+        let signature = STANDARD.decode(signature).map_err(|_| unreadable())?;
+        if store::sha256(&signature) != *sha256 {
+            return Err(wrong(format!(
+                "the signature of entry {number} is not the one that was released"
+            )));
+        }
+    }
     if show(&entry) == line.entry {
         Ok(())
     } else {
