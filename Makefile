@@ -36,7 +36,7 @@ test: test-deps
 
 crash: test-deps
 	$(CARGO) build --workspace --locked
-	TEST_CRASH_ROUNDS=$(ROUNDS) $(CARGO) test --locked -p engine --test it -- crash:: --nocapture
+	TEST_CRASH_ROUNDS=$(ROUNDS) $(CARGO) test --locked -p engine --test it -- crash:: no_serial_is_used_twice no_token_that_an_app_has --nocapture
 
 chaos: test-deps
 	$(CARGO) build --workspace --locked

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -15,7 +16,8 @@ use protocol::error_code::Code;
 use serde_json::Value;
 
 use crate::pki::{Answer, Connection, folder, get, openssl, post, roots, serial_of, write_certificate};
-use crate::support::{Engine, Ran, Setup, block_on};
+use crate::strangers::python;
+use crate::support::{Engine, Ran, Setup, block_on, run};
 
 fn number(list: &[u8]) -> Vec<u8> {
     Crl::parse(list).unwrap().number().unwrap().to_vec()
@@ -597,4 +599,30 @@ fn the_native_protocol_carries_time_stamps_and_status_and_the_command_line_asks_
     let usage: Value =
         serde_json::from_str(&engine.operate("usage --profile var/dev/app.toml --json")).unwrap();
     assert!(usage.to_string().contains("\"#time_stamp\":3"), "{usage}");
+}
+
+/// What pyhanko-certvalidator makes of the path to the demo credential with both lists.
+fn judge_by_stranger(engine: &Engine) -> String {
+    fetch(engine, "crl");
+    fetch(engine, "delta");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/strangers/path_judge.py");
+    let files = ["var/dev/ca.pem", "demo-p256.pem", "crl.crl", "delta.crl"];
+    let judged = run(Command::new(python())
+        .current_dir(folder(engine))
+        .arg(script)
+        .args(files));
+    judged.ok().trim().to_owned()
+}
+
+#[test]
+fn a_stranger_validates_the_path_with_full_and_delta_lists() {
+    let engine = Setup::default().set("crl_delta_minutes", 5).start();
+    write_certificate(&engine, "demo-p256");
+    assert_eq!(judge_by_stranger(&engine), "valid");
+    engine.operate("cert suspend --tenant demo --credential demo-p256");
+    assert_eq!(judge_by_stranger(&engine), "revoked certificate_hold");
+    engine.operate("cert resume --tenant demo --credential demo-p256");
+    assert_eq!(judge_by_stranger(&engine), "valid");
+    engine.operate("cert revoke --tenant demo --credential demo-p256 --reason keyCompromise");
+    assert_eq!(judge_by_stranger(&engine), "revoked key_compromise");
 }
