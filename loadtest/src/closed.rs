@@ -24,6 +24,8 @@ const HEAD_BYTES_MAX: usize = 8 << 10;
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// Events that are taken at a time.
 const EVENTS: usize = 64;
+/// Longest latency that is told apart, in microseconds.
+const LATENCY_US_MAX: u64 = 60_000_000;
 /// How long nothing may come.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
@@ -197,7 +199,8 @@ fn turn(
         epoll::add(&set, &lane.stream, data, epoll::EventFlags::IN).map_err(system)?;
         lane.ask(query)?;
     }
-    let mut latencies = Histogram::new(3).map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
+    let mut latencies = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)
+        .map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
     let end = clock::monotonic() + length;
     let mut waiting = lanes.len();
     let mut events = [MaybeUninit::uninit(); EVENTS];

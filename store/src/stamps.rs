@@ -1,6 +1,7 @@
 //! Time stamps that apps were given: each is recorded and charged in one commit, and released after it, as signatures
 //! are. They have no idempotency key: a token carries a serial number and a time of its own, so a retry is another one.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -143,11 +144,11 @@ impl Plan {
     }
 
     fn pay(&mut self, db: &Connection, tenant: TenantRow) -> Result<Option<PackageRow>> {
-        if !self.purses.contains_key(&tenant) {
-            self.purses.insert(tenant, Purse::open(db, tenant)?);
-        }
-        let at = self.at;
-        Ok(self.purses.get_mut(&tenant).and_then(|purse| purse.pay(at)))
+        let purse = match self.purses.entry(tenant) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(Purse::open(db, tenant)?),
+        };
+        Ok(purse.pay(self.at))
     }
 }
 
