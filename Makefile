@@ -5,6 +5,7 @@
 # make soak    a million steps of the ledger against its model, then SOAK (20m) at 60 % load: memory, drift
 # make overload   devices of known capacity, offered half to ten times of it: a table and a picture
 # make fairness   one tenant at ten times its share beside nine at half of theirs
+# make bench-pki   time stamps and OCSP answers over HTTP, a million certificates
 # make bench-devices   devices through the pool and around it, wrapped keys     make clean   remove what was built
 
 CARGO ?= cargo
@@ -13,10 +14,11 @@ HOME_FOLDER ?= var
 ROUNDS ?= 200
 SECONDS ?= 600
 KEYS ?= 1000000
+CERTIFICATES ?= 1000000
 STEPS ?= 1000000
 SOAK ?= 20m
 
-.PHONY: run build test check crash chaos soak bench bench-devices load overload fairness deps test-deps clean
+.PHONY: run build test check crash chaos soak bench bench-pki bench-devices load overload fairness deps test-deps clean
 
 run: deps
 	$(CARGO) build --release --locked -p engine
@@ -34,7 +36,7 @@ test: test-deps
 
 crash: test-deps
 	$(CARGO) build --workspace --locked
-	TEST_CRASH_ROUNDS=$(ROUNDS) $(CARGO) test --locked -p engine --test it -- crash:: --nocapture
+	TEST_CRASH_ROUNDS=$(ROUNDS) $(CARGO) test --locked -p engine --test it -- crash:: no_serial_is_used_twice no_token_that_an_app_has --nocapture
 
 chaos: test-deps
 	$(CARGO) build --workspace --locked
@@ -46,6 +48,11 @@ soak: build test-deps
 
 bench: deps
 	$(CARGO) bench --locked -p benches
+
+# Sixteen connections, client and server on this machine; then an authority with CERTIFICATES certificates.
+bench-pki: build
+	scripts/bench-pki.sh
+	BENCH_CERTIFICATES=$(CERTIFICATES) BENCH_REVOKED=50000 $(CARGO) bench --locked -p benches --bench million_certificates
 
 # SoftHSM2 through the pool, directly, and through p11-kit server; then a million wrapped keys.
 bench-devices: deps

@@ -157,7 +157,8 @@ fn observe<'p>(reader: &Reader, policy: &'p Policy, covered: Span) -> Result<Obs
 fn purchase(reader: &Reader, tenant: &Tenant, month: Month) -> Result<Purchase, StoreError> {
     let packages = reader.packages(tenant.row)?;
     let end = u64::from(month.span().to.number()) * 60_000;
-    let begun = |package: &Package| package.activated.0 < end;
+    // The agreement is about signatures.
+    let begun = |package: &Package| package.activated.0 < end && package.unit != Unit::TimeStamp;
     let Some((package, balances)) = packages.iter().rev().find(|(package, _)| begun(package)) else {
         return Ok(Purchase::Unlimited);
     };
@@ -176,7 +177,7 @@ fn purchase(reader: &Reader, tenant: &Tenant, month: Month) -> Result<Purchase, 
             contracts_this_year: used,
             months_this_year: months.min(12),
         },
-        (_, Unit::Signature) => Purchase::BySignature {
+        (_, Unit::Signature | Unit::TimeStamp) => Purchase::BySignature {
             package_units: sum(&[LedgerAccount::Sold, LedgerAccount::Credited]),
             used_in_month: reader.statement(tenant.row, month_number(month))?.charged(),
             used_in_term: used,

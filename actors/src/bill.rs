@@ -114,9 +114,9 @@ pub fn packages(reader: &Reader, tenant: &Tenant, now: UnixMillis) -> Result<Vec
 pub struct LineBody {
     /// The app.
     pub app: String,
-    /// The credential.
+    /// The credential; empty for time stamps.
     pub credential: String,
-    /// `sign.raw`, `sign.pair` or `sign.cms`.
+    /// `sign.raw`, `sign.pair`, `sign.cms` or `time_stamp`.
     pub operation: String,
     /// The package that paid; none on a sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -176,7 +176,10 @@ impl Names {
         };
         LineBody {
             app: name(&self.apps, key.app.0),
-            credential: name(&self.credentials, key.credential.0),
+            credential: match key.format {
+                store::TIME_STAMP => String::new(),
+                _ => name(&self.credentials, key.credential.0),
+            },
             operation: operation(key.format),
             package: key.package.map(|package| package.0),
             units,
@@ -185,6 +188,9 @@ impl Names {
 }
 
 fn operation(format: u8) -> String {
+    if format == store::TIME_STAMP {
+        return "time_stamp".to_owned();
+    }
     Format::from_wire(format).map_or_else(|| "sign".to_owned(), |format| format!("sign.{format}"))
 }
 

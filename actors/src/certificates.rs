@@ -1,12 +1,11 @@
-//! The certificate authorities: they issue, suspend and revoke, publish lists of what they have revoked, and answer for
-//! single certificates. Every step is recorded before it can be seen from outside. Blocking: for operators' threads and
+//! The certificate authorities: they issue, suspend and revoke. What they publish is in [`crate::lists`], what they answer
+//! for single certificates in [`crate::answers`]. Every step is recorded before it can be seen from outside. Blocking: for operators' threads and
 //! the pki threads, never for a core.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::rand;
-use documents::crl::{self, Reason};
 use documents::ocsp;
 use documents::x509::{self, Name, NameParts, Profile, Spec, Terms};
 use hsm_pool::soft::{self, SoftKey};
@@ -16,29 +15,22 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::AuthorityName;
 use protocol::verify::{SM2_DEFAULT_USER_ID, SignatureBytes};
 use store::{
-    AuthorityRow, CertificateChange, CertificateRow, CertificateStanding, Change, Holder, KeptCrl, Prepared,
-    Reader, Role,
+    AuthorityRow, CertificateChange, CertificateRow, CertificateStanding, Change, Holder, Prepared, Reader,
+    Role,
 };
 
 use crate::registrar::{Issued, Issuer, Ledger};
 use crate::vault::Vault;
 
-const HOUR_MS: u64 = 3_600_000;
-const DAY_MS: u64 = 24 * HOUR_MS;
+const DAY_MS: u64 = 24 * 3_600_000;
 /// How long a credential's certificate is valid, in days.
 const SUBJECT_DAYS: u64 = 825;
-/// How long a revocation list is good, in milliseconds.
-const LIST_MS: u64 = 24 * HOUR_MS;
-/// From this age on a list is replaced, in milliseconds: half of its life is left for those who fetch it late.
-const LIST_RENEWED_MS: u64 = LIST_MS / 2;
-/// How long an answer about a certificate may be kept, in milliseconds.
-const ANSWER_MS: u64 = HOUR_MS;
 /// Bytes of a serial number, all of them random but for two bits.
 const SERIAL_BYTES: usize = 16;
 /// One in so many signatures of elliptic curves is verified in full (SEMANTICS 3.1).
 const SAMPLE: u64 = 64;
 
-fn internal(error: impl std::fmt::Display) -> Refusal {
+pub(crate) fn internal(error: impl std::fmt::Display) -> Refusal {
     Refusal::new(Code::Internal, format!("certificates: {error}"))
 }
 
@@ -46,7 +38,7 @@ fn usage(error: impl std::fmt::Display) -> Refusal {
     Refusal::new(Code::Usage, error.to_string())
 }
 
-fn store_failed(error: store::StoreError) -> Refusal {
+pub(crate) fn store_failed(error: store::StoreError) -> Refusal {
     error.refusal()
 }
 
@@ -156,10 +148,12 @@ pub struct Wanted<'a> {
 /// The authorities of a store.
 #[derive(Debug, Default)]
 pub struct Authorities {
-    list: Vec<Arc<Authority>>,
-    responders: Vec<(Arc<Authority>, AuthorityName, ocsp::Responder)>,
+    pub(crate) list: Vec<Arc<Authority>>,
+    pub(crate) responders: Vec<(Arc<Authority>, AuthorityName, ocsp::Responder)>,
     /// Where lists and answers are published, an http URL without a slash at its end.
-    base_url: String,
+    pub(crate) base_url: String,
+    /// How often delta lists are made, in milliseconds; `None`: there are none.
+    pub(crate) delta_ms: Option<u64>,
 }
 
 impl Authorities {
@@ -188,7 +182,14 @@ impl Authorities {
             list,
             responders,
             base_url: base_url.to_owned(),
+            delta_ms: None,
         })
+    }
+
+    /// The same with delta lists between the full ones, made so often (milliseconds).
+    #[must_use]
+    pub fn with_deltas(self, delta_ms: Option<u64>) -> Self {
+        Self { delta_ms, ..self }
     }
 
     /// All of them, by name.
@@ -273,77 +274,6 @@ impl Authorities {
         Ok((certificate, Change::Certificates(issued)))
     }
 
-    /// Makes and keeps a revocation list, and only then returns it.
-    pub fn publish(
-        &self,
-        ledger: &dyn Ledger,
-        reader: &Reader,
-        issuer: &Authority,
-        now: UnixMillis,
-    ) -> Result<u64, Refusal> {
-        const TRIES: usize = 3;
-        let mut result = self.publish_once(ledger, reader, issuer, now);
-        for _ in 1..TRIES {
-            match &result {
-                // Somebody else's list came first, and may not know what this one has to say.
-                Err(refusal) if refusal.code == Code::AlreadyExists => {
-                    result = self.publish_once(ledger, reader, issuer, now);
-                }
-                _ => break,
-            }
-        }
-        result
-    }
-
-    fn publish_once(
-        &self,
-        ledger: &dyn Ledger,
-        reader: &Reader,
-        issuer: &Authority,
-        now: UnixMillis,
-    ) -> Result<u64, Refusal> {
-        // The number is read before the entries: a list with a higher number never knows less.
-        let number = reader.next_crl(&issuer.name).map_err(store_failed)?;
-        let rows = reader.revoked(&issuer.name, now).map_err(store_failed)?;
-        let spec = crl::Spec {
-            issuer: &issuer.certificate,
-            number,
-            kind: crl::Kind::Full,
-            this_update: now,
-            next_update: UnixMillis(now.0 + LIST_MS),
-            scope: None,
-            delta_locations: Vec::new(),
-        };
-        let revoked = rows.iter().map(|row| crl::Revoked {
-            serial: &row.serial,
-            at: row.at,
-            reason: Reason::from_number(row.reason).unwrap_or(Reason::Unspecified),
-            invalid_since: None,
-        });
-        let prepared = crl::prepare(&spec, revoked, issuer.algorithm).map_err(internal)?;
-        let signature = issuer.sign(prepared.to_sign())?;
-        ledger.change(Change::Certificates(CertificateChange::KeepCrl {
-            issuer: issuer.name.clone(),
-            number,
-            der: prepared.assemble(&signature).map_err(internal)?,
-        }))?;
-        Ok(number)
-    }
-
-    /// Publishes every list that is missing or has lived half of its life, and those of a store that was restored.
-    pub fn publish_due(&self, ledger: &dyn Ledger, reader: &Reader, now: UnixMillis) -> Result<(), Refusal> {
-        for issuer in self.list.iter().filter(|authority| authority.role.certifies()) {
-            let last = reader.crl(&issuer.name).map_err(store_failed)?;
-            let next = reader.next_crl(&issuer.name).map_err(store_failed)?;
-            let due =
-                |last: KeptCrl| last.number + 1 < next || now.0.abs_diff(last.made_at.0) >= LIST_RENEWED_MS;
-            if last.is_none_or(due) {
-                self.publish(ledger, reader, issuer, now)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Suspends, resumes or revokes a certificate, and publishes it. The change stands whether or not the list could be
     /// made: the answer says the list's number, if it could.
     pub fn set_standing(
@@ -361,74 +291,11 @@ impl Authorities {
         }))?;
         let published = self
             .get(certificate.issuer.as_str())
-            .and_then(|issuer| self.publish(ledger, reader, issuer, now));
+            .and_then(|issuer| self.publish_change(ledger, reader, issuer, now));
         Ok(published
             .inspect_err(|error| tracing::error!(%error, "a revocation list could not be made"))
             .ok())
     }
-
-    /// Answers an OCSP request: OCSPResponse, in DER.
-    pub fn answer(&self, reader: &Reader, request: &ocsp::Request, now: UnixMillis) -> Vec<u8> {
-        self.try_answer(reader, request, now)
-            .unwrap_or_else(|refusal| refusal.to_der().to_vec())
-    }
-
-    fn try_answer(
-        &self,
-        reader: &Reader,
-        request: &ocsp::Request,
-        now: UnixMillis,
-    ) -> Result<Vec<u8>, ocsp::Refusal> {
-        let first = request.ids.first().ok_or(ocsp::Refusal::MalformedRequest)?;
-        let mut responders = self.responders.iter();
-        let (delegate, issuer, responder) = responders
-            .find(|(_, _, responder)| first.is_of(responder.issuer()))
-            .ok_or(ocsp::Refusal::Unauthorized)?;
-        let mut singles = Vec::with_capacity(request.ids.len());
-        for id in &request.ids {
-            let status = match id.serial().filter(|_| id.is_of(responder.issuer())) {
-                Some(serial) => status(reader, issuer, serial).map_err(|error| {
-                    tracing::error!(%error, "OCSP");
-                    ocsp::Refusal::InternalError
-                })?,
-                None => ocsp::Status::Unknown,
-            };
-            singles.push(ocsp::Single {
-                id,
-                status,
-                this_update: now,
-                next_update: Some(UnixMillis(now.0 + ANSWER_MS)),
-            });
-        }
-        let failed = |error: &dyn std::fmt::Display| {
-            tracing::error!(%error, "OCSP");
-            ocsp::Refusal::InternalError
-        };
-        let prepared = responder
-            .prepare(&singles, now, request.nonce.as_deref())
-            .map_err(|error| failed(&error))?;
-        let signature = delegate
-            .sign(prepared.to_sign())
-            .map_err(|error| failed(&error))?;
-        prepared.assemble(&signature).map_err(|error| failed(&error))
-    }
-}
-
-/// What is only prepared was never given out, and is as unknown as what never was.
-fn status(reader: &Reader, issuer: &AuthorityName, serial: &[u8]) -> Result<ocsp::Status, store::StoreError> {
-    let Some(found) = reader.certificate(issuer, serial)? else {
-        return Ok(ocsp::Status::Unknown);
-    };
-    let reason = match found.standing {
-        CertificateStanding::Prepared => return Ok(ocsp::Status::Unknown),
-        CertificateStanding::Issued => return Ok(ocsp::Status::Good),
-        CertificateStanding::Suspended => Reason::CertificateHold,
-        CertificateStanding::Revoked { reason } => Reason::from_number(reason).unwrap_or(Reason::Unspecified),
-    };
-    Ok(ocsp::Status::Revoked {
-        at: found.since,
-        reason,
-    })
 }
 
 fn random_serial() -> Result<Vec<u8>, Refusal> {

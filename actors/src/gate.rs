@@ -64,7 +64,7 @@ pub fn admit_app(app: &App) -> Result<Epoch, Refusal> {
 }
 
 /// Whether the app may sign now.
-fn admit_signing(app: &App, now: UnixMillis) -> Result<Epoch, Refusal> {
+pub(crate) fn admit_signing(app: &App, now: UnixMillis) -> Result<Epoch, Refusal> {
     let epoch = admit_app(app)?;
     let standing = &app.tenant.standing;
     if standing.state() == TenantState::Suspended {
@@ -78,7 +78,7 @@ fn admit_signing(app: &App, now: UnixMillis) -> Result<Epoch, Refusal> {
 }
 
 /// Holds a request against the app's contract.
-fn admit_contract(app: &Arc<App>, now: UnixMillis, signatures: usize) -> Result<Permit, Refusal> {
+pub(crate) fn admit_contract(app: &Arc<App>, now: UnixMillis, signatures: usize) -> Result<Permit, Refusal> {
     let over = |text: &'static str, wait| Refusal::new(Code::RateLimited, text).retry_after_ms(wait);
     let Some(permit) = Permit::take(app) else {
         return Err(over(

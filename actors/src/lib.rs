@@ -14,13 +14,15 @@
 //! while: packages, statements, reconciliation ([`bill`]) and the agreement's months ([`agreement`]), also on paper ([`printed`]); [`keeper`] starts anew what has died, [`vault`] holds the master key, [`registrar`] and [`keymaster`]
 //! make an operator's changes, [`stats`] counts, [`latency`] measures; [`audit`] signs a tree over the journal and proves
 //! what is in it; [`alerts`] says what is wrong, [`outgoing`] how messages to the outside are addressed, signed and tried
-//! again; [`certificates`] and [`time_stamps`] are the authorities, on threads of their own.
+//! again; [`certificates`] and [`time_stamps`] are the authorities, on threads of their own: [`lists`] and [`answers`] say
+//! what became of a certificate, [`stamp_callers`] who may have a time stamp, and over [`questions`] the cores ask them.
 //!
 //! Who talks to whom: front → core → shard → {index, metering, reader, pool}; pool → committing thread → core → shard
 //! → front. No sockets, no files, no C; time comes from `protocol::clock`.
 
 pub mod agreement;
 pub mod alerts;
+pub mod answers;
 pub mod audit;
 pub mod bill;
 pub mod call;
@@ -31,15 +33,18 @@ pub mod gate;
 pub mod keeper;
 pub mod keymaster;
 pub mod latency;
+pub mod lists;
 pub mod metering;
 pub mod minutes;
 pub mod outgoing;
 pub mod printed;
+pub mod questions;
 mod reader;
 pub mod registrar;
 pub mod reports;
 pub mod services;
 mod shard;
+pub mod stamp_callers;
 pub mod stats;
 pub mod task;
 pub mod time_stamps;

@@ -20,6 +20,7 @@ use crate::latency::book::LatencyBook;
 use crate::metering::MeteringHandle;
 use crate::minutes::Circumstances;
 use crate::minutes::judged::JudgedMinutes;
+use crate::questions::Lines;
 use crate::reader::ReaderHandle;
 use crate::reports::Reports;
 use crate::task::Task;
@@ -83,6 +84,8 @@ pub struct Services {
     pub reports: Reports,
     /// The audit log, once it has been opened.
     pub audit: OnceLock<Audit>,
+    /// The certificate service, once it has been started.
+    pub certificates: OnceLock<Lines>,
     pub(crate) reader: ReaderHandle,
     pub(crate) chains: Arc<Chains>,
     stopping: AtomicBool,
@@ -116,6 +119,7 @@ impl Services {
             circumstances: Circumstances::default(),
             reports,
             audit: OnceLock::new(),
+            certificates: OnceLock::new(),
             reader,
             chains,
             stopping,

@@ -201,6 +201,15 @@ struct State {
     doubt: Option<Doubt>,
 }
 
+/// A token that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// TimeStampResp with the token in it, in DER.
+    pub response: Vec<u8>,
+    /// Its serial number.
+    pub serial: [u8; 16],
+}
+
 /// A time-stamping authority at work.
 #[derive(Debug)]
 pub struct TimeStamper {
@@ -251,17 +260,13 @@ impl TimeStamper {
         &self.authority
     }
 
-    /// Stamps: TimeStampResp, in DER, granted or rejected.
-    pub fn respond(&self, ledger: &dyn Ledger, clock: &dyn TimeSource, request: &tsp::Request) -> Vec<u8> {
-        self.stamp(ledger, clock, request).unwrap_or_else(tsp::rejection)
-    }
-
-    fn stamp(
+    /// Stamps.
+    pub fn stamp(
         &self,
         ledger: &dyn Ledger,
         clock: &dyn TimeSource,
         request: &tsp::Request,
-    ) -> Result<Vec<u8>, Failure> {
+    ) -> Result<Token, Failure> {
         let (now, serial) = self.next(ledger, clock)?;
         let prepared = self.tokens.prepare(request, &serial, now)?;
         let failed = |error: &dyn std::fmt::Display| {
@@ -272,7 +277,8 @@ impl TimeStamper {
             .authority
             .sign(prepared.to_sign())
             .map_err(|error| failed(&error))?;
-        prepared.assemble(&signature).map_err(|error| failed(&error))
+        let response = prepared.assemble(&signature).map_err(|error| failed(&error))?;
+        Ok(Token { response, serial })
     }
 
     /// The time and number of the next token, which grow together.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use documents::pdf::Which;
-use protocol::algorithm::{Algorithm, Format, KeyKind};
+use protocol::algorithm::{Algorithm, Format, Hash, KeyKind};
 use protocol::client::Transport;
 use protocol::ids::{AppId, AuthorityName, CredentialId, IdempotencyKey, TenantName};
 
@@ -132,6 +132,11 @@ pub(crate) enum Command {
     Ca {
         #[command(subcommand)]
         command: CaCommand,
+    },
+    /// Has a time stamp made, verifies one, shows an app's token for time stamps.
+    Tsa {
+        #[command(subcommand)]
+        command: TsaCommand,
     },
     /// Lists, suspends, resumes and revokes the certificates of credentials.
     Cert {
@@ -741,6 +746,73 @@ pub(crate) enum CaCommand {
     List,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum TsaCommand {
+    /// Has a digest or a file stamped (RFC 3161) and writes the answer.
+    Stamp(TsaStampArguments),
+    /// Verifies a time stamp of a digest or a file.
+    Verify(TsaVerifyArguments),
+    /// Shows the token with which an app has times stamped at http://…/tsa/TOKEN. It changes with the app's secret.
+    Token {
+        /// The app's client profile.
+        #[arg(long, value_name = "FILE")]
+        profile: PathBuf,
+    },
+}
+
+/// The hashes of time stamps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StampHash {
+    Sha256,
+    Sha384,
+    Sha512,
+    Sm3,
+}
+
+impl From<StampHash> for Hash {
+    fn from(hash: StampHash) -> Self {
+        match hash {
+            StampHash::Sha256 => Self::Sha256,
+            StampHash::Sha384 => Self::Sha384,
+            StampHash::Sha512 => Self::Sha512,
+            StampHash::Sm3 => Self::Sm3,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TsaStampArguments {
+    #[command(flatten)]
+    pub(crate) content: Content,
+    /// The hash of the digest, or by which the file is hashed.
+    #[arg(long, value_enum, default_value = "sha256")]
+    pub(crate) hash: StampHash,
+    /// The address of any RFC 3161 authority over plain HTTP.
+    #[arg(long, required_unless_present = "profile")]
+    pub(crate) url: Option<String>,
+    /// The client profile of the app that asks: over the native protocol, or with its token at --url.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) profile: Option<PathBuf>,
+    /// Which authority, where there are several.
+    #[arg(long)]
+    pub(crate) authority: Option<AuthorityName>,
+    /// Where to write the answer.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TsaVerifyArguments {
+    #[command(flatten)]
+    pub(crate) content: Content,
+    /// The answer, or the bare token.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token: PathBuf,
+    /// The certificates of the authorities to trust, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: PathBuf,
+}
+
 /// A certificate, by its credential.
 #[derive(Debug, Args)]
 pub(crate) struct CertName {
@@ -1015,7 +1087,7 @@ pub(crate) enum PackageCommand {
         /// Whose.
         #[arg(long)]
         tenant: TenantName,
-        /// by-signature, by-user, by-contract, unlimited, credit, or one of your own.
+        /// by-signature, by-user, by-contract, by-time-stamp, unlimited, credit, or one of your own.
         #[arg(long)]
         kind: String,
         /// Units; none for a package without a limit.

@@ -17,6 +17,7 @@ mod operators;
 mod paper;
 mod seal;
 mod sign;
+mod tsa;
 mod verify;
 
 pub(crate) use verify::read_anchors;
@@ -74,6 +75,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Refusal> {
         Command::Message { command } => operators::message(&config::load(&layers)?, &command),
         Command::Alert { command } => operators::alert(&config::load(&layers)?, &command),
         Command::Ca { command } => cert::authority(&config::load(&layers)?, command),
+        Command::Tsa { command } => block_on(tsa::run(command)),
         Command::Cert { command } => cert::certificate(&config::load(&layers)?, command),
         Command::Audit { command } => audit::run(&layers, command),
         Command::Journal {

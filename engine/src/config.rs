@@ -128,6 +128,11 @@ pub(crate) struct Spec {
     /// Whether whoever asks gets a time stamp. With `--dev` yes if not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     tsa_anonymous: Option<bool>,
+    /// How many time stamps whoever asks gets in a second, in all; 0: no limit. If not set, 100, with `--dev` no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tsa_anonymous_rate: Option<u32>,
+    /// How often delta revocation lists are made, in minutes; 0: none are, and each change makes a full list.
+    crl_delta_minutes: u32,
     /// HTTPS for operators.
     console: SocketAddr,
     /// Names under which `console` is reached, beside its address and `localhost`.
@@ -257,6 +262,8 @@ impl Default for Spec {
             tsa_accuracy_ms: 1_000,
             tsa_policy: "1.3.6.1.4.1.32473.1".into(),
             tsa_anonymous: None,
+            tsa_anonymous_rate: None,
+            crl_delta_minutes: 0,
             console: address(9444),
             console_names: Vec::new(),
             dual_control: Vec::new(),
@@ -314,6 +321,9 @@ pub(crate) enum TsaClock {
     Unverified,
 }
 
+/// Time stamps a second for whoever asks, outside of development.
+const ANONYMOUS_RATE: u32 = 100;
+
 /// What is set about certificates and time stamps.
 #[derive(Clone, Debug)]
 pub(crate) struct PkiConfig {
@@ -323,6 +333,8 @@ pub(crate) struct PkiConfig {
     accuracy_ms: u32,
     policy: ObjectIdentifier,
     anonymous: Option<bool>,
+    anonymous_rate: Option<u32>,
+    delta_minutes: u32,
 }
 
 impl PkiConfig {
@@ -342,12 +354,12 @@ impl PkiConfig {
                 }
             },
             policy: self.policy,
+            delta_ms: (self.delta_minutes > 0).then(|| u64::from(self.delta_minutes) * 60_000),
+            anonymous: self.anonymous.unwrap_or(dev),
+            anonymous_rate: self
+                .anonymous_rate
+                .unwrap_or(if dev { 0 } else { ANONYMOUS_RATE }),
         }
-    }
-
-    /// Whether whoever asks gets a time stamp.
-    pub(crate) fn anonymous(&self, dev: bool) -> bool {
-        self.anonymous.unwrap_or(dev)
     }
 }
 
@@ -518,6 +530,8 @@ fn check(mut spec: Spec) -> Result<Config, Refusal> {
             accuracy_ms: spec.tsa_accuracy_ms,
             policy,
             anonymous: spec.tsa_anonymous,
+            anonymous_rate: spec.tsa_anonymous_rate,
+            delta_minutes: spec.crl_delta_minutes,
         },
         cores: cores.min(256),
         lanes: Bounds {

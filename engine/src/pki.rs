@@ -1,36 +1,38 @@
-//! The certificate service of an engine: its authorities, the threads that sign for them, and the listener in front
-//! (`pki/http.rs`). What is decided is decided in `actors::certificates` and `actors::time_stamps`.
+//! The certificate service of an engine: its authorities, the threads that sign for them, the listener in front
+//! (`pki/http.rs`) and what its threads answer with (`pki/desk.rs`). What is decided is decided in
+//! `actors::{certificates, lists, answers, time_stamps, stamp_callers}`.
 
 pub(crate) mod clock;
-pub(crate) mod http;
+mod desk;
+mod http;
 
-use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use actors::answers::{Answers, Sources};
 use actors::call::Ticket;
 use actors::certificates::Authorities;
+use actors::lists::Shelf;
+use actors::questions::Lines;
 use actors::registrar::{Issued, Issuer, Ledger};
 use actors::time_stamps::{ClockRule, TimeSource, TimeStamper};
 use actors::vault::Vault;
-use crossbeam_channel::{Receiver, Sender, bounded, tick};
+use crossbeam_channel::tick;
 use documents::x509::ObjectIdentifier;
-use documents::{ocsp, tsp};
 use parking_lot::RwLock;
 use protocol::algorithm::{Hash, KeyKind};
 use protocol::clock::UnixMillis;
 use protocol::error_code::{Code, Refusal};
-use protocol::ids::AuthorityName;
-use store::{Holder, Reader, Role, StoreHandle};
-use tokio::sync::oneshot;
+use store::{Allowance, CertificateChange, Change, Contract, Holder, Reader, Role, StoreHandle};
 
+use self::desk::Desk;
+use self::http::Server;
 use crate::admin::operator::AsActor;
 
-/// Questions that may wait for the pki threads; more are turned away.
-const QUESTIONS_MAX: usize = 1024;
-/// How often the publisher looks whether a list is due.
-const PUBLISHER_LOOKS: Duration = Duration::from_secs(60);
+/// How often the publisher looks whether a list is due, or an answer.
+const PUBLISHER_LOOKS: Duration = Duration::from_secs(10);
 
 /// How the service is set up.
 #[derive(Clone, Debug)]
@@ -41,6 +43,12 @@ pub(crate) struct PkiSettings {
     pub(crate) clock: ClockRule,
     /// The policy of time stamps.
     pub(crate) policy: ObjectIdentifier,
+    /// How often delta lists are made, in milliseconds; `None`: there are none.
+    pub(crate) delta_ms: Option<u64>,
+    /// Whether whoever asks gets a time stamp.
+    pub(crate) anonymous: bool,
+    /// How many a second, in all.
+    pub(crate) anonymous_rate: u32,
 }
 
 /// Authorities and time stampers as they are now.
@@ -77,6 +85,12 @@ pub(crate) struct Pki {
     pub(crate) vault: Arc<Vault>,
     settings: PkiSettings,
     current: RwLock<Arc<Current>>,
+    answers: Answers,
+    shelf: Shelf,
+    /// How many time stamps whoever asks may still have.
+    anonymous: Allowance,
+    /// Time stamps that the platform bears and that are not booked yet.
+    borne: AtomicU64,
 }
 
 impl Pki {
@@ -86,11 +100,20 @@ impl Pki {
         vault: Arc<Vault>,
         settings: PkiSettings,
     ) -> Result<Self, Refusal> {
+        let rate = settings.anonymous_rate;
         let pki = Self {
             store,
             vault,
             settings,
             current: RwLock::default(),
+            answers: Answers::default(),
+            shelf: Shelf::default(),
+            anonymous: Allowance::new(Contract {
+                rate,
+                burst: rate,
+                concurrency: 0,
+            }),
+            borne: AtomicU64::new(0),
         };
         pki.reload()?;
         Ok(pki)
@@ -107,7 +130,8 @@ impl Pki {
     /// Takes in authorities that were made meanwhile. Time stampers go on with their numbers.
     pub(crate) fn reload(&self) -> Result<(), Refusal> {
         let reader = self.reader()?;
-        let authorities = Authorities::load(&reader, &self.vault, &self.settings.base_url)?;
+        let authorities = Authorities::load(&reader, &self.vault, &self.settings.base_url)?
+            .with_deltas(self.settings.delta_ms);
         let known = self.current();
         let mut stampers = Vec::new();
         for authority in authorities
@@ -133,7 +157,24 @@ impl Pki {
             authorities,
             stampers,
         });
+        self.answers.clear();
         Ok(())
+    }
+
+    /// Books the time stamps that the platform bears. What a crash loses of it was given within [`PUBLISHER_LOOKS`].
+    pub(crate) fn book(&self) {
+        let units = self.borne.swap(0, Ordering::AcqRel);
+        if units == 0 {
+            return;
+        }
+        let booked = self.store.change(
+            "pki",
+            Change::Certificates(CertificateChange::BookStamps { units }),
+        );
+        if let Err(error) = booked {
+            self.borne.fetch_add(units, Ordering::AcqRel);
+            tracing::warn!(%error, units, "time stamps could not be booked; it is tried again");
+        }
     }
 
     /// Publishes the lists that are due.
@@ -160,58 +201,29 @@ impl Issuer for Pki {
     }
 }
 
-/// What the listener asks the pki threads.
-#[derive(Debug)]
-enum Question {
-    Stamp {
-        request: tsp::Request,
-        authority: Option<String>,
-    },
-    Status(ocsp::Request),
-    Crl(AuthorityName),
-}
-
-/// A question and where its answer goes; `None`: there is no such authority.
-struct Job {
-    question: Question,
-    reply: oneshot::Sender<Option<Vec<u8>>>,
-}
-
-/// The threads' near end.
-#[derive(Clone, Debug)]
-pub(crate) struct Desk(Sender<Job>);
-
-impl Desk {
-    /// Asks; refused at once where too many wait.
-    async fn ask(&self, question: Question) -> Result<Option<Vec<u8>>, Refusal> {
-        let (reply, answer) = oneshot::channel();
-        let full = |_| {
-            Refusal::new(
-                Code::Overloaded,
-                "too many questions wait for the certificate service",
-            )
-        };
-        self.0.try_send(Job { question, reply }).map_err(full)?;
-        let gone = |_| Refusal::new(Code::Internal, "the certificate service has not answered");
-        answer.await.map_err(gone)
-    }
-}
-
-/// Starts `threads` threads that sign, which end with the last [`Desk`], and the publisher.
-pub(crate) fn start(pki: &Arc<Pki>, clock: Arc<dyn TimeSource>, threads: usize) -> Result<Desk, Refusal> {
-    let (desk, jobs) = bounded(QUESTIONS_MAX);
-    for number in 0..threads.max(1) {
-        let worker = Worker {
+/// Starts `threads` threads that answer what comes to the listener, and the publisher. Returns how the cores ask them.
+pub(crate) fn start(
+    pki: &Arc<Pki>,
+    clock: &Arc<dyn TimeSource>,
+    threads: usize,
+    listener: TcpListener,
+) -> Result<Lines, Refusal> {
+    let mut servers = Vec::new();
+    let (lines, questions) = Lines::new(threads.max(1));
+    for (number, questions) in questions.into_iter().enumerate() {
+        let desk = Desk {
             reader: pki.reader()?,
             pki: Arc::clone(pki),
-            clock: Arc::clone(&clock),
+            clock: Arc::clone(clock),
         };
-        let jobs = jobs.clone();
-        spawn(&format!("pki-{number}"), move || worker.run(&jobs))?;
+        let (server, run) = Server::new(questions);
+        spawn(&format!("pki-{number}"), move || run(desk))?;
+        servers.push(server);
     }
-    let publisher = Arc::clone(pki);
-    spawn("pki-publish", move || publish(&publisher))?;
-    Ok(Desk(desk))
+    actix_rt::spawn(http::accept(listener, servers));
+    let (publisher, reader) = (Arc::clone(pki), pki.reader()?);
+    spawn("pki-publish", move || publish(&publisher, &reader))?;
+    Ok(lines)
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Refusal> {
@@ -222,53 +234,27 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Refusal>
 }
 
 /// Lives as long as the process.
-fn publish(pki: &Pki) {
+fn publish(pki: &Pki, reader: &Reader) {
     for _ in tick(PUBLISHER_LOOKS) {
-        if let Err(error) = pki.publish_due(protocol::clock::wall()) {
+        let now = protocol::clock::wall();
+        if let Err(error) = pki.publish_due(now) {
             tracing::warn!(%error, "a revocation list could not be made; it is tried again");
         }
-    }
-}
-
-struct Worker {
-    pki: Arc<Pki>,
-    reader: Reader,
-    clock: Arc<dyn TimeSource>,
-}
-
-impl Worker {
-    fn run(&self, jobs: &Receiver<Job>) {
-        for Job { question, reply } in jobs {
-            // A panic costs the question at hand, not the thread.
-            match catch_unwind(AssertUnwindSafe(|| self.answer(&question))) {
-                // Whoever asked may have gone.
-                Ok(answer) => drop(reply.send(answer)),
-                Err(_) => tracing::error!("a pki thread panicked and goes on"),
-            }
+        let current = pki.current();
+        let sources = Sources {
+            authorities: &current.authorities,
+            reader,
+            standings: &pki.store.directory().standings,
+        };
+        let signed = pki.answers.refresh(sources, now);
+        if signed > 0 {
+            tracing::debug!(
+                signed,
+                kept = pki.answers.kept(),
+                "OCSP answers were signed ahead"
+            );
         }
-    }
-
-    fn answer(&self, question: &Question) -> Option<Vec<u8>> {
-        let current = self.pki.current();
-        match question {
-            Question::Stamp { request, authority } => {
-                let stamper = current.stamper(authority.as_deref(), request.hash)?;
-                let ledger = AsActor(&self.pki.store, "pki");
-                Some(stamper.respond(&ledger, &*self.clock, request))
-            }
-            Question::Status(request) => Some(current.authorities.answer(
-                &self.reader,
-                request,
-                protocol::clock::wall(),
-            )),
-            Question::Crl(name) => match self.reader.crl(name) {
-                Ok(list) => list.map(|list| list.der),
-                Err(error) => {
-                    tracing::error!(%error, "a revocation list could not be read");
-                    None
-                }
-            },
-        }
+        pki.book();
     }
 }
 

@@ -13,6 +13,7 @@ use actors::keeper::{Keeper, SpawnCore};
 use actors::minutes::{MinuteKeeper, Probe};
 use actors::services::{Limits, Services, router};
 use actors::task::{Task, ToJournal};
+use actors::time_stamps::TimeSource;
 use actors::vault::{StoredKeys, Vault};
 use hsm_pool::device::DeviceConfig;
 use hsm_pool::job::Sink;
@@ -254,7 +255,7 @@ impl Engine {
         operations.open(Arc::clone(&operator), &config, listener, tls)?;
         socket::serve(socket::bind(&config.home)?, operator)
             .map_err(|error| Refusal::new(Code::Internal, format!("the admin thread: {error}")))?;
-        start_pki(&pki, &config, dev, pki_listener)?;
+        start_pki(&pki, &config, &services, pki_listener)?;
         shutdown::wait_until_ready(&services).await;
         key_pools::start(&services, config.key_pools.clone())?;
         let books = Books {
@@ -269,6 +270,7 @@ impl Engine {
         operations.watch(&services, &config)?;
         announce(&config, dev_files.as_ref(), link.as_deref());
         shutdown::wait_for_signal().await?;
+        pki.book();
         shutdown::stop(&config, &services, &phase, keeper, books).await;
         Ok(())
     }
@@ -324,18 +326,16 @@ fn keep_latency(services: &Arc<Services>, config: &Config) -> Result<LatencyKeep
 fn start_pki(
     pki: &Arc<Pki>,
     config: &Config,
-    dev: bool,
+    services: &Services,
     listener: std::net::TcpListener,
 ) -> Result<(), Refusal> {
     if let Err(error) = pki.publish_due(clock::wall()) {
         tracing::warn!(%error, "revocation lists are not up to date");
     }
-    let desk = pki::start(pki, Arc::new(SystemClock::new()), usize::from(config.cores))?;
-    let shown = pki::http::Shown {
-        desk,
-        anonymous_stamps: config.pki.anonymous(dev),
-    };
-    actix_rt::spawn(pki::http::serve(listener, shown));
+    let clock: Arc<dyn TimeSource> = Arc::new(SystemClock::new());
+    let lines = pki::start(pki, &clock, usize::from(config.cores), listener)?;
+    // Nobody else sets it.
+    let _ = services.certificates.set(lines);
     Ok(())
 }
 

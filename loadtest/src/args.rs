@@ -32,6 +32,62 @@ pub(crate) enum Command {
     Merge(Merge),
     /// Holds one report against another.
     Compare(Compare),
+    /// Sends one plain HTTP query over and over, each as soon as the one before is answered: time stamps, OCSP.
+    Http(Closed),
+}
+
+/// One query, and how it is asked.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Closed {
+    /// The listener.
+    #[arg(long)]
+    pub(crate) address: SocketAddr,
+    /// What is asked for: the path, with the query if there is one.
+    #[arg(long, default_value = "/tsa")]
+    pub(crate) path: String,
+    /// The media type of the body.
+    #[arg(
+        long = "type",
+        value_name = "MEDIA TYPE",
+        default_value = "application/timestamp-query"
+    )]
+    pub(crate) kind: String,
+    /// The body, a file; without it the query is a GET.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) body: Option<PathBuf>,
+    /// Bytes that the body of each answer must begin with, lengths aside; hexadecimal.
+    #[arg(long, value_parser = hexadecimal, default_value = "")]
+    pub(crate) expect: Hexadecimal,
+    /// Connections.
+    #[arg(long, default_value_t = 16)]
+    pub(crate) connections: usize,
+    /// How long.
+    #[arg(long, value_parser = duration, default_value = "10s")]
+    pub(crate) duration: Duration,
+    /// How long before that.
+    #[arg(long, value_parser = duration, default_value = "1s")]
+    pub(crate) warm_up: Duration,
+    /// Where the engine's metrics are, to read its CPU time.
+    #[arg(long)]
+    pub(crate) admin: Option<SocketAddr>,
+    /// An address that is not loopback and where load is welcome.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) allow_target: Vec<SocketAddr>,
+}
+
+/// Bytes in hexadecimal; a name of its own, because clap takes a vector for a list of arguments.
+pub(crate) type Hexadecimal = Box<[u8]>;
+
+fn hexadecimal(text: &str) -> Result<Hexadecimal, String> {
+    let pairs = text.as_bytes().chunks(2);
+    let digits = |pair: &[u8]| {
+        let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?;
+        u8::from_str_radix(pair, 16).ok()
+    };
+    let bytes: Option<Vec<u8>> = pairs.map(digits).collect();
+    bytes
+        .map(Vec::into_boxed_slice)
+        .ok_or_else(|| "not hexadecimal".to_owned())
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]

@@ -9,8 +9,11 @@
 //!
 //! What came of it: [`tally`] (histograms of each thread), [`collect`] (seconds put together), [`hlog`] (interval logs),
 //! [`report`], [`sla`] (the verdict), [`merge`], [`compare`]; [`live`] shows it while it lasts, [`outputs`] afterwards.
+//!
+//! Beside all that, [`closed`]: one plain HTTP query over and over, for what a certificate service can do.
 
 mod args;
+mod closed;
 mod collect;
 mod commands;
 mod compare;
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::Replay(replay) => commands::replay(replay),
         Command::Merge(merge) => commands::merge(merge),
         Command::Compare(compare) => commands::compare_reports(compare),
+        Command::Http(arguments) => closed::run(arguments),
     };
     match done {
         Ok(code) => ExitCode::from(code),

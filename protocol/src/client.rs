@@ -128,12 +128,35 @@ impl Client {
         }
     }
 
+    /// A time stamp, recorded and charged, over the native protocol: from a TimeStampReq to a TimeStampResp (RFC 3161
+    /// 2.4), both in DER. Over plain HTTP any RFC 3161 client has one.
+    pub async fn stamp(&self, query: &[u8], authority: Option<&str>) -> Result<Vec<u8>, Refusal> {
+        match self {
+            Self::Quic(client) => client.stamp(query, authority).await,
+            Self::Https(_) => Err(only_native("time stamps")),
+        }
+    }
+
+    /// How certificates stand, over the native protocol: from an OCSPRequest to an OCSPResponse (RFC 6960 4), both in
+    /// DER. Over plain HTTP any OCSP client is told.
+    pub async fn status(&self, query: &[u8]) -> Result<Vec<u8>, Refusal> {
+        match self {
+            Self::Quic(client) => client.status(query).await,
+            Self::Https(_) => Err(only_native("the status of certificates")),
+        }
+    }
+
     /// Says goodbye.
     pub async fn close(&self) {
         if let Self::Quic(client) = self {
             client.close().await;
         }
     }
+}
+
+fn only_native(what: &str) -> Refusal {
+    let text = format!("{what}: over the native protocol (QUIC), or at the pki listener, not over HTTPS");
+    Refusal::new(Code::Usage, text)
 }
 
 /// Which of the app's credentials.

@@ -30,6 +30,8 @@ const OP_SIGN: u8 = 1;
 const OP_LOOKUP: u8 = 2;
 const OP_CREDENTIALS: u8 = 3;
 const OP_USAGE: u8 = 4;
+const OP_STAMP: u8 = 5;
+const OP_STATUS: u8 = 6;
 
 /// Bytes that are not a message of this protocol.
 #[derive(Debug, thiserror::Error)]
@@ -285,6 +287,24 @@ pub struct AskCredentials<'b> {
     pub only: Option<&'b str>,
 }
 
+/// A query of another standard, carried as it is: TimeStampReq (RFC 3161 2.4.1) or OCSPRequest (RFC 6960 4.1.1), in DER.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Query<'b> {
+    /// The request id.
+    #[n(0)]
+    pub request: u64,
+    /// The app; must be the session's.
+    #[b(1)]
+    pub app: &'b str,
+    /// The query, in DER.
+    #[b(2)]
+    pub query: &'b ByteSlice,
+    /// The time-stamping authority; the one that fits the hash if absent.
+    #[b(3)]
+    pub authority: Option<&'b str>,
+}
+
 /// What is inside a sealed frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request<'b> {
@@ -296,6 +316,10 @@ pub enum Request<'b> {
     Credentials(AskCredentials<'b>),
     /// What has this app used?
     Usage(Ask<'b>),
+    /// A time stamp, recorded and charged.
+    Stamp(Query<'b>),
+    /// How do certificates stand?
+    Status(Query<'b>),
 }
 
 impl<'b> Request<'b> {
@@ -314,6 +338,8 @@ impl<'b> Request<'b> {
             OP_LOOKUP => Self::Lookup(d.decode()?),
             OP_CREDENTIALS => Self::Credentials(d.decode()?),
             OP_USAGE => Self::Usage(d.decode()?),
+            OP_STAMP => Self::Stamp(d.decode()?),
+            OP_STATUS => Self::Status(d.decode()?),
             _ => return Err(minicbor::decode::Error::message("unknown operation")),
         };
         expect_end(d)?;
@@ -327,6 +353,7 @@ impl<'b> Request<'b> {
             Self::Lookup(lookup) => (lookup.request, lookup.app),
             Self::Credentials(ask) => (ask.request, ask.app),
             Self::Usage(ask) => (ask.request, ask.app),
+            Self::Stamp(query) | Self::Status(query) => (query.request, query.app),
         }
     }
 
@@ -338,6 +365,8 @@ impl<'b> Request<'b> {
             Self::Lookup(lookup) => pair(&mut e, OP_LOOKUP, lookup),
             Self::Credentials(ask) => pair(&mut e, OP_CREDENTIALS, ask),
             Self::Usage(ask) => pair(&mut e, OP_USAGE, ask),
+            Self::Stamp(query) => pair(&mut e, OP_STAMP, query),
+            Self::Status(query) => pair(&mut e, OP_STATUS, query),
         };
         written.expect(INFALLIBLE);
     }
@@ -472,6 +501,8 @@ pub enum Answer {
     Credentials(Vec<CredentialInfo>),
     /// The app's usage.
     Usage(UsageInfo),
+    /// TimeStampResp (RFC 3161 2.4.2) or OCSPResponse (RFC 6960 4.2.1), in DER.
+    Response(Vec<u8>),
 }
 
 /// A reply: the answer, or one refusal for the whole request.
@@ -502,6 +533,7 @@ const REPLY_ITEMS: u8 = 1;
 const REPLY_REFUSAL: u8 = 2;
 const REPLY_CREDENTIALS: u8 = 3;
 const REPLY_USAGE: u8 = 4;
+const REPLY_RESPONSE: u8 = 5;
 
 /// Appends a reply payload.
 pub fn encode_reply(out: &mut Vec<u8>, request: u64, result: &Result<Answer, Refusal>) {
@@ -522,6 +554,10 @@ fn write_reply(e: &mut Encoder<&mut Vec<u8>>, request: u64, result: &Result<Answ
         Ok(Answer::Usage(usage)) => {
             e.u8(REPLY_USAGE)?;
             write_usage(e, usage)
+        }
+        Ok(Answer::Response(der)) => {
+            e.u8(REPLY_RESPONSE)?.bytes(der)?;
+            Ok(())
         }
         Err(refusal) => {
             e.u8(REPLY_REFUSAL)?.encode(WireRefusal::of(refusal))?;
@@ -620,6 +656,7 @@ fn read_reply(d: &mut Decoder<'_>) -> Result<Reply, minicbor::decode::Error> {
                 result = Some(Ok(Answer::Credentials(read_list(d, read_credential)?)));
             }
             REPLY_USAGE => result = Some(Ok(Answer::Usage(read_usage(d)?))),
+            REPLY_RESPONSE => result = Some(Ok(Answer::Response(d.bytes()?.to_vec()))),
             REPLY_REFUSAL => result = Some(Err(d.decode::<WireRefusal<'_>>()?.owned()?)),
             _ => d.skip()?,
         }
@@ -749,6 +786,30 @@ mod tests {
     }
 
     #[test]
+    fn queries_of_other_standards_are_carried_as_they_are() {
+        let query = |authority| Query {
+            request: 8,
+            app: "demo-app",
+            query: (&[0x30, 3, 2, 1, 1][..]).into(),
+            authority,
+        };
+        let reads_back = |request: &Request<'_>| {
+            let mut body = Vec::new();
+            request.encode(&mut body);
+            let read = Request::decode(&body).unwrap();
+            assert_eq!(read.head(), (8, "demo-app"));
+            let mut again = Vec::new();
+            read.encode(&mut again);
+            assert_eq!(again, body);
+            for end in 0..body.len() {
+                assert!(Request::decode(&body[..end]).is_err(), "cut at {end}");
+            }
+        };
+        reads_back(&Request::Stamp(query(Some("tsa-1"))));
+        reads_back(&Request::Status(query(None)));
+    }
+
+    #[test]
     fn truncation_anywhere_is_an_error_and_never_a_panic() {
         let digest = [5; 32];
         let mut body = Vec::new();
@@ -796,6 +857,7 @@ mod tests {
                 by_credential: vec![("a".into(), 5)],
                 by_month: vec![("2026-11".into(), 5)],
             })),
+            Ok(Answer::Response(vec![0x30, 0])),
             Err(refusal),
         ];
         for result in answers {

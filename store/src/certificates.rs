@@ -44,7 +44,8 @@ pub(crate) const SCHEMA: &str = "
     CREATE INDEX IF NOT EXISTS certificate_revoked ON certificate (issuer) WHERE standing >= 2;
     CREATE TABLE IF NOT EXISTS crl (
         issuer  TEXT NOT NULL,
-        number  INTEGER NOT NULL,
+        number  INTEGER NOT NULL,     -- full and delta lists share one sequence
+        base    INTEGER,              -- of which full list this is a delta; NULL: a full list
         der     BLOB NOT NULL,
         made_ms INTEGER NOT NULL,
         PRIMARY KEY (issuer, number)
@@ -232,6 +233,8 @@ pub enum CertificateChange {
         issuer: AuthorityName,
         /// Its number, above all earlier ones.
         number: u64,
+        /// The number of the full list to which it is a delta; `None`: it is a full list.
+        base: Option<u64>,
         /// The list, in DER.
         der: Vec<u8>,
     },
@@ -243,6 +246,11 @@ pub enum CertificateChange {
         first: u64,
         /// How many.
         count: u64,
+    },
+    /// Time stamps that were given to whoever asked, which the platform bears.
+    BookStamps {
+        /// How many.
+        units: u64,
     },
 }
 
@@ -276,7 +284,13 @@ impl CertificateChange {
                 let reason = standing.columns().1;
                 (action, format!("{} reason={reason}", certificate(issuer, serial)))
             }
-            Self::KeepCrl { issuer, number, .. } => ("crl.publish", format!("{issuer} number={number}")),
+            Self::KeepCrl {
+                issuer, number, base, ..
+            } => {
+                let base = base.map_or(String::new(), |base| format!(" base={base}"));
+                ("crl.publish", format!("{issuer} number={number}{base}"))
+            }
+            Self::BookStamps { units } => ("tsa.book", format!("platform units={units}")),
             Self::ReserveSerials {
                 authority,
                 first,
@@ -310,9 +324,17 @@ pub(crate) fn apply(
             serial,
             standing,
         } => {
-            return set_standing(db, directory, at, &issuer, &serial, standing);
+            let effect = set_standing(db, directory, at, &issuer, &serial, standing)?;
+            return Ok(Effect::Standing(issuer, serial, Box::new(effect)));
         }
-        CertificateChange::KeepCrl { issuer, number, der } => keep_crl(db, at, &issuer, number, &der),
+        CertificateChange::KeepCrl {
+            issuer,
+            number,
+            base,
+            der,
+        } => keep_crl(db, at, &issuer, (number, base), &der),
+        // The entry itself is what there is to keep.
+        CertificateChange::BookStamps { .. } => Ok(()),
         CertificateChange::ReserveSerials {
             authority,
             first,
@@ -461,23 +483,44 @@ pub(crate) fn check_in_force(db: &Connection, tenant: &TenantName, credential: &
     }
 }
 
-fn keep_crl(db: &Connection, at: UnixMillis, issuer: &AuthorityName, number: u64, der: &[u8]) -> Result<()> {
-    let last = read_crl(db, issuer)?.map_or(0, |last| last.number);
+fn keep_crl(
+    db: &Connection,
+    at: UnixMillis,
+    issuer: &AuthorityName,
+    (number, base): (u64, Option<u64>),
+    der: &[u8],
+) -> Result<()> {
+    let last = last_list(db, issuer)?;
     if number <= last {
         let text = format!("revocation list {number} of {issuer} comes after {last}");
         return Err(refuse(Code::AlreadyExists, text));
     }
-    let sql = "INSERT INTO crl (issuer, number, der, made_ms) VALUES (?, ?, ?, ?)";
+    let sql = "INSERT INTO crl (issuer, number, base, der, made_ms) VALUES (?, ?, ?, ?, ?)";
     db.execute(
         sql,
-        params![issuer.as_str(), number.cast_signed(), der, at.0.cast_signed()],
+        params![
+            issuer.as_str(),
+            number.cast_signed(),
+            base.map(u64::cast_signed),
+            der,
+            at.0.cast_signed()
+        ],
     )?;
+    // The newest full list stays, however many deltas follow it.
+    let sql = "DELETE FROM crl WHERE issuer = ?1 AND number <= ?2 AND number < \
+               (SELECT max(number) FROM crl WHERE issuer = ?1 AND base IS NULL)";
     let old = number.saturating_sub(LISTS_KEPT).cast_signed();
-    db.execute(
-        "DELETE FROM crl WHERE issuer = ? AND number <= ?",
-        params![issuer.as_str(), old],
-    )?;
+    db.execute(sql, params![issuer.as_str(), old])?;
     Ok(())
+}
+
+/// The highest number that an issuer's lists have; 0 where there are none.
+fn last_list(db: &Connection, issuer: &AuthorityName) -> Result<u64> {
+    let sql = "SELECT max(number) FROM crl WHERE issuer = ?";
+    let last: Option<i64> = db
+        .prepare_cached(sql)?
+        .query_row([issuer.as_str()], |row| row.get(0))?;
+    Ok(last.map_or(0, i64::cast_unsigned))
 }
 
 fn reserve(db: &Connection, at: UnixMillis, authority: &AuthorityName, first: u64, count: u64) -> Result<()> {
@@ -603,31 +646,43 @@ pub(crate) fn read_revoked(
 pub struct KeptCrl {
     /// Its number.
     pub number: u64,
+    /// The number of the full list to which it is a delta; `None`: it is a full list.
+    pub base: Option<u64>,
     /// The list, in DER.
     pub der: Vec<u8>,
     /// When it was kept.
     pub made_at: UnixMillis,
 }
 
+/// The newest full list.
 pub(crate) fn read_crl(db: &Connection, issuer: &AuthorityName) -> Result<Option<KeptCrl>> {
-    let sql = "SELECT number, der, made_ms FROM crl WHERE issuer = ? ORDER BY number DESC LIMIT 1";
+    let sql = "SELECT number, base, der, made_ms FROM crl WHERE issuer = ? AND base IS NULL \
+               ORDER BY number DESC LIMIT 1";
+    read_list(db, sql, params![issuer.as_str()])
+}
+
+/// The newest delta to a full list.
+pub(crate) fn read_delta(db: &Connection, issuer: &AuthorityName, base: u64) -> Result<Option<KeptCrl>> {
+    let sql = "SELECT number, base, der, made_ms FROM crl WHERE issuer = ? AND base = ? \
+               ORDER BY number DESC LIMIT 1";
+    read_list(db, sql, params![issuer.as_str(), base.cast_signed()])
+}
+
+fn read_list(db: &Connection, sql: &str, of: &[&dyn rusqlite::ToSql]) -> Result<Option<KeptCrl>> {
     let read = |row: &Row<'_>| {
         Ok(KeptCrl {
             number: row.get::<_, i64>(0)?.cast_unsigned(),
-            der: row.get(1)?,
-            made_at: time_of(row, 2)?,
+            base: row.get::<_, Option<i64>>(1)?.map(i64::cast_unsigned),
+            der: row.get(2)?,
+            made_at: time_of(row, 3)?,
         })
     };
-    Ok(db
-        .prepare_cached(sql)?
-        .query_row([issuer.as_str()], read)
-        .optional()?)
+    Ok(db.prepare_cached(sql)?.query_row(of, read).optional()?)
 }
 
 /// The number of the revocation list that an issuer publishes next.
 pub(crate) fn next_list(db: &Connection, issuer: &AuthorityName) -> Result<u64> {
-    let last = read_crl(db, issuer)?.map_or(0, |last| last.number);
-    Ok(epoch::read(db)?.next_list(last))
+    Ok(epoch::read(db)?.next_list(last_list(db, issuer)?))
 }
 
 /// The same for all that have published any, in an epoch that begins.

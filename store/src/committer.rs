@@ -31,6 +31,7 @@ use crate::outbox::{self, OutboxWrite};
 use crate::record::{DiscardReason, Fingerprint, Item, ItemRecord, Record, Released};
 use crate::registry::{self, Change, Effect};
 use crate::space::Reserve;
+use crate::stamps::StampDraft;
 use crate::tail::{ChainPoint, Tail};
 use crate::tenancy::TenantState;
 use crate::usage::Tally;
@@ -103,6 +104,7 @@ pub(crate) enum Command {
         changes: Vec<Change>,
         reply: Sender<Result<()>>,
     },
+    Stamp(StampDraft),
     /// Takes a piece of what is archived out of the database.
     Trim {
         reply: Sender<Result<bool>>,
@@ -227,9 +229,11 @@ impl<W: Clone> Committer<W> {
         let gather_until = self.pace.gather().map(|pause| clock::monotonic() + pause);
         let mut next = Some(first);
         let mut drafts = Vec::new();
+        let mut stamps = Vec::new();
         while let Some(command) = next {
             match command {
                 Command::Drafts(more) => drafts.extend(more),
+                Command::Stamp(stamp) => stamps.push(stamp),
                 Command::Changes {
                     actor,
                     changes,
@@ -261,15 +265,17 @@ impl<W: Clone> Committer<W> {
                 }
                 Command::Stop => {
                     self.commit(drafts);
+                    self.commit_stamps(stamps);
                     self.hand_over_settled();
                     return false;
                 }
             }
-            next = (drafts.len() < BATCH_MAX)
+            next = (drafts.len() + stamps.len() < BATCH_MAX)
                 .then(|| self.next(commands, drafts.len(), gather_until))
                 .flatten();
         }
         self.commit(drafts);
+        self.commit_stamps(stamps);
         true
     }
 
@@ -544,7 +550,7 @@ impl<W: Clone> Committer<W> {
         result
     }
 
-    fn read_books(&mut self, tenants: &BTreeSet<TenantRow>, now: UnixMillis) -> Result<()> {
+    pub(crate) fn read_books(&mut self, tenants: &BTreeSet<TenantRow>, now: UnixMillis) -> Result<()> {
         if tenants.is_empty() {
             return Ok(());
         }

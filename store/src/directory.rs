@@ -16,6 +16,7 @@ use protocol::verify::PublicKey;
 use crate::fence::Fence;
 use crate::ledger::book::Standing;
 use crate::operators::Operators;
+use crate::standings::Standings;
 use crate::tenancy::{self, Allowance, Environment, SecretCell};
 
 /// What a tenant may still use of its packages, in one number. The committing thread has the books and is the judge of
@@ -271,6 +272,8 @@ pub struct Directory {
     by_certificate: RwLock<HashMap<[u8; 32], Arc<App>>>,
     /// The operators.
     pub operators: Operators,
+    /// How often the standing of certificates has changed.
+    pub standings: Standings,
 }
 
 impl Directory {

@@ -36,6 +36,9 @@ pub enum Unit {
     User = 1,
     /// One contract.
     Contract = 2,
+    /// One time stamp.
+    #[serde(rename = "time_stamp")]
+    TimeStamp = 3,
 }
 
 /// An account of a package. The first four are where units come from: their balances are zero or below; those of the
@@ -64,7 +67,7 @@ pub enum LedgerAccount {
 
 impl Unit {
     /// All units.
-    pub const ALL: [Self; 3] = [Self::Signature, Self::User, Self::Contract];
+    pub const ALL: [Self; 4] = [Self::Signature, Self::User, Self::Contract, Self::TimeStamp];
 
     pub(crate) fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|unit| *unit as u8 == number)
@@ -121,6 +124,22 @@ pub struct Package {
     pub price_li: Option<u64>,
     /// A contract's or an incident's number.
     pub reference: String,
+}
+
+impl Package {
+    /// Whether signatures are free while it lives: it has no limit, or counts users or contracts.
+    pub(crate) const fn carries_signatures(&self) -> bool {
+        match self.unit {
+            Unit::Signature => self.unlimited,
+            Unit::User | Unit::Contract => true,
+            Unit::TimeStamp => false,
+        }
+    }
+
+    /// Whether time stamps are.
+    pub(crate) const fn carries_stamps(&self) -> bool {
+        self.unlimited || matches!(self.unit, Unit::User | Unit::Contract)
+    }
 }
 
 /// What an account of a package holds.

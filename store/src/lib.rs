@@ -9,7 +9,8 @@
 //! - [`tenancy`]: states, contracts and secrets; [`minutes`]: what was observed for the service agreement.
 //! - [`operators`]: who may do what here; [`approvals`]: what needs two of them; [`incidents`]: faults and their clocks.
 //! - [`outbox`]: messages to the outside, until they have arrived.
-//! - [`certificates`] is what authorities have issued, revoked and published.
+//! - [`certificates`] is what authorities have issued, revoked and published; [`standings`] tells whose answers are out of
+//!   date; [`stamps`] records and charges time stamps.
 //! - [`audit`] is a Merkle tree over the journal: tiles, signed checkpoints, proofs.
 //! - [`backup`], [`archive`] and [`epoch`]: copies, months that are kept elsewhere, and what a restore leaves out.
 //! - [`fence`] is how a revocation wins over signatures already in flight.
@@ -45,6 +46,8 @@ mod record;
 mod registry;
 mod space;
 mod sqlite;
+mod stamps;
+mod standings;
 mod statement;
 mod tail;
 mod tenancy;
@@ -78,10 +81,12 @@ pub use operators::{Operator, OperatorChange, OperatorRole, Operators, Roles};
 pub use outbox::{Channel, Message, MessageState, NewMessage, OutboxChange, OutboxWrite, Owner, Webhook};
 pub use reader::Reader;
 pub use record::{
-    DiscardReason, Fingerprint, Item, Proof, ProofKind, Record, Released, RequestHash, month_of, sha256,
-    tenant_of,
+    DiscardReason, Fingerprint, Item, Proof, ProofKind, Record, Released, RequestHash, Stamped, TIME_STAMP,
+    month_of, sha256, tenant_of,
 };
 pub use registry::{Change, NewApp, NewCredential, SpareKey, SpareRow, StoredKey};
+pub use stamps::StampDraft;
+pub use standings::Standings;
 pub use statement::{Difference, Reconciliation, Statement, StatementItem, StatementKey};
 pub use tail::ChainPoint;
 pub use tenancy::{

@@ -31,6 +31,7 @@ use crate::record::{Fingerprint, Item, ItemRecord, Record};
 use crate::registry::{self, Change};
 use crate::space::Reserve;
 use crate::sqlite;
+use crate::stamps::StampDraft;
 use crate::tail::{ChainPoint, Tail};
 
 /// How to open a store.
@@ -380,6 +381,18 @@ impl<W> StoreHandle<W> {
                 Command::Drafts(drafts) => drafts,
                 _ => Vec::new(),
             })
+    }
+
+    /// Hands over a time stamp to be recorded and charged, without waiting: whoever asked hears of it, also when the
+    /// committing thread is too far behind.
+    pub fn stamp(&self, draft: StampDraft) {
+        let Err(error) = self.commands.try_send(Command::Stamp(draft)) else {
+            return;
+        };
+        if let Command::Stamp(draft) = error.into_inner() {
+            let text = "too many time stamps wait to be recorded";
+            (draft.reply)(Err(Refusal::new(Code::Overloaded, text).retry_after_ms(100)));
+        }
     }
 
     /// Hands over what was observed to be written, unless the committing thread is far behind; then false.

@@ -326,7 +326,12 @@ impl Reader {
         certificates::read_revoked(&self.0, issuer, now)
     }
 
-    /// The newest revocation list of an issuer.
+    /// The newest delta list of an issuer to the full list with this number.
+    pub fn delta(&self, issuer: &AuthorityName, base: u64) -> Result<Option<KeptCrl>> {
+        certificates::read_delta(&self.0, issuer, base)
+    }
+
+    /// The newest full revocation list of an issuer.
     pub fn crl(&self, issuer: &AuthorityName) -> Result<Option<KeptCrl>> {
         certificates::read_crl(&self.0, issuer)
     }

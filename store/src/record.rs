@@ -8,6 +8,8 @@ use protocol::ids::{AppRow, CredentialRow, TenantRow};
 use protocol::verify::SignatureBytes;
 use smallvec::SmallVec;
 
+use crate::ledger::Unit;
+
 /// Sixteen bytes that stand for one item of one call of one app in the key index.
 ///
 /// 14 bytes of SHA-256 over app and key, then the item number: items of a call are neighbours. A collision needs
@@ -129,6 +131,32 @@ pub enum DiscardReason {
     Tenant,
 }
 
+/// The number in place of a result's format in statements: the operation was a time stamp.
+pub const TIME_STAMP: u8 = u8::MAX;
+
+/// A time stamp that an app was given.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Stamped {
+    /// Whose.
+    #[cbor(n(0), with = "rows::tenant")]
+    pub tenant: TenantRow,
+    /// Which app asked.
+    #[cbor(n(1), with = "rows::app")]
+    pub app: AppRow,
+    /// The token's serial number, in hexadecimal.
+    #[n(2)]
+    pub serial: Box<str>,
+    /// With which algorithm it is signed.
+    #[cbor(n(3), with = "names::algorithm")]
+    pub algorithm: Algorithm,
+    /// The authority that made it.
+    #[n(4)]
+    pub authority: Box<str>,
+    /// The digest that was stamped.
+    #[cbor(n(5), with = "small_bytes")]
+    pub imprint: SmallVec<[u8; 64]>,
+}
+
 /// One journal entry.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Record {
@@ -205,6 +233,16 @@ pub enum Record {
         #[n(1)]
         last: u64,
     },
+    /// A time stamp, released after this entry was durable and charged as one unit where a package is named.
+    #[n(8)]
+    TimeStamp {
+        /// What was given.
+        #[n(0)]
+        stamp: Stamped,
+        /// The package that paid; `None`: nothing was charged, as on a sandbox.
+        #[n(1)]
+        package: Option<u32>,
+    },
 }
 
 impl Record {
@@ -215,7 +253,10 @@ impl Record {
             | Self::Pending { item }
             | Self::Failed { item, .. }
             | Self::Discarded { item, .. } => Some(item),
-            Self::Change { .. } | Self::Opened { .. } | Self::LossAccepted { .. } => None,
+            Self::Change { .. }
+            | Self::Opened { .. }
+            | Self::LossAccepted { .. }
+            | Self::TimeStamp { .. } => None,
         }
     }
 
@@ -260,7 +301,7 @@ pub fn tenant_of(record: &[u8]) -> Result<Option<(TenantRow, bool)>, minicbor::d
     let mut d = minicbor::Decoder::new(record);
     d.array()?;
     let kind = d.u32()?;
-    if !(1..=4).contains(&kind) {
+    if !matches!(kind, 1..=4 | 8) {
         return Ok(None);
     }
     d.array()?;
@@ -268,7 +309,7 @@ pub fn tenant_of(record: &[u8]) -> Result<Option<(TenantRow, bool)>, minicbor::d
     Ok(Some((TenantRow(d.u32()?), kind == 1)))
 }
 
-/// What a statement needs of a [`Record::Signature`], read without copying anything else.
+/// What a statement needs of a [`Record::Signature`] or a [`Record::TimeStamp`], read without copying anything else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Signed<'b> {
     pub(crate) tenant: u32,
@@ -286,8 +327,10 @@ impl<'b> Signed<'b> {
     pub(crate) fn read(record: &'b [u8]) -> Result<Option<Self>, minicbor::decode::Error> {
         let mut d = minicbor::Decoder::new(record);
         d.array()?;
-        if d.u32()? != 1 {
-            return Ok(None);
+        match d.u32()? {
+            1 => {}
+            8 => return Self::read_stamp(&mut d).map(Some),
+            _ => return Ok(None),
         }
         let fields = d.array()?.unwrap_or(0);
         let item_fields = d.array()?.unwrap_or(0);
@@ -315,6 +358,36 @@ impl<'b> Signed<'b> {
             signed.package = d.decode()?;
         }
         Ok(Some(signed))
+    }
+
+    /// A time stamp belongs to no credential.
+    fn read_stamp(d: &mut minicbor::Decoder<'b>) -> Result<Self, minicbor::decode::Error> {
+        d.array()?;
+        let stamp_fields = d.array()?.unwrap_or(0);
+        let mut stamp = Self {
+            tenant: d.u32()?,
+            app: d.u32()?,
+            credential: 0,
+            key: d.str()?,
+            item: 0,
+            algorithm: d.u8()?,
+            format: TIME_STAMP,
+            package: None,
+        };
+        for _ in 4..stamp_fields {
+            d.skip()?;
+        }
+        stamp.package = d.decode()?;
+        Ok(stamp)
+    }
+
+    /// What it counts as.
+    pub(crate) const fn unit(&self) -> Unit {
+        if self.format == TIME_STAMP {
+            Unit::TimeStamp
+        } else {
+            Unit::Signature
+        }
     }
 }
 
@@ -498,6 +571,30 @@ pub(crate) mod tests {
                 bytes: SmallVec::from_slice(&[1; 32]),
                 base: None,
             },
+        }
+    }
+
+    #[test]
+    fn a_time_stamp_reads_as_a_unit_of_its_own() {
+        let stamp = Stamped {
+            tenant: TenantRow(3),
+            app: AppRow(4),
+            serial: "40ff".into(),
+            algorithm: Algorithm::EcdsaP256Sha256,
+            authority: "tsa".into(),
+            imprint: SmallVec::from_slice(&[9; 32]),
+        };
+        for package in [None, Some(7)] {
+            let record = Record::TimeStamp {
+                stamp: stamp.clone(),
+                package,
+            };
+            let bytes = minicbor::to_vec(&record).unwrap();
+            assert_eq!(Record::decode_from(&bytes).unwrap(), record);
+            let signed = Signed::read(&bytes).unwrap().unwrap();
+            assert_eq!((signed.tenant, signed.app, signed.credential), (3, 4, 0));
+            assert_eq!((signed.key, signed.package), ("40ff", package));
+            assert_eq!(signed.unit(), Unit::TimeStamp);
         }
     }
 

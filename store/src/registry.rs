@@ -7,7 +7,9 @@ use std::sync::Arc;
 use protocol::algorithm::KeyKind;
 use protocol::clock::UnixMillis;
 use protocol::error_code::{Code, Refusal};
-use protocol::ids::{AppId, AppRow, CredentialId, CredentialRow, KeyRow, TenantName, TenantRow};
+use protocol::ids::{
+    AppId, AppRow, AuthorityName, CredentialId, CredentialRow, KeyRow, TenantName, TenantRow,
+};
 use protocol::verify::PublicKey;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
@@ -234,6 +236,8 @@ pub(crate) enum Effect {
     /// The journal is archived up to here.
     Archived(u64),
     DestroyedTenant(Arc<Tenant>),
+    /// How a certificate stands has changed, and with it what the other effect says.
+    Standing(AuthorityName, Vec<u8>, Box<Self>),
     None,
 }
 
@@ -253,6 +257,10 @@ impl Effect {
                 credential.set_place(Place::Destroyed);
             }
             Self::DestroyedTenant(tenant) => keep::forget(directory, &tenant),
+            Self::Standing(issuer, serial, effect) => {
+                effect.take(directory);
+                directory.standings.moved(&issuer, &serial);
+            }
             Self::Books(_) | Self::Archived(_) | Self::None => {}
         }
     }

@@ -71,7 +71,7 @@ pub(crate) fn months(db: &Connection) -> Result<Vec<u32>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Visits every signature of a month, in order.
+/// Visits every signature and time stamp of a month, in order.
 fn signatures(
     db: &Connection,
     month: u32,
@@ -97,9 +97,9 @@ fn signatures(
 pub struct StatementKey {
     /// The app that asked.
     pub app: AppRow,
-    /// The credential that signed.
+    /// The credential that signed; 0: none, as for time stamps.
     pub credential: CredentialRow,
-    /// The operation: signing, by the number of the result's format.
+    /// The operation: signing, by the number of the result's format; or [`crate::TIME_STAMP`].
     pub format: u8,
     /// The package that paid; `None`: nothing was charged.
     pub package: Option<PackageRow>,
@@ -252,7 +252,7 @@ pub struct Difference {
 pub struct Reconciliation {
     /// The months it looked at.
     pub months: Vec<u32>,
-    /// Signatures in the journal.
+    /// Signatures and time stamps in the journal.
     pub signatures: u64,
     /// Those that were charged.
     pub charged: u64,
@@ -264,7 +264,7 @@ pub struct Reconciliation {
     pub differences: Vec<Difference>,
 }
 
-type Booked = BTreeMap<(u32, u32), i64>;
+type Booked = BTreeMap<(u32, u32, u8), i64>;
 type Counted = BTreeMap<(u32, u32, u32), i64>;
 
 /// Holds the journal of some months against the ledger and the usage counters, and the ledger against itself. One
@@ -283,14 +283,14 @@ pub(crate) fn reconcile(db: &Connection, months: &[u32]) -> Result<Reconciliatio
             *counted.entry((month, signed.app, signed.credential)).or_default() += 1;
             if let Some(package) = signed.package {
                 found.charged += 1;
-                *paid.entry((month, package)).or_default() += 1;
+                *paid.entry((month, package, signed.unit() as u8)).or_default() += 1;
             }
             Ok(())
         })?;
     }
     let posted = posted(&snapshot, months)?;
     found.transfers = posted.transfers;
-    let package = |(_, package): &(u32, u32)| format!("package {package}");
+    let package = |(_, package, unit): &(u32, u32, u8)| format!("package {package}, unit {unit}");
     compare(
         "journal = ledger",
         &paid,
@@ -343,7 +343,7 @@ type Accounts = BTreeMap<(u32, u8, u8), i64>;
 #[derive(Default)]
 struct Posted {
     transfers: u64,
-    /// Signatures used, by month and package.
+    /// Signatures and time stamps used, by month, package and unit.
     booked: Booked,
     /// Balances, by package, unit and account.
     accounts: Accounts,
@@ -360,8 +360,9 @@ fn posted(db: &Connection, months: &[u32]) -> Result<Posted> {
         posted.transfers += 1;
         for (account, units) in [(row.get(3)?, -units), (row.get(4)?, units)] {
             *posted.accounts.entry((package, unit, account)).or_default() += units;
-            if account == used && unit == Unit::Signature as u8 && months.contains(&month) {
-                *posted.booked.entry((month, package)).or_default() += units;
+            let counted = unit == Unit::Signature as u8 || unit == Unit::TimeStamp as u8;
+            if account == used && counted && months.contains(&month) {
+                *posted.booked.entry((month, package, unit)).or_default() += units;
             }
         }
     }

@@ -145,7 +145,8 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    pub(crate) fn new(contract: Contract) -> Self {
+    /// All of what was agreed is there to be used.
+    pub fn new(contract: Contract) -> Self {
         let allowance = Self::default();
         allowance.set(contract);
         allowance

@@ -1,4 +1,4 @@
-//! Usage counters: how many signatures each app has had, by credential and month. Written in the same transaction
+//! Usage counters: how many signatures each app has had, by credential and month, and how many time stamps. Written in the same transaction
 //! as the entries they count, so they cannot differ from the journal.
 
 use protocol::clock::UnixMillis;
@@ -11,11 +11,11 @@ use crate::record::month_of;
 /// One counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageRow {
-    /// The credential's id.
+    /// The credential's id; `#time_stamp`: time stamps, which need none.
     pub credential: String,
     /// YYYYMM, Asia/Shanghai.
     pub month: u32,
-    /// Signatures.
+    /// Signatures, or time stamps.
     pub units: u64,
 }
 
@@ -51,8 +51,9 @@ impl Tally {
 
 /// An app's counters.
 pub(crate) fn read(db: &Connection, app: AppRow) -> Result<Vec<UsageRow>> {
-    let sql = "SELECT c.id, u.month, u.units FROM usage u JOIN credential c ON c.row = u.credential \
-               WHERE u.app = ? ORDER BY u.month, c.id";
+    // No credential has a number sign in its name.
+    let sql = "SELECT coalesce(c.id, '#time_stamp') AS id, u.month, u.units FROM usage u \
+               LEFT JOIN credential c ON c.row = u.credential WHERE u.app = ? ORDER BY u.month, id";
     let mut statement = db.prepare_cached(sql)?;
     let rows = statement.query_map([app.0], |row| {
         Ok(UsageRow {

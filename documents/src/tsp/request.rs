@@ -61,6 +61,11 @@ pub struct Request {
 }
 
 impl Request {
+    /// The digest to be stamped.
+    pub fn digest(&self) -> &[u8] {
+        MessageImprint::from_der(&self.imprint).map_or(&[], |imprint| imprint.digest.as_bytes())
+    }
+
     /// Reads a TimeStampReq, in DER.
     pub fn parse(der: &[u8]) -> Result<Self, Failure> {
         if der.len() > REQUEST_BYTES_MAX {

@@ -40,9 +40,13 @@ fn check_open(store: &StoreHandle<actors::call::Ticket>) -> Result<Value, Refusa
     let mut keys = std::collections::HashSet::new();
     let mut twice = 0;
     let count = |entry: Entry| {
-        if let Record::Signature { item, .. } = entry.record {
-            *counted.entry(item.app).or_insert(0) += 1;
-            twice += u64::from(!keys.insert(item.fingerprint()));
+        match entry.record {
+            Record::Signature { item, .. } => {
+                *counted.entry(item.app).or_insert(0) += 1;
+                twice += u64::from(!keys.insert(item.fingerprint()));
+            }
+            Record::TimeStamp { stamp, .. } => *counted.entry(stamp.app).or_insert(0) += 1,
+            _ => {}
         }
         Ok(())
     };
@@ -139,6 +143,16 @@ pub(super) fn show(entry: &Entry) -> Value {
         Record::LossAccepted { first, last } => {
             json!({ "kind": "loss-accepted", "first": first, "last": last })
         }
+        Record::TimeStamp { stamp, package } => json!({
+            "kind": "time-stamp",
+            "tenant": stamp.tenant,
+            "app": stamp.app,
+            "authority": stamp.authority,
+            "serial": stamp.serial,
+            "algorithm": stamp.algorithm,
+            "digest": STANDARD.encode(&stamp.imprint),
+            "package": package,
+        }),
     };
     value["sequence"] = entry.sequence.0.into();
     value["at_ms"] = entry.at.0.into();

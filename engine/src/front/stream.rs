@@ -9,10 +9,12 @@ use actors::call::{Arrival, Ask, Call, Page, ReplyTo, Stream};
 use actors::core::Core;
 use actors::gate::{self, SignFields};
 use actors::latency::{Operation, Transport};
+use actors::questions::Question;
+use actors::stamp_callers;
 use protocol::clock;
 use protocol::error_code::{Code, Refusal};
 use protocol::frame::{self, FrameReader};
-use protocol::limits::{FRAME_BYTES_MAX, FRAME_REST_MS_MAX, SESSION_IN_FLIGHT_MAX};
+use protocol::limits::{ANSWER_MS_MAX, FRAME_BYTES_MAX, FRAME_REST_MS_MAX, SESSION_IN_FLIGHT_MAX};
 use protocol::message::{self, Answer, ClientFrame, Request, Sign};
 use protocol::session::SessionKey;
 use quinn::{RecvStream, SendStream};
@@ -237,6 +239,9 @@ fn take_frame(core: &Core, outbox: &Rc<Outbox>, payload: &[u8], received: Instan
         ));
     }
     outbox.begin();
+    let Some(request) = ask_certificates(core, outbox, request) else {
+        return Ok(());
+    };
     let (operation, decoded) = (operation(&request), clock::monotonic());
     match admit(&outbox.session.app, request, proof) {
         Ok((ask, deadline_ms)) => {
@@ -257,12 +262,57 @@ fn take_frame(core: &Core, outbox: &Rc<Outbox>, payload: &[u8], received: Instan
     Ok(())
 }
 
+/// Takes out what the certificate service answers, on threads of its own; the reply comes when it is ready.
+fn ask_certificates<'b>(core: &Core, outbox: &Rc<Outbox>, request: Request<'b>) -> Option<Request<'b>> {
+    let app = &outbox.session.app;
+    let (id, question) = match request {
+        Request::Stamp(query) => {
+            let caller = stamp_callers::admit_proved(app, clock::wall());
+            let question = caller.map(|caller| Question::Stamp {
+                caller,
+                query: query.query.to_vec(),
+                authority: query.authority.map(Into::into),
+            });
+            (query.request, question)
+        }
+        Request::Status(query) => {
+            let question = gate::admit_app(app).map(|_| Question::Status(query.query.to_vec()));
+            (query.request, question)
+        }
+        other => return Some(other),
+    };
+    let services = core.services();
+    let starting = || Refusal::new(Code::Restarted, "the certificate service is starting");
+    let asked = question.and_then(|question| match services.closed() {
+        Some(refusal) => Err(refusal),
+        None => services.certificates.get().ok_or_else(starting)?.ask(question),
+    });
+    let outbox = Rc::clone(outbox);
+    match asked {
+        Ok(answer) => drop(actix_rt::spawn(async move {
+            let late = |_| {
+                Refusal::new(
+                    Code::DeadlineExceeded,
+                    "the certificate service has not answered in time",
+                )
+            };
+            let gone = |_| Refusal::new(Code::Internal, "the certificate service has not answered");
+            let answer = tokio::time::timeout(Duration::from_millis(ANSWER_MS_MAX), answer).await;
+            let answer = answer.map_err(late).and_then(|answer| answer.map_err(gone)?);
+            outbox.reply(id, answer.map(Answer::Response));
+        })),
+        Err(refusal) => outbox.reply(id, Err(refusal)),
+    }
+    None
+}
+
 const fn operation(request: &Request<'_>) -> Operation {
     match request {
         Request::Sign(_) => Operation::Sign,
         Request::Lookup(_) => Operation::Lookup,
         Request::Credentials(_) => Operation::Credentials,
-        Request::Usage(_) => Operation::Usage,
+        // The others do not come here.
+        Request::Usage(_) | Request::Stamp(_) | Request::Status(_) => Operation::Usage,
     }
 }
 

@@ -1,30 +1,38 @@
-//! The pki listener: time stamps (RFC 3161 3.4), OCSP (RFC 6960 A) and revocation lists (RFC 5280 4.2.1.13) over plain
-//! HTTP, because what is fetched is signed, and because a client that checks a TLS certificate cannot use TLS for it.
+//! The pki listener: time stamps (RFC 3161 3.4), OCSP (RFC 6960 A, RFC 5019 5) and revocation lists (RFC 5280 4.2.1.13)
+//! over plain HTTP, because what is fetched is signed, and because a client that checks a TLS certificate cannot use TLS
+//! for it. A connection belongs to one thread, which reads, signs and answers: there is nothing to hand over.
 
+use std::convert::Infallible;
 use std::net::TcpListener;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::{Path, Query, State};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use actors::answers::Answer;
+use actors::lists::ListKind;
+use actors::questions::{Asked, Question};
 use bytes::Bytes;
 use documents::{ocsp, tsp};
-use http::{HeaderMap, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Limited};
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use protocol::clock::UnixMillis;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::AuthorityName;
-use serde::Deserialize;
-use tower_service::Service;
+use store::KeptCrl;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::LocalSet;
 
-use super::{Desk, Question};
+use super::desk::{Caller, Desk};
 
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 512;
+/// Connections that wait for one thread to take them over.
+const ARRIVALS_MAX: usize = 64;
 /// How long a request's head may take, and a connection be silent.
 const HEAD_MAX: Duration = Duration::from_secs(10);
 /// How long a request's body may take.
@@ -33,23 +41,113 @@ const BODY_MAX: Duration = Duration::from_secs(5);
 const BODY_BYTES_MAX: usize = 8192;
 /// The media type of revocation lists (RFC 2585 4.2).
 const CRL_TYPE: &str = "application/pkix-crl";
+/// A list may be kept by others for so long at most: a newer one may come at any time.
+const LIST_KEPT: Duration = Duration::from_secs(3600);
 
-/// What the handlers know.
-#[derive(Clone, Debug)]
-pub(crate) struct Shown {
-    pub(crate) desk: Desk,
-    /// Whether whoever asks gets a time stamp.
-    pub(crate) anonymous_stamps: bool,
+/// A connection on its way to its thread.
+struct Arrival {
+    stream: std::net::TcpStream,
+    open: Counted,
+    _place: OwnedSemaphorePermit,
 }
 
-/// Serves it for as long as the process lives.
-pub(crate) async fn serve(listener: TcpListener, shown: Shown) {
+/// One of a thread's open connections.
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The far end of a thread that serves connections, and answers what the cores ask.
+pub(crate) struct Server {
+    arrivals: mpsc::Sender<Arrival>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Server {
+    /// A server and what its thread has to run.
+    pub(crate) fn new(questions: mpsc::Receiver<Asked>) -> (Self, impl FnOnce(Desk) + Send + 'static) {
+        let (arrivals, arriving) = mpsc::channel(ARRIVALS_MAX);
+        let open = Arc::new(AtomicUsize::new(0));
+        (Self { arrivals, open }, move |desk| {
+            run(arriving, questions, desk)
+        })
+    }
+}
+
+/// Serves what arrives, for as long as the process lives.
+fn run(mut arriving: mpsc::Receiver<Arrival>, mut questions: mpsc::Receiver<Asked>, desk: Desk) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "a pki thread cannot run");
+            return;
+        }
+    };
+    let desk = Rc::new(desk);
+    LocalSet::new().block_on(&runtime, async {
+        loop {
+            let desk = Rc::clone(&desk);
+            // A panic costs the connection or the question at hand, not the thread.
+            tokio::select! {
+                Some(arrival) = arriving.recv() => {
+                    tokio::task::spawn_local(serve_connection(arrival, desk));
+                }
+                Some(asked) = questions.recv() => {
+                    tokio::task::spawn_local(answer_question(asked, desk));
+                }
+                else => return,
+            }
+        }
+    });
+}
+
+async fn serve_connection(arrival: Arrival, desk: Rc<Desk>) {
+    let Ok(stream) = tokio::net::TcpStream::from_std(arrival.stream) else {
+        return;
+    };
+    let service = service_fn(move |request| {
+        let desk = Rc::clone(&desk);
+        async move { Ok::<_, Infallible>(answer(&desk, request).await) }
+    });
+    // However a connection ends, there is nobody left to tell.
+    let _ = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    drop(arrival.open);
+}
+
+async fn answer_question(asked: Asked, desk: Rc<Desk>) {
+    let answer = match asked.question {
+        Question::Stamp {
+            caller,
+            query,
+            authority,
+        } => match tsp::Request::parse(&query) {
+            Ok(request) => {
+                desk.stamp(Caller::App(caller), &request, authority.as_deref())
+                    .await
+            }
+            Err(failure) => Ok(tsp::rejection(failure)),
+        },
+        Question::Status(query) => Ok(desk.status(ocsp::Request::parse(&query)).der.clone()),
+    };
+    // Whoever asked may have gone.
+    let _ = asked.reply.send(answer);
+}
+
+/// Takes connections in and gives each to the thread that has the fewest, for as long as the process lives.
+pub(crate) async fn accept(listener: TcpListener, servers: Vec<Server>) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
         tracing::error!("the pki socket cannot be used");
         return;
     };
-    let router = router(shown);
-    let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
@@ -61,45 +159,123 @@ pub(crate) async fn serve(listener: TcpListener, shown: Shown) {
         };
         // Latency matters more than packets; a socket that cannot do this still works.
         let _ = stream.set_nodelay(true);
-        let router = router.clone();
-        actix_rt::spawn(async move {
-            let service = service_fn(move |request| router.clone().call(request));
-            // However a connection ends, there is nobody left to tell.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_MAX)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-            drop(place);
+        let fewest = servers
+            .iter()
+            .min_by_key(|server| server.open.load(Ordering::Acquire));
+        let (Some(server), Ok(stream)) = (fewest, stream.into_std()) else {
+            continue;
+        };
+        server.open.fetch_add(1, Ordering::AcqRel);
+        let open = Counted(Arc::clone(&server.open));
+        // A thread that does not take its connections over has no use for more: this one is closed.
+        let _ = server.arrivals.try_send(Arrival {
+            stream,
+            open,
+            _place: place,
         });
     }
 }
 
-fn router(shown: Shown) -> Router {
-    Router::new()
-        .route("/tsa", post(stamp))
-        .route("/ocsp", post(status))
-        .route("/ocsp/{*request}", get(status_by_path))
-        .route("/crl/{name}", get(list))
-        .with_state(shown)
+type Reply = Response<Full<Bytes>>;
+
+/// What is asked for, by method and path.
+enum Route<'p> {
+    Stamp { token: Option<&'p str> },
+    Status,
+    StatusByPath(&'p str),
+    List(ListKind, AuthorityName),
 }
 
-fn refuse(refusal: &Refusal) -> Response {
+fn route<'p>(method: &Method, path: &'p str) -> Result<Route<'p>, Reply> {
+    let (route, methods) = if path == "/tsa" {
+        (Route::Stamp { token: None }, &[Method::POST][..])
+    } else if let Some(token) = path.strip_prefix("/tsa/") {
+        (Route::Stamp { token: Some(token) }, &[Method::POST][..])
+    } else if path == "/ocsp" || path == "/ocsp/" && method == Method::POST {
+        (Route::Status, &[Method::POST][..])
+    } else if let Some(request) = path.strip_prefix("/ocsp/") {
+        (Route::StatusByPath(request), &[Method::GET, Method::HEAD][..])
+    } else {
+        (list_route(path)?, &[Method::GET, Method::HEAD][..])
+    };
+    if methods.contains(method) {
+        return Ok(route);
+    }
+    let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, "the method is not allowed here\n");
+    let allowed: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    if let Ok(allowed) = HeaderValue::from_str(&allowed.join(", ")) {
+        reply.headers_mut().insert(header::ALLOW, allowed);
+    }
+    Err(reply)
+}
+
+fn list_route(path: &str) -> Result<Route<'_>, Reply> {
+    let full = path.strip_prefix("/crl/").map(|file| (ListKind::Full, file));
+    let delta = || path.strip_prefix("/delta/").map(|file| (ListKind::Delta, file));
+    let unknown = |what| refuse(&Refusal::new(Code::NotFound, what));
+    let (kind, file) = full.or_else(delta).ok_or_else(|| unknown("nothing is here"))?;
+    match file.strip_suffix(".crl").map(AuthorityName::new) {
+        Some(Ok(name)) => Ok(Route::List(kind, name)),
+        _ => Err(unknown("no such revocation list")),
+    }
+}
+
+async fn answer(desk: &Desk, request: Request<Incoming>) -> Reply {
+    let (head, body) = request.into_parts();
+    match route(&head.method, head.uri.path()) {
+        Ok(Route::Stamp { token }) => {
+            let stamped = stamp(desk, token, head.uri.query(), &head.headers, body).await;
+            stamped.unwrap_or_else(|refusal| refuse(&refusal))
+        }
+        Ok(Route::Status) => match read(&head.headers, ocsp::REQUEST_TYPE, body).await {
+            Ok(body) => status(&desk.status(ocsp::Request::parse(&body)), None),
+            Err(refusal) => refuse(&refusal),
+        },
+        // The path as it came: `+` and `%2F` mean what RFC 6960 A.1 says.
+        Ok(Route::StatusByPath(path)) => {
+            let answer = desk.status(ocsp::Request::from_path(path));
+            status(&answer, Some(&head.headers))
+        }
+        Ok(Route::List(kind, name)) => list(desk, kind, &name, &head.headers),
+        Err(reply) => reply,
+    }
+}
+
+fn text(status: StatusCode, text: impl Into<String>) -> Reply {
+    let mut reply = Response::new(Full::new(Bytes::from(text.into())));
+    *reply.status_mut() = status;
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    reply.headers_mut().insert(header::CONTENT_TYPE, kind);
+    reply
+}
+
+fn refuse(refusal: &Refusal) -> Reply {
     let status =
         StatusCode::from_u16(refusal.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let text = format!("{refusal}\n");
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        return (status, [(header::RETRY_AFTER, "1")], text).into_response();
+    let mut reply = text(status, format!("{refusal}\n"));
+    let headers = reply.headers_mut();
+    if status == StatusCode::UNAUTHORIZED {
+        let challenge = HeaderValue::from_static("Basic realm=\"time stamps\", charset=\"UTF-8\"");
+        headers.insert(header::WWW_AUTHENTICATE, challenge);
     }
-    (status, text).into_response()
+    if matches!(
+        status,
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+    ) {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    reply
 }
 
-fn der(kind: &'static str, bytes: Vec<u8>) -> Response {
-    ([(header::CONTENT_TYPE, kind)], bytes).into_response()
+fn der(kind: &'static str, bytes: Bytes) -> Reply {
+    let mut reply = Response::new(Full::new(bytes));
+    let kind = HeaderValue::from_static(kind);
+    reply.headers_mut().insert(header::CONTENT_TYPE, kind);
+    reply
 }
 
 /// The body, if it is of the media type that the standard names.
-async fn read(headers: &HeaderMap, kind: &str, body: Body) -> Result<Bytes, Refusal> {
+async fn read(headers: &HeaderMap, kind: &str, body: Incoming) -> Result<Bytes, Refusal> {
     let given = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
@@ -110,85 +286,130 @@ async fn read(headers: &HeaderMap, kind: &str, body: Body) -> Result<Bytes, Refu
             format!("the body must be {kind}"),
         ));
     }
-    let slow = |_| Refusal::new(Code::PeerTooSlow, "the body did not arrive in time");
-    let long = |_| {
+    let long = || {
         Refusal::new(
             Code::TooLarge,
             format!("a body has at most {BODY_BYTES_MAX} bytes"),
         )
     };
+    // Whoever announces too much is told so before it comes.
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(long());
+    }
+    let slow = |_| Refusal::new(Code::PeerTooSlow, "the body did not arrive in time");
     let read = tokio::time::timeout(BODY_MAX, Limited::new(body, BODY_BYTES_MAX).collect());
-    Ok(read.await.map_err(slow)?.map_err(long)?.to_bytes())
+    Ok(read.await.map_err(slow)?.map_err(|_| long())?.to_bytes())
 }
 
-/// Which authority is to stamp.
-#[derive(Deserialize)]
-struct Which {
-    authority: Option<String>,
+/// The authority that the query names (`authority=NAME`).
+fn named(query: Option<&str>) -> Option<&str> {
+    let mut pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| *key == "authority").map(|(_, value)| value)
 }
 
 async fn stamp(
-    State(shown): State<Shown>,
-    Query(which): Query<Which>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    if !shown.anonymous_stamps {
-        let text = "time stamps are not given to everybody here (setting tsa_anonymous)";
-        return refuse(&Refusal::new(Code::Unauthenticated, text));
+    desk: &Desk,
+    token: Option<&str>,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: Incoming,
+) -> Result<Reply, Refusal> {
+    let basic = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    let caller = desk.caller(token, basic)?;
+    let body = read(headers, tsp::QUERY_TYPE, body).await?;
+    let stamped = match tsp::Request::parse(&body) {
+        Ok(request) => desk.stamp(caller, &request, named(query)).await?,
+        Err(failure) => tsp::rejection(failure),
+    };
+    Ok(der(tsp::REPLY_TYPE, stamped.into()))
+}
+
+/// `asked` is there where the answer may be kept on the way: for GET (RFC 5019 6.2).
+fn status(answer: &Arc<Answer>, asked: Option<&HeaderMap>) -> Reply {
+    let bytes = Bytes::from_owner(Shared(Arc::clone(answer)));
+    match (asked, answer.shelf) {
+        (Some(asked), Some(shelf)) => {
+            let tag = tag_of(&answer.der);
+            shelve(der(ocsp::RESPONSE_TYPE, bytes), asked, &tag, shelf)
+        }
+        (Some(_), None) => {
+            let mut reply = der(ocsp::RESPONSE_TYPE, bytes);
+            let never = HeaderValue::from_static("no-store");
+            reply.headers_mut().insert(header::CACHE_CONTROL, never);
+            reply
+        }
+        (None, _) => der(ocsp::RESPONSE_TYPE, bytes),
     }
-    let body = match read(&headers, tsp::QUERY_TYPE, body).await {
-        Ok(body) => body,
-        Err(refusal) => return refuse(&refusal),
-    };
-    let request = match tsp::Request::parse(&body) {
-        Ok(request) => request,
-        Err(failure) => return der(tsp::REPLY_TYPE, tsp::rejection(failure)),
-    };
-    let authority = which.authority;
-    match shown.desk.ask(Question::Stamp { request, authority }).await {
-        Ok(Some(response)) => der(tsp::REPLY_TYPE, response),
-        Ok(None) => refuse(&Refusal::new(Code::NotFound, "no such time-stamping authority")),
+}
+
+/// The bytes of an answer that is shared.
+struct Shared(Arc<Answer>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.der
+    }
+}
+
+/// The bytes of a list that is shared.
+struct SharedList(Arc<KeptCrl>);
+
+impl AsRef<[u8]> for SharedList {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.der
+    }
+}
+
+/// Half of a SHA-256: an entity tag need not be stronger.
+fn tag_of(bytes: &[u8]) -> String {
+    let digest = protocol::algorithm::Hash::Sha256.digest(bytes);
+    digest[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn list(desk: &Desk, kind: ListKind, name: &AuthorityName, asked: &HeaderMap) -> Reply {
+    match desk.list(kind, name) {
+        Ok(Some(list)) => {
+            let until = UnixMillis(protocol::clock::wall().0 + LIST_KEPT.as_millis() as u64);
+            let (number, made) = (list.number.to_string(), list.made_at);
+            let reply = der(CRL_TYPE, Bytes::from_owner(SharedList(list)));
+            shelve(reply, asked, &number, (made, until))
+        }
+        Ok(None) => refuse(&Refusal::new(Code::NotFound, "no such revocation list")),
         Err(refusal) => refuse(&refusal),
     }
 }
 
-async fn status(State(shown): State<Shown>, headers: HeaderMap, body: Body) -> Response {
-    match read(&headers, ocsp::REQUEST_TYPE, body).await {
-        Ok(body) => answer(&shown.desk, ocsp::Request::parse(&body)).await,
-        Err(refusal) => refuse(&refusal),
+/// Says until when others may keep what this is (RFC 9111), or that they have it already (RFC 9110 13).
+fn shelve(mut reply: Reply, asked: &HeaderMap, tag: &str, (made, until): (UnixMillis, UnixMillis)) -> Reply {
+    let quoted = format!("\"{tag}\"");
+    let theirs = asked
+        .get(header::IF_NONE_MATCH)
+        .and_then(|value| value.to_str().ok());
+    if theirs.is_some_and(|theirs| {
+        theirs
+            .split(',')
+            .any(|one| one.trim().trim_start_matches("W/") == quoted)
+    }) {
+        *reply.status_mut() = StatusCode::NOT_MODIFIED;
+        *reply.body_mut() = Full::default();
+        reply.headers_mut().remove(header::CONTENT_TYPE);
     }
-}
-
-async fn status_by_path(State(shown): State<Shown>, uri: Uri) -> Response {
-    // The path as it came: `+` and `%2F` mean what RFC 6960 A.1 says.
-    let path = uri.path().strip_prefix("/ocsp/").unwrap_or_default();
-    answer(&shown.desk, ocsp::Request::from_path(path)).await
-}
-
-async fn answer(desk: &Desk, request: Result<ocsp::Request, ocsp::RequestError>) -> Response {
-    let Ok(request) = request else {
-        return der(
-            ocsp::RESPONSE_TYPE,
-            ocsp::Refusal::MalformedRequest.to_der().to_vec(),
-        );
-    };
-    let refusal = match desk.ask(Question::Status(request)).await {
-        Ok(Some(response)) => return der(ocsp::RESPONSE_TYPE, response),
-        Err(refusal) if refusal.code == Code::Overloaded => ocsp::Refusal::TryLater,
-        Ok(None) | Err(_) => ocsp::Refusal::InternalError,
-    };
-    der(ocsp::RESPONSE_TYPE, refusal.to_der().to_vec())
-}
-
-async fn list(State(shown): State<Shown>, Path(file): Path<String>) -> Response {
-    let unknown = || refuse(&Refusal::new(Code::NotFound, "no such revocation list"));
-    let Some(Ok(name)) = file.strip_suffix(".crl").map(AuthorityName::new) else {
-        return unknown();
-    };
-    match shown.desk.ask(Question::Crl(name)).await {
-        Ok(Some(list)) => der(CRL_TYPE, list),
-        Ok(None) => unknown(),
-        Err(refusal) => refuse(&refusal),
+    let left = until.0.saturating_sub(protocol::clock::wall().0) / 1000;
+    let date =
+        |at: UnixMillis| httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(at.seconds()));
+    let said: [(HeaderName, String); 4] = [
+        (header::ETAG, quoted),
+        (header::LAST_MODIFIED, date(made)),
+        (header::EXPIRES, date(until)),
+        (
+            header::CACHE_CONTROL,
+            format!("max-age={left}, public, no-transform, must-revalidate"),
+        ),
+    ];
+    for (name, value) in said {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            reply.headers_mut().insert(name, value);
+        }
     }
+    reply
 }

@@ -30,6 +30,7 @@ mod prepaid;
 mod seal;
 mod signing;
 mod stalls;
+mod status;
 mod stop;
 mod strangers;
 mod tidy;

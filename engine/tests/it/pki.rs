@@ -22,39 +22,72 @@ use crate::support::{Engine, Ran, Setup, block_on, request, run, sign_one};
 
 /// An answer over plain HTTP.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
-    kind: String,
-    body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) kind: String,
+    /// Lower-case names.
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let mut all = self.headers.iter();
+        all.find(|(known, _)| known == name)
+            .map_or("", |(_, value)| value)
+    }
 }
 
 /// A connection to the pki listener.
-struct Connection(BufReader<TcpStream>);
+pub(crate) struct Connection(BufReader<TcpStream>);
 
 impl Connection {
-    fn open(address: SocketAddr) -> std::io::Result<Self> {
+    pub(crate) fn open(address: SocketAddr) -> std::io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         Ok(Self(BufReader::new(stream)))
     }
 
-    fn ask(&mut self, method: &str, path: &str, kind: &str, body: &[u8]) -> std::io::Result<Answer> {
-        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n").into_bytes();
+    pub(crate) fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        kind: &str,
+        body: &[u8],
+    ) -> std::io::Result<Answer> {
+        self.ask_with(method, path, "", kind, body)
+    }
+
+    /// With more lines of the head.
+    pub(crate) fn ask_with(
+        &mut self,
+        method: &str,
+        path: &str,
+        lines: &str,
+        kind: &str,
+        body: &[u8],
+    ) -> std::io::Result<Answer> {
+        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{lines}").into_bytes();
         if method == "POST" {
             let length = body.len();
             request.extend(format!("Content-Type: {kind}\r\nContent-Length: {length}\r\n").bytes());
         }
         request.extend(b"\r\n");
         request.extend(body);
-        self.0.get_mut().write_all(&request)?;
-        self.read()
+        self.send(&request, method == "HEAD")
     }
 
-    fn read(&mut self) -> std::io::Result<Answer> {
+    /// Sends bytes as they are and reads what comes back.
+    pub(crate) fn send(&mut self, request: &[u8], without_body: bool) -> std::io::Result<Answer> {
+        self.0.get_mut().write_all(request)?;
+        self.read(without_body)
+    }
+
+    fn read(&mut self, without_body: bool) -> std::io::Result<Answer> {
         let mut line = String::new();
         self.0.read_line(&mut line)?;
         let status = line.split(' ').nth(1).and_then(|text| text.parse().ok());
-        let (mut kind, mut length) = (String::new(), 0);
+        let (mut kind, mut length, mut headers) = (String::new(), 0, Vec::new());
         loop {
             line.clear();
             if self.0.read_line(&mut line)? == 0 {
@@ -68,36 +101,39 @@ impl Connection {
                 "content-length" => length = value.parse().unwrap(),
                 _ => {}
             }
+            headers.push((name.to_ascii_lowercase(), value.to_owned()));
         }
-        let mut body = vec![0; length];
+        let empty = without_body || status == Some(304);
+        let mut body = vec![0; if empty { 0 } else { length }];
         self.0.read_exact(&mut body)?;
         Ok(Answer {
             status: status.ok_or(std::io::ErrorKind::InvalidData)?,
             kind,
+            headers,
             body,
         })
     }
 }
 
-fn post(engine: &Engine, path: &str, kind: &str, body: &[u8]) -> Answer {
+pub(crate) fn post(engine: &Engine, path: &str, kind: &str, body: &[u8]) -> Answer {
     Connection::open(engine.pki)
         .unwrap()
         .ask("POST", path, kind, body)
         .unwrap()
 }
 
-fn get(engine: &Engine, path: &str) -> Answer {
+pub(crate) fn get(engine: &Engine, path: &str) -> Answer {
     Connection::open(engine.pki)
         .unwrap()
         .ask("GET", path, "", &[])
         .unwrap()
 }
 
-fn folder(engine: &Engine) -> &Path {
+pub(crate) fn folder(engine: &Engine) -> &Path {
     engine.folder.as_ref().unwrap().path()
 }
 
-fn openssl(engine: &Engine, line: &str) -> Ran {
+pub(crate) fn openssl(engine: &Engine, line: &str) -> Ran {
     run(Command::new("openssl")
         .current_dir(folder(engine))
         .args(line.split_whitespace()))
@@ -109,7 +145,7 @@ fn certificates(engine: &Engine) -> Vec<Value> {
 }
 
 /// Writes a credential's newest certificate into a file.
-fn write_certificate(engine: &Engine, credential: &str) -> Value {
+pub(crate) fn write_certificate(engine: &Engine, credential: &str) -> Value {
     let all = certificates(engine);
     let mut all = all.into_iter().rev();
     let found = all.find(|one| one["credential"] == credential).unwrap();
@@ -118,7 +154,7 @@ fn write_certificate(engine: &Engine, credential: &str) -> Value {
     found
 }
 
-fn fetch_list(engine: &Engine, name: &str) {
+pub(crate) fn fetch_list(engine: &Engine, name: &str) {
     let answer = get(engine, &format!("/crl/{name}.crl"));
     assert_eq!((answer.status, &answer.kind[..]), (200, "application/pkix-crl"));
     std::fs::write(folder(engine).join(format!("{name}.crl")), &answer.body).unwrap();
@@ -139,7 +175,7 @@ pub(crate) fn list_number(engine: &Engine, name: &str) -> u64 {
     u64::from_str_radix(hexadecimal, 16).unwrap()
 }
 
-fn verify_with_list(engine: &Engine, credential: &str) -> Ran {
+pub(crate) fn verify_with_list(engine: &Engine, credential: &str) -> Ran {
     fetch_list(engine, "dev-p256");
     openssl(engine, "crl -inform DER -in dev-p256.crl -out dev-p256.crl.pem").ok();
     let line = format!("verify -CAfile var/dev/ca.pem -CRLfile dev-p256.crl.pem -crl_check {credential}.pem");
@@ -193,7 +229,7 @@ fn openssl_accepts_time_stamps_of_every_authority() {
 }
 
 /// The development CA's roots, in DER.
-fn roots(engine: &Engine) -> Vec<Vec<u8>> {
+pub(crate) fn roots(engine: &Engine) -> Vec<Vec<u8>> {
     let text = std::fs::read(engine.dev("ca.pem")).unwrap();
     let blocks = pem::parse_many(text).unwrap();
     blocks.into_iter().map(pem::Pem::into_contents).collect()
@@ -374,7 +410,7 @@ pub(crate) fn stamp(address: SocketAddr) -> Vec<u8> {
 }
 
 /// The serial number in a token: 16 bytes behind the imprint of 32.
-fn serial_of(token: &[u8]) -> Vec<u8> {
+pub(crate) fn serial_of(token: &[u8]) -> Vec<u8> {
     let imprint = [&[4, 32][..], &[7; 32], &[2, 16]].concat();
     let at = token.windows(imprint.len()).position(|window| window == imprint);
     let from = at.unwrap() + imprint.len();

@@ -19,7 +19,7 @@ use crate::ids::IdempotencyKey;
 use crate::limits::FRAME_BYTES_MAX;
 use crate::message::{
     self, ALPN, Answer, Ask, AskCredentials, Binding, CredentialInfo, Hello, Inputs, ItemOutcome, Lookup,
-    Proof, Request, ServerFrame, Sign, UsageInfo,
+    Proof, Query, Request, ServerFrame, Sign, UsageInfo,
 };
 use crate::session::{Context, EXPORTER_LABEL, SessionKey, certificate_hash, transcript};
 
@@ -352,6 +352,37 @@ impl QuicClient {
         {
             Answer::Usage(usage) => Ok(usage),
             _ => Err(bad_answer("no usage")),
+        }
+    }
+
+    /// A time stamp, recorded and charged: from a TimeStampReq to a TimeStampResp (RFC 3161 2.4), both in DER.
+    pub async fn stamp(&self, query: &[u8], authority: Option<&str>) -> Result<Vec<u8>, Refusal> {
+        let request = self.next();
+        let query = Query {
+            request,
+            app: &self.app,
+            query: query.into(),
+            authority,
+        };
+        self.response(request, &Request::Stamp(query)).await
+    }
+
+    /// How certificates stand: from an OCSPRequest to an OCSPResponse (RFC 6960 4), both in DER.
+    pub async fn status(&self, query: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let request = self.next();
+        let query = Query {
+            request,
+            app: &self.app,
+            query: query.into(),
+            authority: None,
+        };
+        self.response(request, &Request::Status(query)).await
+    }
+
+    async fn response(&self, request: u64, asked: &Request<'_>) -> Result<Vec<u8>, Refusal> {
+        match self.ask(request, asked).await? {
+            Answer::Response(der) => Ok(der),
+            _ => Err(bad_answer("no response")),
         }
     }
 

@@ -27,9 +27,13 @@ impl Held {
         self.package.activated <= at && self.package.expires.is_none_or(|expires| at < expires)
     }
 
-    /// Whether signatures are free while it lives: it is unlimited, or counts something else.
     const fn carries(&self) -> bool {
-        self.package.unlimited || !matches!(self.package.unit, Unit::Signature)
+        self.package.carries_signatures()
+    }
+
+    /// Whether it has to do with signatures at all.
+    const fn counts(&self) -> bool {
+        !matches!(self.package.unit, Unit::TimeStamp)
     }
 
     const fn account(&mut self, account: LedgerAccount) -> Option<&mut u64> {
@@ -59,7 +63,8 @@ impl Held {
 /// no limit, else from the one that ends first. Units that lapsed after they were held are honoured (SEMANTICS 4.6).
 /// `packages` are in order of expiry.
 pub(crate) fn choose(packages: &[Held], at: UnixMillis) -> Option<(usize, LedgerAccount)> {
-    let live = || packages.iter().enumerate().filter(|(_, held)| held.is_live(at));
+    let counts = |(_, held): &(usize, &Held)| held.counts() && held.is_live(at);
+    let live = || packages.iter().enumerate().filter(counts);
     let free = live().find(|(_, held)| held.carries());
     let paid = || {
         let has_units = |held: &Held| !held.carries() && held.available + held.lapsed > 0;
@@ -105,18 +110,15 @@ pub(crate) struct Standing {
 }
 
 pub(crate) fn standing(packages: &[Held], now: UnixMillis) -> Standing {
-    let live = || packages.iter().filter(|held| held.is_live(now));
+    let all = || packages.iter().filter(|held| held.counts());
+    let live = || all().filter(|held| held.is_live(now));
     let limited = live().all(|held| !held.carries());
     let is_over = |held: &Held| held.package.expires.is_some_and(|expires| expires <= now);
     let counted = |held: &&Held| !held.carries();
     Standing {
         left: limited.then(|| live().map(|held| held.available).sum()),
-        used: packages
-            .iter()
-            .filter(counted)
-            .map(|held| held.used + held.held)
-            .sum(),
-        expired: !packages.is_empty() && packages.iter().all(is_over),
+        used: all().filter(counted).map(|held| held.used + held.held).sum(),
+        expired: all().next().is_some() && all().all(is_over),
     }
 }
 

@@ -141,7 +141,10 @@ pub(crate) fn apply(
             let tenant = tenant_of(directory, &tenant)?.row;
             let kind = rows::kind(db, &kind)?
                 .ok_or_else(|| refuse(Code::NotFound, format!("no package kind '{kind}'")))?;
-            end_of_kind(db, moment, tenant, kind::OPEN)?;
+            // Whoever buys time stamps has said nothing of signatures.
+            if kind.unit != Unit::TimeStamp {
+                end_of_kind(db, moment, tenant, kind::OPEN)?;
+            }
             let wanted = Wanted {
                 units,
                 activated,
@@ -339,8 +342,9 @@ fn correction(db: &Connection, moment: Moment, package: &Package, units: i64) ->
 
 /// Uses units of packages in order of expiry, all or none.
 fn use_units(db: &Connection, moment: Moment, tenant: TenantRow, unit: Unit, units: u64) -> Result<()> {
-    if unit == Unit::Signature {
-        return Err(refuse(Code::Usage, "signatures are counted by signing".into()));
+    if matches!(unit, Unit::Signature | Unit::TimeStamp) {
+        let text = "signatures and time stamps are counted when they are made";
+        return Err(refuse(Code::Usage, text.into()));
     }
     let is_live = |package: &Package| {
         package.activated <= moment.at && package.expires.is_none_or(|expires| moment.at < expires)

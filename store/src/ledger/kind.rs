@@ -109,6 +109,7 @@ pub(crate) fn builtin() -> Vec<PackageKind> {
         kind("by-signature", Unit::Signature, 10_000, Some(12)),
         kind("by-user", Unit::User, 1_000, Some(12)),
         kind("by-contract", Unit::Contract, 1, Some(12)),
+        kind("by-time-stamp", Unit::TimeStamp, 1_000, Some(12)),
         kind(CREDIT, Unit::Signature, 1, Some(12)),
         kind(PREPAID, Unit::Signature, 0, None),
         PackageKind {
@@ -145,7 +146,7 @@ mod tests {
         assert_eq!(ends("2026-11-24T10:00:00+08:00"), at("2027-11-24T10:00:00+08:00"));
         // 29 February in Shanghai is still the 28th in Greenwich.
         assert_eq!(ends("2028-02-28T17:00:00Z"), at("2029-02-28T01:00:00+08:00"));
-        assert_eq!(builtin()[4].expires(at("2026-01-01T00:00:00Z")), None);
+        assert_eq!(builtin()[5].expires(at("2026-01-01T00:00:00Z")), None);
     }
 
     #[test]

@@ -242,7 +242,7 @@ pub(crate) fn releases(db: &Connection, held: impl Iterator<Item = PackageRow>) 
     let release = |(row, units)| {
         let package =
             package(db, row)?.ok_or_else(|| corrupt("a unit is held in a package that is not there"))?;
-        let carries = package.unlimited || package.unit != Unit::Signature;
+        let carries = package.carries_signatures();
         Ok(Transfer {
             tenant: package.tenant,
             package: row,

@@ -205,6 +205,7 @@ fn serial_numbers_and_list_numbers_that_the_lost_folder_may_have_used_are_left_o
     let list = CertificateChange::KeepCrl {
         issuer: issuer.clone(),
         number: 5,
+        base: None,
         der: vec![1],
     };
     world.store.change("test", Change::Certificates(list)).unwrap();

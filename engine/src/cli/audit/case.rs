@@ -95,6 +95,7 @@ impl Scope<'_> {
         match &entry.record {
             Record::Change { subject, .. } => self.is_named_in(subject).then_some(OPERATORS),
             Record::Opened { .. } | Record::LossAccepted { .. } => Some(OPERATORS),
+            Record::TimeStamp { stamp, .. } => (stamp.tenant == self.tenant.row).then_some(REQUESTS),
             record => {
                 let item = record.item()?;
                 (item.tenant == self.tenant.row).then_some(REQUESTS)

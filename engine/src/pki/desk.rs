@@ -1,0 +1,146 @@
+//! What a pki thread has at hand to answer with: the authorities, a view of the store, the clock. Decides nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use actors::answers::{Answer, Sources};
+use actors::lists::ListKind;
+use actors::stamp_callers::{self, StampCaller};
+use actors::time_stamps::{TimeSource, Token};
+use documents::{ocsp, tsp};
+use protocol::clock;
+use protocol::error_code::{Code, Refusal};
+use protocol::ids::AuthorityName;
+use smallvec::SmallVec;
+use store::{KeptCrl, Reader, StampDraft, Stamped};
+use tokio::sync::oneshot;
+
+use super::Pki;
+use crate::admin::operator::AsActor;
+
+/// One thread's desk.
+pub(crate) struct Desk {
+    pub(super) pki: Arc<Pki>,
+    pub(super) reader: Reader,
+    pub(super) clock: Arc<dyn TimeSource>,
+}
+
+/// Who gets a time stamp.
+pub(super) enum Caller {
+    /// Whoever asks: the platform bears it.
+    Anybody,
+    App(StampCaller),
+}
+
+impl Desk {
+    /// Who asks, by the token in the path or the Authorization header.
+    pub(super) fn caller(&self, token: Option<&str>, basic: Option<&[u8]>) -> Result<Caller, Refusal> {
+        let now = clock::wall();
+        let (directory, vault) = (self.pki.store.directory(), &self.pki.vault);
+        let admit = |token: &str| stamp_callers::admit(directory, vault, token, now).map(Caller::App);
+        match (token, basic) {
+            (Some(token), _) => admit(token),
+            (None, Some(header)) => {
+                let header = std::str::from_utf8(header).unwrap_or_default();
+                admit(&stamp_callers::token_of_basic(header)?)
+            }
+            (None, None) if !self.pki.settings.anonymous => Err(Refusal::new(
+                Code::Unauthenticated,
+                "time stamps are given to apps: /tsa/TOKEN, or user name and password (setting tsa_anonymous)",
+            )),
+            (None, None) => {
+                let over = |wait| {
+                    Refusal::new(Code::RateLimited, "too many time stamps for nobody in particular")
+                        .retry_after_ms(wait)
+                };
+                self.pki.anonymous.take_rate(now, 1).map_err(over)?;
+                Ok(Caller::Anybody)
+            }
+        }
+    }
+
+    /// TimeStampResp, in DER, granted or rejected. What an app is given is recorded and charged first.
+    pub(super) async fn stamp(
+        &self,
+        caller: Caller,
+        request: &tsp::Request,
+        authority: Option<&str>,
+    ) -> Result<Vec<u8>, Refusal> {
+        let current = self.pki.current();
+        let stamper = current.stamper(authority, request.hash);
+        let stamper =
+            stamper.ok_or_else(|| Refusal::new(Code::NotFound, "no such time-stamping authority"))?;
+        if self.pki.store.is_full() {
+            return Err(Refusal::new(Code::StorageFull, "the disk is full"));
+        }
+        let ledger = AsActor(&self.pki.store, "pki");
+        let token = match stamper.stamp(&ledger, &*self.clock, request) {
+            Ok(token) => token,
+            Err(failure) => return Ok(tsp::rejection(failure)),
+        };
+        match caller {
+            Caller::Anybody => {
+                self.pki.borne.fetch_add(1, Ordering::Relaxed);
+            }
+            Caller::App(caller) => self.record(&caller, stamper.authority(), &token, request).await?,
+        }
+        Ok(token.response)
+    }
+
+    async fn record(
+        &self,
+        caller: &StampCaller,
+        authority: &actors::certificates::Authority,
+        token: &Token,
+        request: &tsp::Request,
+    ) -> Result<(), Refusal> {
+        let app = &caller.app.0;
+        let (told, heard) = oneshot::channel();
+        self.pki.store.stamp(StampDraft {
+            app: caller.app.clone(),
+            stamp: Stamped {
+                tenant: app.tenant.row,
+                app: app.row,
+                serial: token
+                    .serial
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect::<String>()
+                    .into(),
+                algorithm: authority.algorithm,
+                authority: authority.name.as_str().into(),
+                imprint: SmallVec::from_slice(request.digest()),
+            },
+            // Whoever asked may have gone; the token is charged all the same.
+            reply: Box::new(move |outcome| drop(told.send(outcome))),
+        });
+        let gone = |_| Refusal::new(Code::Internal, "the time stamp was not recorded");
+        heard.await.map_err(gone)?.map(drop)
+    }
+
+    /// The answer to an OCSP request, or to what should have been one.
+    pub(super) fn status(&self, request: Result<ocsp::Request, ocsp::RequestError>) -> Arc<Answer> {
+        let Ok(request) = request else {
+            return Arc::new(ocsp::Refusal::MalformedRequest.into());
+        };
+        let current = self.pki.current();
+        let sources = Sources {
+            authorities: &current.authorities,
+            reader: &self.reader,
+            standings: &self.pki.store.directory().standings,
+        };
+        self.pki.answers.answer(sources, &request, clock::wall())
+    }
+
+    /// The newest list of an authority.
+    pub(super) fn list(
+        &self,
+        kind: ListKind,
+        issuer: &AuthorityName,
+    ) -> Result<Option<Arc<KeptCrl>>, Refusal> {
+        self.pki.shelf.get(&self.reader, issuer, kind).map_err(|error| {
+            tracing::error!(%error, "a revocation list could not be read");
+            error.refusal()
+        })
+    }
+}
