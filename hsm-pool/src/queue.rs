@@ -132,8 +132,8 @@ impl<T> FairQueue<T> {
         }
         let class = self.class(offer.priority);
         let tenants = class.flows.len() as u64 + u64::from(!class.flows.contains_key(&offer.tenant));
-        // Where jobs are dear a part may be less than two of them, and whoever asks evenly has two waiting now and then.
         let part = bound_us / tenants.max(1);
+        // Where jobs are dear a part may be less than two of them, and whoever asks evenly has two waiting now and then.
         let may_have = part.max(2 * offer.cost_us);
         let own = class.flows.get(&offer.tenant).map_or(0, |flow| flow.waiting_us);
         let wanted = own + offer.cost_us;
