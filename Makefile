@@ -36,7 +36,8 @@ test: test-deps
 
 crash: test-deps
 	$(CARGO) build --workspace --locked
-	TEST_CRASH_ROUNDS=$(ROUNDS) $(CARGO) test --locked -p engine --test it -- crash:: no_serial_is_used_twice no_token_that_an_app_has --nocapture
+	TEST_CRASH_ROUNDS=$(ROUNDS) TEST_PREPAID_UNITS=100000 \
+	$(CARGO) test --locked -p engine --test it -- crash:: a_balance_drained no_serial_is_used_twice no_token_that_an_app_has --nocapture
 
 chaos: test-deps
 	$(CARGO) build --workspace --locked

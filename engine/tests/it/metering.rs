@@ -16,10 +16,16 @@ use tokio::task::JoinSet;
 use crate::raw::{Heard, Http1};
 use crate::support::{Engine, Setup, block_on, request, sign_one, wait_until};
 
+/// Clients, and the calls that each has in flight.
 const CLIENTS: usize = 8;
-/// Units of the balance, and how often the engine is killed while it is drained.
-const UNITS: usize = 400;
+const DEPTH: usize = 16;
+/// How often the engine is killed while the balance is drained.
 const KILLS: usize = 3;
+
+/// Units of the balance: `TEST_PREPAID_UNITS`; `make crash` takes 100,000.
+fn units() -> usize {
+    std::env::var("TEST_PREPAID_UNITS").map_or(8_000, |text| text.parse().unwrap())
+}
 
 fn seal(key: &str) -> SignRequest {
     let mut wanted = request(key, key);
@@ -35,10 +41,7 @@ struct Keys {
 }
 
 /// Works through the keys until there are none, the connection is lost, or so many are done in all.
-async fn drain(profile: Profile, keys: Arc<Keys>, enough: usize) {
-    let Ok(client) = Client::connect(&profile, Transport::Quic, 1).await else {
-        return;
-    };
+async fn drain(client: Arc<Client>, keys: Arc<Keys>, enough: usize) {
     while keys.done.lock().len() < enough {
         let Some(number) = keys.todo.lock().pop() else {
             return;
@@ -57,10 +60,17 @@ async fn drain(profile: Profile, keys: Arc<Keys>, enough: usize) {
     }
 }
 
-async fn drain_with_all(engine: &Engine, keys: &Arc<Keys>, enough: usize) {
+/// All clients at full speed.
+async fn drain_with_all(profile: &Profile, keys: &Arc<Keys>, enough: usize) {
     let mut working = JoinSet::new();
     for _ in 0..CLIENTS {
-        working.spawn(drain(engine.prepaid_profile(), Arc::clone(keys), enough));
+        let Ok(client) = Client::connect(profile, Transport::Quic, 1).await else {
+            continue;
+        };
+        let client = Arc::new(client);
+        for _ in 0..DEPTH {
+            working.spawn(drain(Arc::clone(&client), Arc::clone(keys), enough));
+        }
     }
     working.join_all().await;
 }
@@ -77,30 +87,27 @@ fn json(text: &str) -> Value {
 
 #[test]
 fn a_balance_drained_over_kills_ends_with_exactly_its_units() {
+    let units = units();
     let mut engine = Setup::default().set("cores", 2).start();
-    engine.make_prepaid(UNITS);
+    engine.make_prepaid(units);
     let keys = Arc::new(Keys::default());
-    keys.todo.lock().extend((0..UNITS).rev());
+    keys.todo.lock().extend((0..units).rev());
     for round in 1..=KILLS {
         let clients = (engine.prepaid_profile(), Arc::clone(&keys));
-        let draining = std::thread::spawn(move || {
-            block_on(async {
-                let mut working = JoinSet::new();
-                for _ in 0..CLIENTS {
-                    working.spawn(drain(clients.0.clone(), Arc::clone(&clients.1), UNITS));
-                }
-                working.join_all().await;
-            });
-        });
-        let wanted = UNITS * round / (KILLS + 1);
-        wait_until("enough are signed", || keys.done.lock().len() >= wanted);
+        let draining = std::thread::spawn(move || block_on(drain_with_all(&clients.0, &clients.1, units)));
+        let wanted = units * round / (KILLS + 1);
+        let done = || keys.done.lock().len();
+        while done() < wanted {
+            let before = done();
+            wait_until("more are signed", || done() > before);
+        }
         let folder = engine.kill();
         draining.join().unwrap();
         engine = Setup::default().set("cores", 2).start_in(folder);
     }
     block_on(async {
-        drain_with_all(&engine, &keys, UNITS).await;
-        assert_eq!(keys.done.lock().len(), UNITS);
+        drain_with_all(&engine.prepaid_profile(), &keys, units).await;
+        assert_eq!(keys.done.lock().len(), units);
         let client = Client::connect(&engine.prepaid_profile(), Transport::Quic, 1)
             .await
             .unwrap();
@@ -108,7 +115,7 @@ fn a_balance_drained_over_kills_ends_with_exactly_its_units() {
         assert_eq!(refusal.code, Code::QuotaExhausted);
     });
     let statement = engine.operate(&format!("statement --tenant acme --month {}", month()));
-    assert_eq!(json(&statement)["charged"], UNITS);
+    assert_eq!(json(&statement)["charged"], units);
     let items = engine.operate(&format!(
         "statement --tenant acme --month {} --format items",
         month()
@@ -120,12 +127,12 @@ fn a_balance_drained_over_kills_ends_with_exactly_its_units() {
         .collect();
     assert_eq!(
         requests.len(),
-        UNITS,
+        units,
         "every unit is traceable to its own request"
     );
     let found = json(&engine.operate("reconcile"));
     assert_eq!(found["differences"], Value::Array(Vec::new()), "{found}");
-    assert_eq!(found["charged"], UNITS);
+    assert_eq!(found["charged"], units);
 }
 
 /// A proved GET over HTTP/1.1.
