@@ -72,7 +72,7 @@ impl Server {
         let (arrivals, arriving) = mpsc::channel(ARRIVALS_MAX);
         let open = Arc::new(AtomicUsize::new(0));
         (Self { arrivals, open }, move |desk| {
-            run(arriving, questions, desk)
+            run(arriving, questions, desk);
         })
     }
 }
@@ -186,7 +186,7 @@ enum Route<'p> {
     List(ListKind, AuthorityName),
 }
 
-fn route<'p>(method: &Method, path: &'p str) -> Result<Route<'p>, Reply> {
+fn route<'p>(method: &Method, path: &'p str) -> Result<Route<'p>, Box<Reply>> {
     let (route, methods) = if path == "/tsa" {
         (Route::Stamp { token: None }, &[Method::POST][..])
     } else if let Some(token) = path.strip_prefix("/tsa/") {
@@ -206,13 +206,13 @@ fn route<'p>(method: &Method, path: &'p str) -> Result<Route<'p>, Reply> {
     if let Ok(allowed) = HeaderValue::from_str(&allowed.join(", ")) {
         reply.headers_mut().insert(header::ALLOW, allowed);
     }
-    Err(reply)
+    Err(Box::new(reply))
 }
 
-fn list_route(path: &str) -> Result<Route<'_>, Reply> {
+fn list_route(path: &str) -> Result<Route<'_>, Box<Reply>> {
     let full = path.strip_prefix("/crl/").map(|file| (ListKind::Full, file));
     let delta = || path.strip_prefix("/delta/").map(|file| (ListKind::Delta, file));
-    let unknown = |what| refuse(&Refusal::new(Code::NotFound, what));
+    let unknown = |what| Box::new(refuse(&Refusal::new(Code::NotFound, what)));
     let (kind, file) = full.or_else(delta).ok_or_else(|| unknown("nothing is here"))?;
     match file.strip_suffix(".crl").map(AuthorityName::new) {
         Some(Ok(name)) => Ok(Route::List(kind, name)),
@@ -237,7 +237,7 @@ async fn answer(desk: &Desk, request: Request<Incoming>) -> Reply {
             status(&answer, Some(&head.headers))
         }
         Ok(Route::List(kind, name)) => list(desk, kind, &name, &head.headers),
-        Err(reply) => reply,
+        Err(reply) => *reply,
     }
 }
 
