@@ -498,15 +498,7 @@ fn check(mut spec: Spec) -> Result<Config, Refusal> {
     } else {
         spec.cores
     };
-    let tls = match (spec.tls_certificate.take(), spec.tls_key.take()) {
-        (Some(certificate), Some(key)) => Some((certificate, key)),
-        (None, None) => None,
-        _ => {
-            return Err(usage(
-                "configuration: tls_certificate and tls_key belong together",
-            ));
-        }
-    };
+    let tls = tls(&mut spec)?;
     let master_key = master_key(&spec)?;
     if spec.retention_months == 0 {
         return Err(usage("configuration: retention_months is at least 1"));
@@ -565,6 +557,16 @@ fn check(mut spec: Spec) -> Result<Config, Refusal> {
         key_pools: spec.key_pool,
         devices: spec.device,
     })
+}
+
+fn tls(spec: &mut Spec) -> Result<Option<(PathBuf, PathBuf)>, Refusal> {
+    match (spec.tls_certificate.take(), spec.tls_key.take()) {
+        (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
+        (None, None) => Ok(None),
+        _ => Err(usage(
+            "configuration: tls_certificate and tls_key belong together",
+        )),
+    }
 }
 
 fn master_key(spec: &Spec) -> Result<MasterKeySource, Refusal> {

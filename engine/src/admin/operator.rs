@@ -260,16 +260,7 @@ impl Operator {
                 return Certificates { pki, ledger, actor }.obey(order);
             }
             Order::Latency(order) => return self.latency(order),
-            Order::Audit(order) => {
-                let registry = audit::Registry {
-                    folder: &self.audit,
-                    vault: &self.vault,
-                    ledger,
-                    reader: &self.reader()?,
-                    control: &self.control,
-                };
-                return registry.obey(order);
-            }
+            Order::Audit(order) => return self.audit(ledger, order),
             Order::Operators(order) => {
                 let directory = self.store.directory();
                 let sessions = self.sessions.as_deref();
@@ -295,6 +286,17 @@ impl Operator {
             }
         }
         Ok(json!({}))
+    }
+
+    fn audit(&self, ledger: &dyn Ledger, order: AuditOrder) -> Result<Value, Refusal> {
+        let registry = audit::Registry {
+            folder: &self.audit,
+            vault: &self.vault,
+            ledger,
+            reader: &self.reader()?,
+            control: &self.control,
+        };
+        registry.obey(order)
     }
 
     fn messages(&self, ledger: &dyn Ledger, order: MessageOrder) -> Result<Value, Refusal> {

@@ -124,7 +124,8 @@ fn a_changed_byte_in_an_entry_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let last = filled(folder.path());
     let database = rusqlite::Connection::open(folder.path().join("cinnabar.db")).unwrap();
-    let sql = "UPDATE journal SET records = CAST(replace(records, 'signature', 'signaturE') AS BLOB) WHERE first = ?";
+    let sql =
+        "UPDATE journal SET records = CAST(replace(records, 'sealed', 'sealeD') AS BLOB) WHERE first = ?";
     assert_eq!(database.execute(sql, [(last - 3).cast_signed()]).unwrap(), 1);
     drop(database);
     let error = reopen(folder.path()).unwrap_err();
