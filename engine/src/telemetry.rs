@@ -52,8 +52,11 @@ fn files(home: &Path, days: usize) -> Result<RollingFileAppender, Refusal> {
         .rotation(Rotation::DAILY)
         .filename_suffix("jsonl")
         .max_log_files(days);
-    let failed = |error| Refusal::new(Code::File, format!("{}: {error}", folder.display()));
-    builder.build(&folder).map_err(failed)
+    let failed =
+        |error: &dyn std::fmt::Display| Refusal::new(Code::File, format!("{}: {error}", folder.display()));
+    // The library complains on standard error about a folder that is not there yet.
+    std::fs::create_dir_all(&folder).map_err(|error| failed(&error))?;
+    builder.build(&folder).map_err(|error| failed(&error))
 }
 
 /// The files that are kept, the oldest first.
