@@ -1,6 +1,7 @@
 //! Logs: to standard error, and as JSON into a file for each day (`logs/DATE.jsonl` in the data folder, UTC), through
 //! `tracing`. No secret, digest or personal data is ever handed to it.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -54,8 +55,11 @@ fn files(home: &Path, days: usize) -> Result<RollingFileAppender, Refusal> {
         .max_log_files(days);
     let failed =
         |error: &dyn std::fmt::Display| Refusal::new(Code::File, format!("{}: {error}", folder.display()));
-    // The library complains on standard error about a folder that is not there yet.
-    std::fs::create_dir_all(&folder).map_err(|error| failed(&error))?;
+    // The library complains on standard error about a folder that is not there yet, and would make the data folder
+    // readable for all.
+    let mut private = std::fs::DirBuilder::new();
+    private.recursive(true).mode(0o700);
+    private.create(&folder).map_err(|error| failed(&error))?;
     builder.build(&folder).map_err(|error| failed(&error))
 }
 
