@@ -93,9 +93,14 @@ impl<T> Inbox<T> {
         self.state.lock().up += 1;
     }
 
-    /// Takes jobs that cost about `budget_us` together, and more if they are fewer than `few`; waits for the first only.
+    /// Takes jobs that cost about `budget_us` together, and more while those taken `want_more`; waits for the first only.
     /// `done_us` is what the thread's last jobs were thought to cost. `None`: this thread is to end.
-    pub(crate) fn take(&self, budget_us: u64, few: usize, done_us: u64) -> Option<Taken<T>> {
+    pub(crate) fn take(
+        &self,
+        budget_us: u64,
+        want_more: impl Fn(&[T]) -> bool,
+        done_us: u64,
+    ) -> Option<Taken<T>> {
         let mut state = self.state.lock();
         state.in_hand_us -= done_us;
         loop {
@@ -115,7 +120,7 @@ impl<T> Inbox<T> {
         }
         let before = state.queue.waiting_us();
         let mut jobs = Vec::new();
-        while (before - state.queue.waiting_us() < budget_us || jobs.len() < few)
+        while (before - state.queue.waiting_us() < budget_us || want_more(&jobs))
             && let Some(job) = state.queue.pop()
         {
             jobs.push(job);

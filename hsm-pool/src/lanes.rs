@@ -306,10 +306,11 @@ impl<T: Work> Lane<T> {
     fn run(self) {
         let mut made = 0;
         let mut done_us = 0;
-        // A call that signs eight is not begun with two because they are dear.
-        let few = self.multi.as_ref().map_or(1, |_| WIDTH);
         self.inbox.enter();
-        while let Some(Taken { jobs: batch, cost_us }) = self.inbox.take(BATCH_US_MAX, few, done_us) {
+        while let Some(Taken { jobs: batch, cost_us }) =
+            self.inbox
+                .take(BATCH_US_MAX, |jobs| self.wants_more(jobs), done_us)
+        {
             done_us = cost_us;
             let now = clock::monotonic();
             let kind = one_kind(&batch);
@@ -330,6 +331,14 @@ impl<T: Work> Lane<T> {
             self.counters.busy_us.fetch_add(ns / 1_000, Ordering::Relaxed);
             self.sink.finished(finished);
         }
+    }
+
+    /// A call that signs eight is not begun with two because they are dear.
+    fn wants_more(&self, jobs: &[Waiting<T>]) -> bool {
+        let Some(multi) = &self.multi else {
+            return false;
+        };
+        jobs.len() < WIDTH && one_kind(jobs).is_some_and(|kind| multi.pays(kind, WIDTH))
     }
 
     /// Signs one job, and notes when.

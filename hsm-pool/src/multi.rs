@@ -196,8 +196,11 @@ fn gather<'a, W, J, R>(
     run: impl FnOnce(&[J]) -> Results<R>,
     shape: impl Fn(&R) -> Option<SignatureBytes>,
 ) -> Option<Vec<Option<SignatureBytes>>> {
-    let jobs = tasks.iter().zip(with).map(|(task, with)| job(task, with));
-    let jobs = jobs.collect::<Option<Vec<J>>>()?;
+    // Room for all from the start: jobs hold nonces, and a vector that grows leaves copies behind.
+    let mut jobs = Vec::with_capacity(tasks.len());
+    for (task, with) in tasks.iter().zip(with) {
+        jobs.push(job(task, with)?);
+    }
     let made = run(&jobs);
     Some(
         made.iter()

@@ -130,6 +130,7 @@ impl<T> FairQueue<T> {
             self.len -= 1;
             return self.batch.drop_youngest_of_longest(None);
         }
+        let waiting_us = self.waiting_us();
         let class = self.class(offer.priority);
         let tenants = class.flows.len() as u64 + u64::from(!class.flows.contains_key(&offer.tenant));
         let part = bound_us / tenants.max(1);
@@ -137,7 +138,9 @@ impl<T> FairQueue<T> {
         let may_have = part.max(2 * offer.cost_us);
         let own = class.flows.get(&offer.tenant).map_or(0, |flow| flow.waiting_us);
         let wanted = own + offer.cost_us;
-        if wanted > may_have {
+        // What is above a part comes on top of the bound, and all of that together has a bound as well.
+        let too_much = wanted > part && waiting_us + offer.cost_us > 2 * bound_us;
+        if wanted > may_have || too_much {
             return None;
         }
         let displaced = class.drop_youngest_of_longest(Some((offer.tenant, part.max(wanted))))?;

@@ -94,7 +94,7 @@ impl<T: Work> Lane<T> {
             .map(|(number, key)| task(key, &batch[number].work))
             .collect();
         let begun = clock::monotonic();
-        let Ok(signatures) = catch_unwind(AssertUnwindSafe(|| multi.sign(kind, &tasks))) else {
+        let Some(signatures) = caught(|| multi.sign(kind, &tasks)) else {
             return;
         };
         let signed = clock::monotonic();
@@ -104,7 +104,8 @@ impl<T: Work> Lane<T> {
             work.mark(Mark::Begun, begun);
             work.mark(Mark::Signed, signed);
             self.counters.together.fetch_add(1, Ordering::Relaxed);
-            results[number] = Some(self.checked(key, work, signature, made));
+            let checked = caught(|| self.checked(key, work, signature, made));
+            results[number] = Some(checked.unwrap_or(Err(JobError::Internal)));
         }
     }
 
@@ -131,4 +132,9 @@ fn task<'a, T: Work>(key: &'a SoftKey, work: &'a T) -> Task<'a> {
         input: work.input(),
         user_id: work.user_id(),
     }
+}
+
+/// A panic in a library must cost a job or a call, not the lane.
+fn caught<R>(run: impl FnOnce() -> R) -> Option<R> {
+    catch_unwind(AssertUnwindSafe(run)).ok()
 }
