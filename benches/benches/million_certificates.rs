@@ -279,8 +279,8 @@ fn main() {
         "issue",
         || {
             in_commits(certificates, |numbers| {
-                issue(&store, &authorities, &public_key, numbers)
-            })
+                issue(&store, &authorities, &public_key, numbers);
+            });
         },
         |(), seconds| {
             format!(
