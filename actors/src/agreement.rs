@@ -158,7 +158,7 @@ fn purchase(reader: &Reader, tenant: &Tenant, month: Month) -> Result<Purchase, 
     let packages = reader.packages(tenant.row)?;
     let end = u64::from(month.span().to.number()) * 60_000;
     // The agreement is about signatures.
-    let begun = |package: &Package| package.activated.0 < end && package.unit != Unit::TimeStamp;
+    let begun = |package: &Package| package.activated.0 < end && package.concerns_signatures();
     let Some((package, balances)) = packages.iter().rev().find(|(package, _)| begun(package)) else {
         return Ok(Purchase::Unlimited);
     };
@@ -171,7 +171,7 @@ fn purchase(reader: &Reader, tenant: &Tenant, month: Month) -> Result<Purchase, 
     let used = sum(&[LedgerAccount::Used]);
     let months = months_until(package.activated, month);
     Ok(match (package.unlimited, package.unit) {
-        (true, _) => Purchase::Unlimited,
+        (true, _) | (_, Unit::Certificate) => Purchase::Unlimited,
         (_, Unit::User) => Purchase::ByUser,
         (_, Unit::Contract) => Purchase::ByContract {
             contracts_this_year: used,

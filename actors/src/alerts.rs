@@ -27,6 +27,8 @@ pub enum Condition {
     ReconciliationDifference(u32),
     /// A minute was unavailable under a service agreement, by the name of its policy.
     BadMinute(String),
+    /// Certificates end within so many days.
+    CertificatesEnding(u32),
     /// In a minute too large a share of the requests was refused with 503, by the name of the policy.
     BusyMinute(String),
 }
@@ -40,6 +42,7 @@ impl Condition {
             Self::StorageFull => "storage-full",
             Self::ReconciliationDifference(_) => "reconciliation-difference",
             Self::BadMinute(_) => "bad-minute",
+            Self::CertificatesEnding(_) => "certificates-ending",
             Self::BusyMinute(_) => "busy-minute",
         }
     }
@@ -52,6 +55,7 @@ impl Condition {
             | Self::BadMinute(name)
             | Self::BusyMinute(name) => name.clone(),
             Self::ReconciliationDifference(month) => format!("{}-{:02}", month / 100, month % 100),
+            Self::CertificatesEnding(days) => days.to_string(),
             Self::StorageFull => String::new(),
         }
     }

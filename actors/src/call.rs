@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use protocol::algorithm::{Algorithm, Format};
 use protocol::error_code::{Code, Refusal};
-use protocol::ids::IdempotencyKey;
+use protocol::ids::{CredentialRow, IdempotencyKey};
 use protocol::limits::ANSWER_HARD_MS_MAX;
 use protocol::message::{Answer, ItemOutcome};
 use protocol::stages::StageTimes;
@@ -95,6 +95,8 @@ pub struct SignCall {
     pub(crate) permit: Option<Permit>,
     pub(crate) app: (Arc<App>, Epoch),
     pub(crate) credential: (Arc<Credential>, Epoch),
+    /// How often the credential's certificate had been renewed when the call was admitted.
+    pub(crate) renewals: u32,
     pub(crate) algorithm: Algorithm,
     pub(crate) format: Format,
     pub(crate) key: IdempotencyKey,
@@ -102,6 +104,13 @@ pub struct SignCall {
     pub(crate) user_id: Option<Box<[u8]>>,
     pub(crate) request: RequestHash,
     pub(crate) proof: Proof,
+}
+
+impl SignCall {
+    /// Under what its certificate chain is kept.
+    pub(crate) fn chain_key(&self) -> (CredentialRow, u32) {
+        (self.credential.0.row, self.renewals)
+    }
 }
 
 /// Which credentials.

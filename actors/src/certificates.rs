@@ -7,24 +7,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::rand;
 use documents::ocsp;
-use documents::x509::{self, Name, NameParts, Profile, Spec, Terms};
+use documents::x509::{self, Name, Profile, Spec, Terms};
 use hsm_pool::soft::{self, SoftKey};
 use protocol::algorithm::{Algorithm, InputKind, KeyKind};
 use protocol::clock::UnixMillis;
 use protocol::error_code::{Code, Refusal};
-use protocol::ids::AuthorityName;
+use protocol::ids::{AuthorityName, SubjectId};
 use protocol::verify::{SM2_DEFAULT_USER_ID, SignatureBytes};
 use store::{
-    AuthorityRow, CertificateChange, CertificateRow, CertificateStanding, Change, Holder, Prepared, Reader,
-    Role,
+    Asked, AuthorityRow, CertificateChange, CertificateRow, CertificateStanding, Change, Holder, Prepared,
+    Reader, Role,
 };
 
-use crate::registrar::{Issued, Issuer, Ledger};
+use crate::enrolment::EXTERNAL;
+use crate::profiles::{CertificateProfile, Profiles};
+use crate::registrar::Ledger;
 use crate::vault::Vault;
 
 const DAY_MS: u64 = 24 * 3_600_000;
-/// How long a credential's certificate is valid, in days.
-const SUBJECT_DAYS: u64 = 825;
 /// Bytes of a serial number, all of them random but for two bits.
 const SERIAL_BYTES: usize = 16;
 /// One in so many signatures of elliptic curves is verified in full (SEMANTICS 3.1).
@@ -143,6 +143,14 @@ pub struct Wanted<'a> {
     pub profile: Profile,
     /// For how long, in days; never beyond the issuer's own certificate.
     pub days: u64,
+    /// What the issuer says of itself in it; `None`: what it says in all others.
+    pub terms: Option<Terms>,
+    /// The profile's name, and whose identity was checked, for the record.
+    pub recorded: (&'a str, Option<&'a SubjectId>),
+    /// Whether it is counted as a unit of its holder's.
+    pub counted: bool,
+    /// The call that asks for it.
+    pub asked: Option<Asked>,
 }
 
 /// The authorities of a store.
@@ -154,6 +162,7 @@ pub struct Authorities {
     pub(crate) base_url: String,
     /// How often delta lists are made, in milliseconds; `None`: there are none.
     pub(crate) delta_ms: Option<u64>,
+    pub(crate) profiles: Arc<Profiles>,
 }
 
 impl Authorities {
@@ -183,7 +192,19 @@ impl Authorities {
             responders,
             base_url: base_url.to_owned(),
             delta_ms: None,
+            profiles: Arc::default(),
         })
+    }
+
+    /// The same with these profiles instead of the built-in ones.
+    #[must_use]
+    pub fn with_profiles(self, profiles: Arc<Profiles>) -> Self {
+        Self { profiles, ..self }
+    }
+
+    /// What certificates are for.
+    pub fn profiles(&self) -> &Profiles {
+        &self.profiles
     }
 
     /// The same with delta lists between the full ones, made so often (milliseconds).
@@ -220,11 +241,24 @@ impl Authorities {
     }
 
     /// Who certifies a credential's key of this kind: SM2 for SM2, and the first by name of the others otherwise.
-    fn for_subjects(&self, kind: KeyKind) -> Option<&Arc<Authority>> {
+    pub(crate) fn for_subjects(&self, kind: KeyKind) -> Option<&Authority> {
         let fits = |authority: &&Arc<Authority>| {
             authority.role.certifies_subjects() && (authority.kind == KeyKind::Sm2) == (kind == KeyKind::Sm2)
         };
-        self.list.iter().find(fits)
+        self.list.iter().find(fits).map(|found| &**found)
+    }
+
+    /// The same with what a profile says instead.
+    pub(crate) fn terms_of(&self, issuer: &Authority, profile: &CertificateProfile) -> Terms {
+        let mut terms = self.terms(issuer);
+        terms.policies.clone_from(&profile.policies);
+        if !profile.crl.is_empty() {
+            terms.crl.clone_from(&profile.crl);
+        }
+        if !profile.ocsp.is_empty() {
+            terms.ocsp.clone_from(&profile.ocsp);
+        }
+        terms
     }
 
     fn terms(&self, issuer: &Authority) -> Terms {
@@ -254,13 +288,16 @@ impl Authorities {
             not_after,
             subject_public_key: wanted.public_key.to_vec(),
             profile: wanted.profile,
-            terms: self.terms(issuer),
+            terms: wanted.terms.unwrap_or_else(|| self.terms(issuer)),
         };
         let prepared = x509::prepare(&spec, issuer.algorithm).map_err(usage)?;
         ledger.change(Change::Certificates(CertificateChange::Prepare(Prepared {
             issuer: issuer.name.clone(),
             serial: serial.clone(),
             holder: wanted.holder,
+            profile: wanted.recorded.0.to_owned(),
+            subject: wanted.recorded.1.cloned(),
+            counted: wanted.counted,
             tbs: prepared.tbs().to_vec(),
             not_after,
         })))?;
@@ -270,6 +307,7 @@ impl Authorities {
             issuer: issuer.name.clone(),
             serial,
             certificate: certificate.clone(),
+            asked: wanted.asked,
         };
         Ok((certificate, Change::Certificates(issued)))
     }
@@ -289,6 +327,10 @@ impl Authorities {
             serial: certificate.serial.clone(),
             standing,
         }))?;
+        if certificate.issuer.as_str() == EXTERNAL {
+            // Its own authority publishes what it says; this counts here.
+            return Ok(None);
+        }
         let published = self
             .get(certificate.issuer.as_str())
             .and_then(|issuer| self.publish_change(ledger, reader, issuer, now));
@@ -315,44 +357,6 @@ fn validity(issuer: &[u8], now: UnixMillis, days: u64) -> Result<(UnixMillis, Un
     let not_before = UnixMillis(now.0.saturating_sub(DAY_MS)).max(earliest);
     let not_after = UnixMillis(now.0 + days * DAY_MS).min(latest);
     Ok((not_before, not_after))
-}
-
-impl Issuer for Authorities {
-    fn issue(
-        &self,
-        ledger: &dyn Ledger,
-        holder: Holder,
-        public_key: &[u8],
-        kind: KeyKind,
-        now: UnixMillis,
-    ) -> Result<Option<Issued>, Refusal> {
-        let Some(issuer) = self.for_subjects(kind) else {
-            return Ok(None);
-        };
-        let common_name = format!("{} {}", holder.tenant, holder.credential);
-        let development = issuer.role == Role::Development;
-        let organization = if development {
-            "Cinnabar development"
-        } else {
-            holder.tenant.as_str()
-        };
-        let parts = NameParts {
-            country: Some("CN"),
-            organization: Some(organization),
-            common_name: Some(&common_name),
-        };
-        let wanted = Wanted {
-            subject: parts.try_into().map_err(usage)?,
-            holder: Some(holder),
-            public_key,
-            profile: Profile::Signer,
-            days: SUBJECT_DAYS,
-        };
-        let (certificate, change) = self.certify(ledger, issuer, wanted, now)?;
-        let mut chain = vec![certificate];
-        chain.extend(self.chain(issuer));
-        Ok(Some(Issued { chain, change }))
-    }
 }
 
 /// A new authority.
@@ -389,6 +393,9 @@ pub fn found(
     plan: AuthorityPlan,
     now: UnixMillis,
 ) -> Result<Founded, Refusal> {
+    if plan.name.as_str() == EXTERNAL {
+        return Err(usage(format!("no authority of ours is called {EXTERNAL}")));
+    }
     if authorities.get(plan.name.as_str()).is_ok() {
         return Err(Refusal::new(
             Code::AlreadyExists,
@@ -397,6 +404,8 @@ pub fn found(
     }
     let algorithm = authority_algorithm(plan.kind)
         .ok_or_else(|| usage(format!("authorities do not sign with {} keys", plan.kind)))?;
+    let profile = authorities.profiles.get(plan.role.name())?;
+    profile.check_kind(plan.role.name(), plan.kind)?;
     let made = soft::generate(plan.kind).map_err(internal)?;
     let wrapped = vault.wrap(&made.pkcs8, &made.public_key).map_err(internal)?;
     let certified_by = plan.issuer.clone().unwrap_or_else(|| plan.name.clone());
@@ -414,6 +423,10 @@ pub fn found(
                 public_key: &made.public_key,
                 profile: subordinate_profile(issuer, plan.role)?,
                 days: plan.days,
+                terms: Some(authorities.terms_of(issuer, profile)),
+                recorded: (plan.role.name(), None),
+                counted: false,
+                asked: None,
             };
             let (certificate, change) = authorities.certify(ledger, issuer, wanted, now)?;
             changes.push(change);
@@ -440,7 +453,14 @@ pub fn found(
 fn subordinate_profile(issuer: &Authority, role: Role) -> Result<Profile, Refusal> {
     let (profile, may) = match role {
         Role::Root | Role::Development => return Err(usage("a root has no issuer")),
-        Role::Issuing => (Profile::Issuing, issuer.role == Role::Root),
+        Role::Intermediate => (
+            Profile::Intermediate { authorities_below: 1 },
+            issuer.role == Role::Root,
+        ),
+        Role::Issuing => (
+            Profile::Issuing,
+            matches!(issuer.role, Role::Root | Role::Intermediate),
+        ),
         Role::TimeStamping => (Profile::TimeStamping, issuer.role.certifies_subjects()),
         // A delegate is certified by whom it answers for (RFC 6960 4.2.2.2).
         Role::Ocsp => (Profile::OcspResponder, issuer.role.certifies()),

@@ -11,7 +11,7 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::{CredentialRow, IdempotencyKey};
 use protocol::limits::{ANSWER_MS_MAX, BATCH_ITEMS_MAX, DEADLINE_MS_MIN, SM2_USER_ID_BYTES_MAX};
 use smallvec::SmallVec;
-use store::{App, Credential, Environment, Epoch, Proof, RequestHash, TenantState};
+use store::{App, Credential, Environment, Epoch, NotValid, Proof, RequestHash, TenantState};
 
 use crate::call::{Input, Permit, SignCall};
 
@@ -77,6 +77,15 @@ pub(crate) fn admit_signing(app: &App, now: UnixMillis) -> Result<Epoch, Refusal
     Ok(epoch)
 }
 
+/// Whether the app may change something of its tenant's now, at the rate of its contract.
+pub fn admit_change(app: &App, now: UnixMillis) -> Result<(), Refusal> {
+    admit_signing(app, now)?;
+    app.allowance.take_rate(now, 1).map_err(|wait| {
+        let text = "the app is above the rate of its contract";
+        Refusal::new(Code::RateLimited, text).retry_after_ms(wait)
+    })
+}
+
 /// Holds a request against the app's contract.
 pub(crate) fn admit_contract(app: &Arc<App>, now: UnixMillis, signatures: usize) -> Result<Permit, Refusal> {
     let over = |text: &'static str, wait| Refusal::new(Code::RateLimited, text).retry_after_ms(wait);
@@ -105,7 +114,7 @@ where
 {
     let app_epoch = admit_signing(app, now)?;
     let key = idempotency_key(fields.key)?;
-    let (credential, credential_epoch) = find_credential(app, fields.credential)?;
+    let (credential, credential_epoch) = find_credential(app, fields.credential, now)?;
     let algorithm = pick_algorithm(&credential, fields.algorithm)?;
     check_format(&credential, algorithm, fields.format)?;
     let user_id = check_user_id(algorithm, fields.user_id)?;
@@ -115,6 +124,7 @@ where
     Ok(SignCall {
         permit: Some(permit),
         app: (Arc::clone(app), app_epoch),
+        renewals: credential.certificate.version(),
         credential: (credential, credential_epoch),
         algorithm,
         format: fields.format,
@@ -128,7 +138,7 @@ where
 
 /// Another tenant's credential is not found here either, nor is one of the other environment, and both get the same
 /// answer.
-fn find_credential(app: &App, id: &str) -> Result<(Arc<Credential>, Epoch), Refusal> {
+fn find_credential(app: &App, id: &str, now: UnixMillis) -> Result<(Arc<Credential>, Epoch), Refusal> {
     let credential = app
         .tenant
         .credential(id)
@@ -138,6 +148,7 @@ fn find_credential(app: &App, id: &str) -> Result<(Arc<Credential>, Epoch), Refu
         .fence
         .pass()
         .ok_or_else(|| Refusal::new(Code::CredentialDisabled, "the credential is disabled"))?;
+    credential.certificate.check(now).map_err(NotValid::refusal)?;
     Ok((credential, epoch))
 }
 

@@ -11,11 +11,14 @@ use hsm_pool::soft;
 use protocol::algorithm::KeyKind;
 use protocol::clock;
 use protocol::error_code::{Code, Refusal};
-use protocol::ids::{CredentialId, TenantName};
+use protocol::ids::{CredentialId, SubjectId, TenantName};
 use protocol::verify::PublicKey;
-use store::{Change, Credential, Environment, Holder, NewCredential, Place, Reader, SpareKey, SpareRow};
+use store::{
+    Asked, Change, Credential, Environment, Holder, NewCredential, Place, Reader, RenewedKey, SpareKey,
+    SpareRow,
+};
 
-use crate::registrar::{Issuer, Ledger};
+use crate::registrar::{Certify, Issuer, Ledger};
 use crate::task::Task;
 use crate::vault::{Vault, VaultError};
 
@@ -43,6 +46,19 @@ pub struct CredentialPlan {
     pub place: KeyPlace,
     /// For what it is used.
     pub environment: Environment,
+    /// What its key is certified for.
+    pub certificate: WantedCertificate,
+}
+
+/// What a new credential's certificate is to be.
+#[derive(Clone, Debug, Default)]
+pub struct WantedCertificate {
+    /// The profile; `None`: the one of credentials.
+    pub profile: Option<String>,
+    /// Whose identity it states.
+    pub subject: Option<SubjectId>,
+    /// The call that asks.
+    pub asked: Option<Asked>,
 }
 
 /// A wrapped key that was made elsewhere.
@@ -130,6 +146,7 @@ impl Keymaster<'_> {
                 wrapped: Some(key.wrapped.to_bytes().into()),
                 spare: None,
                 chain: Vec::new(),
+                validity: None,
             }));
         }
         self.ledger.changes(changes)
@@ -260,16 +277,25 @@ impl Keymaster<'_> {
             id,
             kind,
             environment,
+            certificate,
             ..
         } = plan;
-        let holder = Holder {
-            tenant: tenant.clone(),
-            credential: id.clone(),
+        let wanted = Certify {
+            holder: Holder {
+                tenant: tenant.clone(),
+                credential: Some(id.clone()),
+            },
+            public_key: &ready.public_key,
+            profile: certificate.profile.as_deref(),
+            subject: certificate.subject.as_ref(),
+            counted: !environment.is_sandbox(),
+            asked: certificate.asked,
         };
         let issued = match self.issuer {
-            Some(issuer) => issuer.issue(self.ledger, holder, &ready.public_key, kind, clock::wall())?,
+            Some(issuer) => issuer.issue(wanted, clock::wall())?,
             None => None,
         };
+        let validity = issued.as_ref().map(|issued| issued.validity);
         let (chain, recorded) =
             issued.map_or((Vec::new(), None), |issued| (issued.chain, Some(issued.change)));
         let created = Change::CreateCredential(NewCredential {
@@ -282,9 +308,45 @@ impl Keymaster<'_> {
             wrapped: ready.wrapped.map(Into::into),
             spare: ready.spare,
             chain,
+            validity,
         });
         self.ledger
             .changes(std::iter::once(created).chain(recorded).collect())
+    }
+
+    /// A new key where a credential's is now, to take its place.
+    pub(crate) fn successor(
+        &self,
+        tenant: &TenantName,
+        credential: &Credential,
+    ) -> Result<RenewedKey, Refusal> {
+        let kind = credential.kind;
+        let name = format!("{tenant}/{}", credential.id);
+        let ready = match credential.place() {
+            Place::Software => self.software(tenant, kind)?,
+            Place::Device { devices, .. } => {
+                let devices: Vec<String> = devices.iter().map(ToString::to_string).collect();
+                self.in_devices(&devices, kind, &name)?
+            }
+            Place::Wrapped { kek } => {
+                let holders = holders(self.pool()?, |known| known.id == *kek);
+                let (_, kek) = holders
+                    .first()
+                    .ok_or_else(|| usage("no device that works has the credential's wrapping key".into()))?;
+                self.wrapped(&kek.label, kind)?
+            }
+            Place::Destroyed => {
+                let text = format!("the key of '{name}' is destroyed");
+                return Err(Refusal::new(Code::CredentialDisabled, text));
+            }
+        };
+        Ok(RenewedKey {
+            kind,
+            public_key: ready.public_key.into(),
+            place: ready.place,
+            wrapped: ready.wrapped.map(Into::into),
+            spare: ready.spare,
+        })
     }
 
     fn pool(&self) -> Result<&Pool<Task>, Refusal> {

@@ -15,7 +15,8 @@
 //! make an operator's changes, [`stats`] counts, [`latency`] measures; [`audit`] signs a tree over the journal and proves
 //! what is in it; [`alerts`] says what is wrong, [`outgoing`] how messages to the outside are addressed, signed and tried
 //! again; [`certificates`] and [`time_stamps`] are the authorities, on threads of their own: [`lists`] and [`answers`] say
-//! what became of a certificate, [`stamp_callers`] who may have a time stamp, and over [`questions`] the cores ask them.
+//! what became of a certificate, [`stamp_callers`] who may have a time stamp, and over [`questions`] the cores ask them. [`enrolment`] is how
+//! somebody comes to a certificate, by which [`profiles`], and [`subjects`] whose identity was checked for it.
 //!
 //! Who talks to whom: front → core → shard → {index, metering, reader, pool}; pool → committing thread → core → shard
 //! → front. No sockets, no files, no C; time comes from `protocol::clock`.
@@ -29,6 +30,8 @@ pub mod call;
 pub mod certificates;
 pub mod core;
 mod deadline;
+pub mod enrolment;
+pub mod expiry;
 pub mod gate;
 pub mod keeper;
 pub mod keymaster;
@@ -38,6 +41,7 @@ pub mod metering;
 pub mod minutes;
 pub mod outgoing;
 pub mod printed;
+pub mod profiles;
 pub mod questions;
 mod reader;
 pub mod registrar;
@@ -46,6 +50,7 @@ pub mod services;
 mod shard;
 pub mod stamp_callers;
 pub mod stats;
+pub mod subjects;
 pub mod task;
 pub mod time_stamps;
 pub mod vault;

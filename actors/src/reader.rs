@@ -6,7 +6,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use documents::cms::Chain;
 use protocol::clock::{self, UnixMillis};
 use protocol::error_code::{Code, Refusal};
-use protocol::ids::{AppRow, CredentialRow, IdempotencyKey, Sequence};
+use protocol::ids::{AppRow, IdempotencyKey, Sequence};
 use protocol::limits::{FRAME_BYTES_MAX, REPLY_KEPT_MS};
 use protocol::message::{Answer, CredentialInfo, ItemOutcome, UsageInfo};
 use store::{
@@ -30,8 +30,8 @@ pub(crate) enum Read {
     },
     /// The items of an earlier call.
     Lookup(Vec<Known>),
-    /// A credential's certificates, into the cache.
-    Chain(CredentialRow),
+    /// A credential's certificates as of a renewal, into the cache.
+    Chain(Arc<Credential>, u32),
     /// A tenant's credentials.
     Credentials(Arc<Tenant>, Environment, Page),
     /// An app's usage.
@@ -107,9 +107,10 @@ impl ReaderThread {
                 Event::Outcomes(vec![(ticket, outcome.unwrap_or_else(Outcome::Failed))])
             }
             Read::Lookup(known) => Event::Answer(ticket, self.look_up(&known)),
-            Read::Chain(credential) => match self.chain(credential) {
+            // Read after the version was: what is kept under it is never older.
+            Read::Chain(credential, version) => match self.chain(&credential) {
                 Ok(chain) => {
-                    self.chains.insert(credential, chain);
+                    self.chains.insert((credential.row, version), chain);
                     Event::Resume(ticket)
                 }
                 Err(error) => Event::Answer(ticket, Err(failed(&error))),
@@ -216,8 +217,11 @@ impl ReaderThread {
         Ok((outcome, of))
     }
 
-    fn chain(&self, credential: CredentialRow) -> Result<Option<Arc<Chain>>, StoreError> {
-        let certificates = self.reader.chain(credential)?;
+    fn chain(&self, credential: &Credential) -> Result<Option<Arc<Chain>>, StoreError> {
+        let Some(certificates) = self.reader.chain_of_key(credential.row, credential.key)? else {
+            let text = "the credential's key was replaced while the request ran";
+            return Err(StoreError::Refused(Refusal::new(Code::Restarted, text)));
+        };
         if certificates.is_empty() {
             return Ok(None);
         }

@@ -4,11 +4,10 @@
 use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-use protocol::algorithm::KeyKind;
 use protocol::clock::UnixMillis;
 use protocol::error_code::{Code, Refusal};
-use protocol::ids::{AppId, TenantName};
-use store::{Change, Directory, Environment, Holder, NewApp, TenancyChange, Tenant};
+use protocol::ids::{AppId, SubjectId, TenantName};
+use store::{Asked, Change, Directory, Environment, Holder, NewApp, TenancyChange, Tenant, Validity};
 use zeroize::Zeroizing;
 
 use crate::vault::{Vault, VaultError};
@@ -38,21 +37,33 @@ pub trait Ledger {
 pub struct Issued {
     /// The new certificate first, then its issuers', without the root.
     pub chain: Vec<Vec<u8>>,
+    /// When all of them are valid.
+    pub validity: Validity,
     /// What must be recorded together with whoever gets it.
     pub change: Change,
+}
+
+/// A new key that is to be certified.
+#[derive(Debug)]
+pub struct Certify<'a> {
+    /// Whose.
+    pub holder: Holder,
+    /// SubjectPublicKeyInfo.
+    pub public_key: &'a [u8],
+    /// The profile; `None`: the one of credentials, if keys of this kind are certified at all.
+    pub profile: Option<&'a str>,
+    /// Whose identity it states.
+    pub subject: Option<&'a SubjectId>,
+    /// Whether it is counted.
+    pub counted: bool,
+    /// The call that asks.
+    pub asked: Option<Asked>,
 }
 
 /// Who issues certificates for new credentials.
 pub trait Issuer {
     /// Certifies a new key; `None` where nobody certifies keys of this kind.
-    fn issue(
-        &self,
-        ledger: &dyn Ledger,
-        holder: Holder,
-        public_key: &[u8],
-        kind: KeyKind,
-        now: UnixMillis,
-    ) -> Result<Option<Issued>, Refusal>;
+    fn issue(&self, wanted: Certify<'_>, now: UnixMillis) -> Result<Option<Issued>, Refusal>;
 }
 
 /// How an app proves its requests.

@@ -37,8 +37,8 @@ pub struct Limits {
     pub trace_every: u32,
 }
 
-/// Certificate chains of credentials, parsed; `None` where a credential has none.
-pub(crate) type Chains = Cache<CredentialRow, Option<Arc<Chain>>>;
+/// Certificate chains of credentials, parsed, by credential and how often it was renewed; `None` where one has none.
+pub(crate) type Chains = Cache<(CredentialRow, u32), Option<Arc<Chain>>>;
 
 /// What reconciliation has found last: journal = ledger = counters.
 #[derive(Debug, Default)]

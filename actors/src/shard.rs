@@ -243,8 +243,8 @@ fn ask_reader(core: &Core, ticket: Ticket, read: Read) {
 }
 
 fn begin_sign(core: &Core, ticket: Ticket, sign: Box<SignCall>) {
-    if sign.format == Format::Cms && core.services.chains.get(&sign.credential.0.row).is_none() {
-        let read = Read::Chain(sign.credential.0.row);
+    if sign.format == Format::Cms && core.services.chains.get(&sign.chain_key()).is_none() {
+        let read = Read::Chain(Arc::clone(&sign.credential.0), sign.renewals);
         put_back(core, ticket, sign);
         ask_reader(core, ticket, read);
         return;
@@ -441,7 +441,7 @@ fn task(core: &Core, sign: &SignCall, attempt: Arc<Attempt>, deadline: Instant) 
     let chain = core
         .services
         .chains
-        .get(&attempt.credential.0.row)
+        .get(&sign.chain_key())
         .flatten()
         .ok_or_else(|| refuse("the credential has no certificate, which CMS needs".into()))?;
     let prepared = cms::prepare(content, sign.algorithm, &chain, clock::wall())

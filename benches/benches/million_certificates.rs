@@ -123,7 +123,7 @@ fn issue(
     let now = clock::wall();
     let holder = || Holder {
         tenant: TenantName::new("t").unwrap(),
-        credential: CredentialId::new("c").unwrap(),
+        credential: Some(CredentialId::new("c").unwrap()),
     };
     let not_after = UnixMillis(now.0 + 365 * DAY_MS);
     let prepare = |number: usize| {
@@ -146,6 +146,9 @@ fn issue(
     let prepared: Vec<_> = numbers.clone().map(prepare).collect();
     let record = |(number, prepared): (usize, &x509::PreparedCertificate)| {
         Change::Certificates(CertificateChange::Prepare(Prepared {
+            profile: "credential".into(),
+            subject: None,
+            counted: false,
             issuer: issuer.name.clone(),
             serial: serial(number),
             holder: Some(holder()),
@@ -158,6 +161,7 @@ fn issue(
     let sign = |(number, prepared): (usize, x509::PreparedCertificate)| {
         let signature = issuer.sign(prepared.to_sign()).unwrap();
         Change::Certificates(CertificateChange::Issue {
+            asked: None,
             issuer: issuer.name.clone(),
             serial: serial(number),
             certificate: prepared.assemble(&signature).unwrap(),

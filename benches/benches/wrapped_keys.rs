@@ -164,6 +164,7 @@ impl Bench {
                 wrapped: Some(wrapped.to_bytes().into()),
                 spare: None,
                 chain: Vec::new(),
+                validity: None,
             })
         };
         let numbers: Vec<usize> = (0..count).collect();

@@ -55,6 +55,7 @@ pub fn store<W: Clone + Send + 'static>(
             spare: None,
             wrapped: Some(private_key.into()),
             chain: Vec::new(),
+            validity: None,
         }),
     ];
     for change in changes {

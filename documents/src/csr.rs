@@ -10,7 +10,7 @@ mod chain;
 mod prepare;
 mod read;
 
-pub use chain::{ChainError, ImportedChain, check_chain};
+pub use chain::{ChainError, ImportedChain, check_chain, check_chain_of_key};
 pub use prepare::{PrepareError, PreparedRequest, prepare, to_pem};
 pub use read::{Request, RequestError};
 

@@ -16,3 +16,4 @@ pub(crate) mod metrics;
 pub(crate) mod operator;
 pub(crate) mod operators;
 pub(crate) mod socket;
+pub(crate) mod subjects;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use actors::agreement;
 use actors::alerts::{Alert, Condition, Watch};
 use actors::call::Ticket;
+use actors::expiry;
 use actors::outgoing;
 use actors::services::Services;
 use crossbeam_channel::Sender;
@@ -18,11 +19,16 @@ use serde_json::{Value, json};
 use sla::calendar::MinuteIndex;
 use sla::policy::Policy;
 use store::{
-    ApprovalChange, Change, Channel, Decision, NewMessage, OutboxWrite, Owner, Reader, StoreError,
-    StoreHandle,
+    ApprovalChange, CertificateChange, CertificateRow, Change, Channel, Decision, NewMessage, OutboxChange,
+    OutboxWrite, Owner, Reader, StoreError, StoreHandle,
 };
 
 const BEAT: Duration = Duration::from_secs(1);
+/// How often certificates that end are looked at, in milliseconds.
+const ENDS_LOOKED_AT_MS: u64 = 60_000;
+/// Certificates that are told of at a time.
+const ENDING_MAX: u32 = 10_000;
+const DAY_MS: u64 = 24 * 3_600_000;
 /// The record of a minute is complete so many seconds after it.
 const MINUTE_SETTLED_S: u64 = 5;
 
@@ -127,7 +133,11 @@ impl Alarms {
 }
 
 /// Starts the thread. It ends when the engine stops taking requests.
-pub(crate) fn start(services: &Arc<Services>, alarms: &Arc<Alarms>) -> Result<(), Refusal> {
+pub(crate) fn start(
+    services: &Arc<Services>,
+    alarms: &Arc<Alarms>,
+    warn_days: Arc<[u32]>,
+) -> Result<(), Refusal> {
     let (services, alarms) = (Arc::clone(services), Arc::clone(alarms));
     let reader = services.store.reader().map_err(|error| error.refusal())?;
     let watcher = Watcher {
@@ -137,6 +147,9 @@ pub(crate) fn start(services: &Arc<Services>, alarms: &Arc<Alarms>) -> Result<()
         policies: Policy::builtin(),
         looked_at: MinuteIndex::of_unix_seconds(clock::wall().seconds()),
         bad: Vec::new(),
+        warn_days,
+        ends_looked_at: UnixMillis(0),
+        ending: Vec::new(),
     };
     std::thread::Builder::new()
         .name("watch".into())
@@ -154,6 +167,12 @@ struct Watcher {
     looked_at: MinuteIndex,
     /// What was wrong with it.
     bad: Vec<(Condition, String)>,
+    /// Days before a certificate's end at which it is told of, the most first.
+    warn_days: Arc<[u32]>,
+    /// When certificates were looked at last.
+    ends_looked_at: UnixMillis,
+    /// What was found of those that end.
+    ending: Vec<(Condition, String)>,
 }
 
 impl Watcher {
@@ -180,6 +199,10 @@ impl Watcher {
         self.see_frozen(&mut seen).map_err(|error| error.refusal())?;
         self.see_minute(now)?;
         seen.extend(self.bad.iter().cloned());
+        if let Err(error) = self.see_ends(now) {
+            tracing::error!(%error, "certificates that end cannot be told of");
+        }
+        seen.extend(self.ending.iter().cloned());
         Ok(seen)
     }
 
@@ -230,6 +253,47 @@ impl Watcher {
         let bad = paged.unavailable.into_iter().map(bad);
         self.bad = bad.chain(paged.busy.into_iter().map(busy)).collect();
         Ok(())
+    }
+
+    /// Looks at certificates that end, once a minute, and tells their holders.
+    fn see_ends(&mut self, now: UnixMillis) -> Result<(), Refusal> {
+        let Some(most) = self.warn_days.first().copied() else {
+            return Ok(());
+        };
+        if now.0.abs_diff(self.ends_looked_at.0) < ENDS_LOOKED_AT_MS {
+            return Ok(());
+        }
+        self.ends_looked_at = now;
+        let until = UnixMillis(now.0.saturating_add(u64::from(most) * DAY_MS));
+        let rows = self.reader.certificates_ending(now, until, ENDING_MAX);
+        let rows = rows.map_err(|error| error.refusal())?;
+        self.ending = expiry::conditions(&rows, &self.warn_days, now);
+        for row in &rows {
+            if let Some(days) = expiry::due(row, &self.warn_days, now) {
+                self.warn(row, days, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Told and noted in one step: nobody is told twice of the same.
+    fn warn(&self, row: &CertificateRow, days: u32, now: UnixMillis) -> Result<(), Refusal> {
+        let mut changes = vec![Change::Certificates(CertificateChange::Warn {
+            issuer: row.issuer.clone(),
+            serial: row.serial.clone(),
+            days,
+        })];
+        if let Some(holder) = &row.holder {
+            changes.push(Change::Outbox(OutboxChange::Tell {
+                tenant: holder.tenant.clone(),
+                id: outgoing::new_id()?,
+                kind: expiry::KIND.to_owned(),
+                body: outgoing::payload(expiry::KIND, now, &expiry::message(row, days)),
+                give_up: UnixMillis(now.0 + self.alarms.give_up_ms),
+            }));
+        }
+        let told = self.services.store.changes("engine", changes);
+        told.map_err(|error| error.refusal())
     }
 
     fn expire(&self, now: UnixMillis) -> Result<(), StoreError> {

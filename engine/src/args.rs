@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use documents::pdf::Which;
 use protocol::algorithm::{Algorithm, Format, Hash, KeyKind};
 use protocol::client::Transport;
-use protocol::ids::{AppId, AuthorityName, CredentialId, IdempotencyKey, TenantName};
+use protocol::ids::{AppId, AuthorityName, CredentialId, IdempotencyKey, SubjectId, TenantName};
 
 use self::operators::{
     AlertCommand, IncidentCommand, MessageCommand, OperatorCommand, ProposalCommand, WebhookCommand,
@@ -138,10 +138,15 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: TsaCommand,
     },
-    /// Lists, suspends, resumes and revokes the certificates of credentials.
+    /// Issues, renews, imports, lists, suspends, resumes and revokes certificates.
     Cert {
         #[command(subcommand)]
         command: CertCommand,
+    },
+    /// Subjects whose identities are checked before they are certified.
+    Subject {
+        #[command(subcommand)]
+        command: SubjectCommand,
     },
     /// Lists, calibrates, drains, resumes, adds and removes devices of a running engine.
     Device {
@@ -642,6 +647,12 @@ pub(crate) enum KeyCommand {
         /// For sandbox apps only.
         #[arg(long)]
         sandbox: bool,
+        /// What its certificate is for [default: the profile `credential`].
+        #[arg(long)]
+        profile: Option<String>,
+        /// The subject whose identity is approved, where the profile asks for one.
+        #[arg(long, requires = "profile")]
+        subject: Option<SubjectId>,
     },
     /// Makes a credential for a key pair that is in a device already.
     Attach {
@@ -820,9 +831,9 @@ pub(crate) struct CertName {
     #[arg(long)]
     pub(crate) tenant: TenantName,
     /// Its credential.
-    #[arg(long)]
-    pub(crate) credential: CredentialId,
-    /// Which, in hexadecimal [default: the newest].
+    #[arg(long, required_unless_present = "serial")]
+    pub(crate) credential: Option<CredentialId>,
+    /// Which, in hexadecimal [default: the credential's newest].
     #[arg(long, value_name = "HEX")]
     pub(crate) serial: Option<String>,
 }
@@ -834,6 +845,86 @@ pub(crate) enum CertCommand {
         /// Whose.
         #[arg(long)]
         tenant: TenantName,
+    },
+    /// Lists certificates in force that end soon, of all tenants.
+    Ending {
+        /// Within so many days.
+        #[arg(long, default_value_t = 30)]
+        days: u32,
+    },
+    /// Certifies a key by its request (PKCS#10), or the key of a credential.
+    Issue {
+        /// Whose.
+        #[arg(long)]
+        tenant: TenantName,
+        /// What for: enterprise-signing, enterprise-seal, seal-maker, agent, tls or credential.
+        #[arg(long)]
+        profile: String,
+        /// The subject whose identity is approved.
+        #[arg(long)]
+        subject: Option<SubjectId>,
+        /// The authority [default: the first whose key fits].
+        #[arg(long)]
+        issuer: Option<AuthorityName>,
+        /// The request, PEM.
+        #[arg(
+            long,
+            value_name = "FILE",
+            conflicts_with = "credential",
+            required_unless_present = "credential"
+        )]
+        csr: Option<PathBuf>,
+        /// The credential whose key is certified instead.
+        #[arg(long)]
+        credential: Option<CredentialId>,
+        /// Where to put certificate and chain, PEM [default: standard output].
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Renews the certificate of a credential, for the same names.
+    Renew {
+        /// Whose.
+        #[arg(long)]
+        tenant: TenantName,
+        /// Which credential.
+        #[arg(long)]
+        credential: CredentialId,
+        /// Make a new key; the old one is destroyed.
+        #[arg(long)]
+        new_key: bool,
+        /// Where to put certificate and chain, PEM [default: standard output].
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Makes a request (PKCS#10) for a credential's key, for another authority.
+    Request {
+        /// Whose.
+        #[arg(long)]
+        tenant: TenantName,
+        /// Which credential.
+        #[arg(long)]
+        credential: CredentialId,
+        /// The name asked for, as RFC 4514 writes it [default: made of tenant and credential].
+        #[arg(long, value_name = "DN")]
+        subject: Option<String>,
+        /// Where to put it, PEM [default: standard output].
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Takes in what another authority has answered; it is the credential's certificate from then on.
+    Import {
+        /// Whose.
+        #[arg(long)]
+        tenant: TenantName,
+        /// Which credential.
+        #[arg(long)]
+        credential: CredentialId,
+        /// The certificate, each followed by its issuer's, PEM.
+        #[arg(long, value_name = "FILE")]
+        chain: PathBuf,
+        /// The root, PEM, where the chain does not end with it.
+        #[arg(long, value_name = "FILE")]
+        root: Option<PathBuf>,
     },
     /// Suspends a certificate: its credential does not sign until it is resumed.
     Suspend(CertName),
@@ -847,6 +938,70 @@ pub(crate) enum CertCommand {
         #[arg(long, default_value = "unspecified")]
         reason: String,
     },
+}
+
+/// A subject.
+#[derive(Debug, Args)]
+pub(crate) struct SubjectName {
+    /// Whose.
+    #[arg(long)]
+    pub(crate) tenant: TenantName,
+    /// Which.
+    pub(crate) id: SubjectId,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SubjectCommand {
+    /// Takes a new subject in.
+    Submit {
+        #[command(flatten)]
+        name: SubjectName,
+        /// enterprise, agent or legal-representative.
+        #[arg(long, value_parser = read_subject_kind)]
+        kind: store::SubjectKind,
+        /// A file with `{\"name\":…,\"registration\":…,\"enterprise\":…}`: names do not belong on command lines.
+        #[arg(long, value_name = "FILE")]
+        details: PathBuf,
+        /// The evidence: only its SHA-256 is kept.
+        #[arg(long, value_name = "FILE")]
+        evidence: PathBuf,
+    },
+    /// Says that the evidence was checked; another operator has to approve.
+    Check(SubjectName),
+    /// Approves what another operator has checked.
+    Approve(SubjectName),
+    /// Rejects.
+    Reject {
+        #[command(flatten)]
+        name: SubjectName,
+        /// Why; the journal keeps it.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Makes a question that a verification service can answer once, within 10 minutes.
+    Challenge(SubjectName),
+    /// Erases what is known of a subject.
+    Erase {
+        #[command(flatten)]
+        name: SubjectName,
+        /// The order by which it is done; the journal keeps it.
+        #[arg(long)]
+        order: String,
+    },
+    /// Lists a tenant's subjects, masked.
+    List {
+        /// Whose.
+        #[arg(long)]
+        tenant: TenantName,
+        /// Those after this id.
+        #[arg(long)]
+        after: Option<SubjectId>,
+    },
+}
+
+fn read_subject_kind(text: &str) -> Result<store::SubjectKind, String> {
+    serde_json::from_value(text.into())
+        .map_err(|_| "there are enterprise, agent and legal-representative".into())
 }
 
 #[derive(Debug, Subcommand)]
@@ -1069,6 +1224,8 @@ pub(crate) enum CountedUnit {
     User,
     /// Contracts.
     Contract,
+    /// Certificates.
+    Certificate,
 }
 
 impl From<CountedUnit> for store::Unit {
@@ -1076,6 +1233,7 @@ impl From<CountedUnit> for store::Unit {
         match unit {
             CountedUnit::User => Self::User,
             CountedUnit::Contract => Self::Contract,
+            CountedUnit::Certificate => Self::Certificate,
         }
     }
 }

@@ -17,6 +17,7 @@ mod operators;
 mod paper;
 mod seal;
 mod sign;
+mod subject;
 mod tsa;
 mod verify;
 
@@ -77,6 +78,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Refusal> {
         Command::Ca { command } => cert::authority(&config::load(&layers)?, command),
         Command::Tsa { command } => block_on(tsa::run(command)),
         Command::Cert { command } => cert::certificate(&config::load(&layers)?, command),
+        Command::Subject { command } => subject::run(&config::load(&layers)?, command),
         Command::Audit { command } => audit::run(&layers, command),
         Command::Journal {
             command: JournalCommand::Check,

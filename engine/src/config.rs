@@ -1,12 +1,16 @@
 //! Configuration: flags over environment over file over defaults; unknown keys are errors; every value knows where it
 //! came from. [`Spec`] is what is written down, [`Config`] what has been checked.
 
+mod certificates;
 mod operators;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use actors::profiles::Profiles;
+use actors::subjects::Verifier;
 use actors::time_stamps::ClockRule;
 use documents::x509::ObjectIdentifier;
 use figment::Figment;
@@ -19,6 +23,7 @@ use protocol::error_code::{Code, Refusal};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use self::certificates::{ProfileSpec, VerifierSpec};
 pub(crate) use self::operators::{
     ConsoleConfig, EmailConfig, Holds, Location, OutgoingConfig, TsaConfig, VouchersConfig, WitnessSpec,
 };
@@ -244,6 +249,14 @@ pub(crate) struct Spec {
     /// Where data and backups lie.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     location: Vec<Location>,
+    /// Days before the end of a certificate at which its holder is told.
+    certificate_warn_days: Vec<u32>,
+    /// What profiles of certificates say instead of the built-in table.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    certificate_profile: Vec<ProfileSpec>,
+    /// Verification services whose answers about subjects count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    verifier: Vec<VerifierSpec>,
     /// Who cosigns checkpoints of the audit log.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     witness: Vec<WitnessSpec>,
@@ -308,6 +321,9 @@ impl Default for Spec {
             device: Vec::new(),
             key_pool: Vec::new(),
             location: Vec::new(),
+            certificate_warn_days: vec![30, 7, 1],
+            certificate_profile: Vec::new(),
+            verifier: Vec::new(),
             witness: Vec::new(),
         }
     }
@@ -333,6 +349,9 @@ pub(crate) struct PkiConfig {
     accuracy_ms: u32,
     policy: ObjectIdentifier,
     anonymous: Option<bool>,
+    profiles: Arc<Profiles>,
+    verifiers: Arc<[Verifier]>,
+    warn_days: Arc<[u32]>,
     anonymous_rate: Option<u32>,
     delta_minutes: u32,
 }
@@ -354,6 +373,9 @@ impl PkiConfig {
                 }
             },
             policy: self.policy,
+            profiles: Arc::clone(&self.profiles),
+            verifiers: Arc::clone(&self.verifiers),
+            warn_days: Arc::clone(&self.warn_days),
             delta_ms: (self.delta_minutes > 0).then(|| u64::from(self.delta_minutes) * 60_000),
             anonymous: self.anonymous.unwrap_or(dev),
             anonymous_rate: self
@@ -522,6 +544,9 @@ fn check(mut spec: Spec) -> Result<Config, Refusal> {
             accuracy_ms: spec.tsa_accuracy_ms,
             policy,
             anonymous: spec.tsa_anonymous,
+            profiles: Arc::new(certificates::profiles(&spec.certificate_profile)?),
+            verifiers: certificates::verifiers(&spec.verifier)?,
+            warn_days: certificates::warn_days(&spec.certificate_warn_days),
             anonymous_rate: spec.tsa_anonymous_rate,
             delta_minutes: spec.crl_delta_minutes,
         },

@@ -4,6 +4,7 @@
 mod approvals;
 mod books;
 mod dashboard;
+mod enrolment;
 mod entrance;
 mod guard;
 mod messages;
@@ -238,6 +239,7 @@ fn router(console: Arc<Console>) -> Router {
         .merge(dashboard::routes())
         .merge(people::routes())
         .merge(registry::routes())
+        .merge(enrolment::routes())
         .merge(books::routes())
         .merge(service::routes())
         .merge(approvals::routes())

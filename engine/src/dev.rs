@@ -8,23 +8,25 @@ use std::path::{Path, PathBuf};
 
 use actors::call::Ticket;
 use actors::certificates::{AuthorityPlan, found};
-use actors::keymaster::{CredentialPlan, KeyPlace, Keymaster};
+use actors::keymaster::{CredentialPlan, KeyPlace, Keymaster, WantedCertificate};
 use actors::registrar::{AppProof, Ledger, create_app, create_tenant};
+use actors::subjects::{Details, Subjects, Submission};
 use actors::vault::Vault;
 use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use documents::x509::{self, Name, NameParts, Profile, Spec};
 use hsm_pool::soft::{self, SoftKey};
-use protocol::algorithm::{Algorithm, KeyKind};
+use protocol::algorithm::{Algorithm, Hash, KeyKind};
 use protocol::client::Profile as ClientProfile;
 use protocol::clock::{self, UnixMillis};
 use protocol::error_code::{Code, Refusal};
-use protocol::ids::{AppId, AuthorityName, CredentialId, OperatorName, TenantName};
+use protocol::ids::{AppId, AuthorityName, CredentialId, OperatorName, SubjectId, TenantName};
 use protocol::verify::SM2_DEFAULT_USER_ID;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use store::{
-    AuthorityRow, CertificateChange, Change, Environment, OperatorChange, Role, Roles, Store, StoreHandle,
+    AuthorityRow, CertificateChange, Change, Environment, OperatorChange, Reader, Role, Roles, Store,
+    StoreHandle, SubjectChange, SubjectKind, SubjectStep,
 };
 use zeroize::Zeroizing;
 
@@ -38,6 +40,8 @@ const TENANT: &str = "demo";
 const APP: &str = "demo-app";
 /// Has every role: in development nobody is there to be kept apart.
 pub(crate) const OPERATOR: &str = "dev";
+/// The demo tenant's enterprise, approved.
+const SUBJECT: &str = "demo-enterprise";
 const CREDENTIALS: [(&str, KeyKind); 4] = [
     ("demo-p256", KeyKind::P256),
     ("demo-rsa2048", KeyKind::Rsa2048),
@@ -376,12 +380,15 @@ pub(crate) fn set_up(
         }))?;
     }
     let reader = store.reader().map_err(store_failed)?;
+    set_up_subject(vault, &ledger, &reader)?;
+    let office = pki.office(None)?;
+    let enrolment = office.enrolment(&ledger);
     let keys = Keymaster {
         ledger: &ledger,
         vault,
         reader: &reader,
         pool: None,
-        issuer: Some(pki),
+        issuer: Some(&enrolment),
     };
     for (id, kind) in CREDENTIALS {
         let missing = store
@@ -396,11 +403,45 @@ pub(crate) fn set_up(
                 kind,
                 place: KeyPlace::Software,
                 environment: Environment::Production,
+                certificate: WantedCertificate::default(),
             };
             keys.create(plan)?;
         }
     }
     write_files(store, vault, ca, home, listen, admin)
+}
+
+/// The demo tenant's enterprise. In development nobody is there to be asked who it is.
+fn set_up_subject(vault: &Vault, ledger: &dyn Ledger, reader: &Reader) -> Result<(), Refusal> {
+    let tenant = TenantName::new(TENANT).map_err(internal)?;
+    let id = SubjectId::new(SUBJECT).map_err(internal)?;
+    let evidence = std::array::from_fn(|at| Hash::Sha256.digest(b"no evidence: development")[at]);
+    if reader.subject(&tenant, &id).map_err(store_failed)?.is_none() {
+        let subjects = Subjects {
+            ledger,
+            vault,
+            reader,
+        };
+        let new = Submission {
+            id: id.clone(),
+            kind: SubjectKind::Enterprise,
+            details: Details {
+                name: "Cinnabar Demo Ltd".into(),
+                registration: "91110000DEMODEMO00".into(),
+                enterprise: None,
+            },
+            evidence,
+        };
+        subjects.submit(&tenant, new)?;
+        ledger.change(Change::Subjects(SubjectChange::Step {
+            tenant,
+            id,
+            step: SubjectStep::Confirm,
+            by: ACTOR.to_owned(),
+            reason: String::new(),
+        }))?;
+    }
+    Ok(())
 }
 
 fn write_files(

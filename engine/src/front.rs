@@ -7,6 +7,7 @@ mod location;
 pub(crate) mod openapi;
 pub(crate) mod proof;
 pub(crate) mod quic;
+mod registration;
 mod reports;
 mod session;
 pub(crate) mod sockets;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use actors::core::Core;
 
 use crate::config::Location;
+use crate::registration::Registration;
 
 /// What the engine tells its fronts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +54,8 @@ pub(crate) struct FrontContext {
     pub(crate) certificate_hash: [u8; 32],
     /// Where data and backups lie.
     pub(crate) locations: Arc<[Location]>,
+    /// Where certificates and subjects are asked for.
+    pub(crate) registration: Registration,
     connections: Cell<usize>,
     addresses: RefCell<HashMap<IpAddr, usize>>,
 }
@@ -61,10 +65,11 @@ impl FrontContext {
         core: Rc<Core>,
         limits: FrontLimits,
         certificate_hash: [u8; 32],
-        locations: Arc<[Location]>,
+        (locations, registration): (Arc<[Location]>, Registration),
     ) -> Self {
         Self {
             locations,
+            registration,
             core,
             limits,
             certificate_hash,

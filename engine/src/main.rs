@@ -16,6 +16,7 @@ mod operations;
 mod outgoing;
 mod pki;
 mod reconciler;
+mod registration;
 mod serve;
 mod shutdown;
 mod telemetry;

@@ -82,7 +82,8 @@ impl Operations {
 
     /// Starts the watch, the courier and the witnesses' thread, once the engine serves.
     pub(crate) fn watch(self, services: &Arc<Services>, config: &Config) -> Result<(), Refusal> {
-        alerts::start(services, &self.alarms)?;
+        let warn_days = config.pki.settings(false).warn_days;
+        alerts::start(services, &self.alarms, warn_days)?;
         let plan = Plan {
             services: Arc::clone(services),
             allowed: self.outgoing.allowed,

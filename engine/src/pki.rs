@@ -14,18 +14,23 @@ use std::time::Duration;
 use actors::answers::{Answers, Sources};
 use actors::call::Ticket;
 use actors::certificates::Authorities;
+use actors::enrolment::Enrolment;
 use actors::lists::Shelf;
+use actors::profiles::Profiles;
 use actors::questions::Lines;
-use actors::registrar::{Issued, Issuer, Ledger};
+use actors::registrar::Ledger;
+use actors::subjects::Verifier;
+use actors::task::Task;
 use actors::time_stamps::{ClockRule, TimeSource, TimeStamper};
 use actors::vault::Vault;
 use crossbeam_channel::tick;
 use documents::x509::ObjectIdentifier;
+use hsm_pool::pool::Pool;
 use parking_lot::RwLock;
 use protocol::algorithm::{Hash, KeyKind};
 use protocol::clock::UnixMillis;
 use protocol::error_code::{Code, Refusal};
-use store::{Allowance, CertificateChange, Change, Contract, Holder, Reader, Role, StoreHandle};
+use store::{Allowance, CertificateChange, Change, Contract, Reader, Role, StoreHandle};
 
 use self::desk::Desk;
 use self::http::Server;
@@ -43,6 +48,12 @@ pub(crate) struct PkiSettings {
     pub(crate) clock: ClockRule,
     /// The policy of time stamps.
     pub(crate) policy: ObjectIdentifier,
+    /// What certificates are for.
+    pub(crate) profiles: Arc<Profiles>,
+    /// Verification services whose answers count.
+    pub(crate) verifiers: Arc<[Verifier]>,
+    /// Days before a certificate's end at which its holder is told, the most first.
+    pub(crate) warn_days: Arc<[u32]>,
     /// How often delta lists are made, in milliseconds; `None`: there are none.
     pub(crate) delta_ms: Option<u64>,
     /// Whether whoever asks gets a time stamp.
@@ -83,7 +94,7 @@ impl Current {
 pub(crate) struct Pki {
     pub(crate) store: Arc<StoreHandle<Ticket>>,
     pub(crate) vault: Arc<Vault>,
-    settings: PkiSettings,
+    pub(crate) settings: PkiSettings,
     current: RwLock<Arc<Current>>,
     answers: Answers,
     shelf: Shelf,
@@ -131,6 +142,7 @@ impl Pki {
     pub(crate) fn reload(&self) -> Result<(), Refusal> {
         let reader = self.reader()?;
         let authorities = Authorities::load(&reader, &self.vault, &self.settings.base_url)?
+            .with_profiles(Arc::clone(&self.settings.profiles))
             .with_deltas(self.settings.delta_ms);
         let known = self.current();
         let mut stampers = Vec::new();
@@ -186,18 +198,36 @@ impl Pki {
     }
 }
 
-impl Issuer for Pki {
-    fn issue(
-        &self,
-        ledger: &dyn Ledger,
-        holder: Holder,
-        public_key: &[u8],
-        kind: KeyKind,
-        now: UnixMillis,
-    ) -> Result<Option<Issued>, Refusal> {
-        self.current()
-            .authorities
-            .issue(ledger, holder, public_key, kind, now)
+/// Everything that a piece of work on subjects' certificates needs.
+pub(crate) struct Office<'a> {
+    pki: &'a Pki,
+    current: Arc<Current>,
+    reader: Reader,
+    pool: Option<&'a Pool<Task>>,
+}
+
+impl Office<'_> {
+    /// What certifies, for whoever makes the changes.
+    pub(crate) fn enrolment<'e>(&'e self, ledger: &'e dyn Ledger) -> Enrolment<'e> {
+        Enrolment {
+            authorities: &self.current.authorities,
+            ledger,
+            reader: &self.reader,
+            vault: &self.pki.vault,
+            pool: self.pool,
+        }
+    }
+}
+
+impl Pki {
+    /// Opens what work on subjects' certificates needs.
+    pub(crate) fn office<'a>(&'a self, pool: Option<&'a Pool<Task>>) -> Result<Office<'a>, Refusal> {
+        Ok(Office {
+            pki: self,
+            current: self.current(),
+            reader: self.reader()?,
+            pool,
+        })
     }
 }
 

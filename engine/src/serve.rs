@@ -40,6 +40,7 @@ use crate::latency_log::LatencyKeeper;
 use crate::operations::Operations;
 use crate::pki::clock::SystemClock;
 use crate::pki::{self, Pki};
+use crate::registration::{self, Registration, Waiting};
 use crate::shutdown::Books;
 use crate::traces::Traces;
 use crate::{key_pools, master_key, reconciler, shutdown};
@@ -138,6 +139,7 @@ struct Engine {
     admin: std::net::TcpListener,
     pki_listener: std::net::TcpListener,
     console: (std::net::TcpListener, Arc<rustls::ServerConfig>),
+    waiting: Waiting,
     phase: watch::Sender<Phase>,
 }
 
@@ -150,6 +152,7 @@ struct FrontParts {
     certificate_hash: [u8; 32],
     limits: FrontLimits,
     locations: Arc<[Location]>,
+    registration: Registration,
     phase: watch::Receiver<Phase>,
 }
 
@@ -177,6 +180,7 @@ impl Engine {
             console: console_tls,
         } = tls::configs(identity, &services.store)?;
         let (phase, phases) = watch::channel(Phase::Serving);
+        let (desk, waiting) = Registration::new();
         let mut reset_key = [0; 32];
         aws_lc_rs::rand::fill(&mut reset_key).map_err(|_| Refusal::new(Code::Internal, "no randomness"))?;
         let reset_key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &reset_key);
@@ -196,6 +200,7 @@ impl Engine {
                 http_silence_max: Duration::from_millis(config.http_silence_ms_max),
             },
             locations: config.locations.clone().into(),
+            registration: desk,
             phase: phases,
         };
         Ok(Self {
@@ -206,6 +211,7 @@ impl Engine {
             admin,
             pki_listener,
             console: (console, console_tls),
+            waiting,
             phase,
         })
     }
@@ -219,6 +225,7 @@ impl Engine {
             admin,
             pki_listener,
             console,
+            waiting,
             phase,
         } = self;
         let dev = dev_ca.is_some();
@@ -231,6 +238,7 @@ impl Engine {
             }
             None => None,
         };
+        registration::open(waiting, &pki, &services)?;
         let arbiters: Arbiters = Arc::new(Mutex::new(vec![None; services.cores.len()]));
         let spawn = spawn_core(system.clone(), Arc::clone(&parts), Arc::clone(&arbiters));
         let keeper = Keeper::start(Arc::clone(&services), system.arbiter().clone(), spawn)
@@ -480,7 +488,7 @@ fn start_fronts(parts: &FrontParts, core: &Rc<Core>) -> std::io::Result<()> {
         Rc::clone(core),
         parts.limits,
         parts.certificate_hash,
-        Arc::clone(&parts.locations),
+        (Arc::clone(&parts.locations), parts.registration.clone()),
     ));
     actix_rt::spawn(quic::serve(Rc::clone(&context), endpoint, parts.phase.clone()));
     let https = Arc::clone(&parts.https);

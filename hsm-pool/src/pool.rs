@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
-use protocol::algorithm::{InputKind, KeyKind};
+use protocol::algorithm::{Algorithm, InputKind, KeyKind};
 use protocol::clock;
 use protocol::ids::KeyRow;
 use protocol::verify::PublicKey;
@@ -378,18 +378,31 @@ impl<T: Work> Pool<T> {
             InputKind::Message(_) => vec![0; 32],
         };
         aws_lc_rs::rand::fill(&mut input).map_err(|_| DeviceError::Answer)?;
+        self.sign_once(device, key, algorithm, &input).map(drop)
+    }
+
+    /// Has a device sign something that is no request: a certificate request, say. What comes back is verified.
+    pub fn sign_once(
+        &self,
+        device: &str,
+        key: &DeviceKey,
+        algorithm: Algorithm,
+        input: &[u8],
+    ) -> Result<Vec<u8>, DeviceError> {
+        let public = PublicKey::from_spki(&key.public_key).map_err(|_| DeviceError::Answer)?;
         let order = Order::Prove {
             object: key.object.clone(),
             wrapped: key.wrapped.clone().filter(|_| key.object.is_empty()),
             kind: public.kind().name().to_owned(),
             algorithm: algorithm.wire(),
-            input: input.clone(),
+            input: input.to_vec(),
         };
         let Ordered::Blob(signature) = self.order(device, order)? else {
             return Err(DeviceError::Answer);
         };
-        let verified = public.verify(algorithm, &input, &signature);
-        Ok(verified.map_err(|_| JobError::Rejected)?)
+        let verified = public.verify(algorithm, input, &signature);
+        verified.map_err(|_| JobError::Rejected)?;
+        Ok(signature)
     }
 
     /// Destroys a key pair in a device.

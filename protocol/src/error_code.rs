@@ -119,6 +119,8 @@ codes! {
     MonthInvalid = 127, "month_invalid", 422, Caller, retry false;
     /// It was signed and counted so long ago that its signature is not kept for a retry any more.
     ReplyExpired = 128, "reply_expired", 410, Caller, retry false;
+    /// The certificate of the credential has expired.
+    CertificateExpired = 129, "certificate_expired", 403, Caller, retry false;
     /// A command line, profile or configuration that cannot be used.
     Usage = 130, "usage", 400, Caller, retry false;
     /// A local file that cannot be read or written.
@@ -137,12 +139,23 @@ codes! {
     WrongState = 137, "wrong_state", 409, Caller, retry false;
     /// A host name or an origin under which the console is not reached.
     OriginRefused = 138, "origin_refused", 403, Caller, retry false;
+    /// The certificate of the credential is not valid yet, by the engine's clock.
+    CertificateNotYetValid = 139, "certificate_not_yet_valid", 403, Caller, retry false;
     /// A document that cannot be read, or is too large.
     DocumentUnreadable = 140, "document_unreadable", 422, Caller, retry false;
     /// A document that an earlier signature, its encryption or its form keep from being sealed in this way.
     DocumentRefused = 141, "document_refused", 422, Caller, retry false;
     /// A picture that cannot be a seal.
     ImageUnusable = 142, "image_unusable", 422, Caller, retry false;
+
+    /// A certificate request that is not granted: its proof, key, names or wishes.
+    RequestRefused = 150, "certificate_request_refused", 422, Caller, retry false;
+    /// A certificate chain that does not belong to the key, or leads nowhere.
+    ChainRefused = 151, "certificate_chain_refused", 422, Caller, retry false;
+    /// The subject's identity is not approved.
+    SubjectNotApproved = 152, "subject_not_approved", 403, Caller, retry false;
+    /// An answer of a verification service that is not signed, not asked for, too late, or given before.
+    VerificationRefused = 153, "verification_refused", 403, Caller, retry false;
 
     /// We cannot keep the promise for this request now.
     Overloaded = 200, "overloaded", 503, Overload, retry true;

@@ -107,6 +107,12 @@ name_id!(
 );
 
 name_id!(
+    /// The id of a subject whose identity is checked: an enterprise, or a person who acts for one; unique within its
+    /// tenant.
+    SubjectId
+);
+
+name_id!(
     /// The name of an operator: a person who manages, uses or audits.
     OperatorName
 );

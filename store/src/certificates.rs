@@ -5,13 +5,15 @@
 use protocol::algorithm::KeyKind;
 use protocol::clock::UnixMillis;
 use protocol::error_code::Code;
-use protocol::ids::{AuthorityName, CredentialId, TenantName};
+use protocol::ids::{AppId, AuthorityName, CredentialId, SubjectId, TenantName};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
 use crate::directory::Directory;
 use crate::epoch::{self, DataEpoch};
 use crate::error::Result;
-use crate::registry::{Effect, corrupt, credential_of, exists, refuse, turn};
+use crate::ledger::Unit;
+use crate::ledger::change::{self, Moment};
+use crate::registry::{Effect, corrupt, credential_of, exists, refuse, tenant_of, turn};
 
 /// Revocation lists of an issuer that are kept, the newest.
 const LISTS_KEPT: u64 = 100;
@@ -19,7 +21,7 @@ const LISTS_KEPT: u64 = 100;
 pub(crate) const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS authority (
         name    TEXT PRIMARY KEY,
-        role    TEXT NOT NULL,        -- root, issuing, development, tsa or ocsp
+        role    TEXT NOT NULL,        -- root, intermediate, issuing, development, tsa or ocsp
         kind    TEXT NOT NULL,
         issuer  TEXT,                 -- whose certificate it has; NULL: its own
         wrapped BLOB NOT NULL,        -- the private key, encrypted under the master key
@@ -31,7 +33,14 @@ pub(crate) const SCHEMA: &str = "
         issuer  TEXT NOT NULL,
         serial  BLOB NOT NULL,        -- unsigned, big-endian, without leading zeros
         tenant  TEXT,                 -- whose; NULL: an authority's
-        credential TEXT,
+        credential TEXT,              -- NULL: the key is not here
+        profile TEXT NOT NULL,        -- what it is for
+        subject TEXT,                 -- the subject whose identity was checked for it
+        counted INTEGER NOT NULL,     -- whether issuing it is counted
+        app     TEXT,                 -- who asked for it over the interface,
+        asked   TEXT,                 -- with which idempotency key
+        request BLOB,                 -- and what makes that the same request
+        warned  INTEGER NOT NULL DEFAULT 1000000, -- days before its end that were told of last
         der     BLOB NOT NULL,        -- the part to be signed until it is signed, then the certificate
         standing INTEGER NOT NULL,    -- 0 prepared, 1 issued, 2 suspended, 3 revoked
         reason  INTEGER NOT NULL DEFAULT 0,   -- CRLReason
@@ -41,6 +50,8 @@ pub(crate) const SCHEMA: &str = "
         UNIQUE (issuer, serial)
     );
     CREATE INDEX IF NOT EXISTS certificate_holder ON certificate (tenant, credential) WHERE tenant IS NOT NULL;
+    CREATE UNIQUE INDEX IF NOT EXISTS certificate_asked ON certificate (app, asked) WHERE asked IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS certificate_end ON certificate (not_after_ms) WHERE standing = 1;
     CREATE INDEX IF NOT EXISTS certificate_revoked ON certificate (issuer) WHERE standing >= 2;
     CREATE TABLE IF NOT EXISTS crl (
         issuer  TEXT NOT NULL,
@@ -60,8 +71,10 @@ pub(crate) const SCHEMA: &str = "
 /// What an authority is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Certifies issuing authorities.
+    /// Certifies intermediate and issuing authorities.
     Root,
+    /// Certifies issuing authorities.
+    Intermediate,
     /// Certifies credentials, time-stamping authorities and OCSP responders.
     Issuing,
     /// A root that certifies everything itself, for development.
@@ -73,8 +86,9 @@ pub enum Role {
 }
 
 impl Role {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Root,
+        Self::Intermediate,
         Self::Issuing,
         Self::Development,
         Self::TimeStamping,
@@ -85,6 +99,7 @@ impl Role {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Root => "root",
+            Self::Intermediate => "intermediate",
             Self::Issuing => "issuing",
             Self::Development => "development",
             Self::TimeStamping => "tsa",
@@ -94,7 +109,10 @@ impl Role {
 
     /// Whether it signs certificates and revocation lists.
     pub const fn certifies(self) -> bool {
-        matches!(self, Self::Root | Self::Issuing | Self::Development)
+        matches!(
+            self,
+            Self::Root | Self::Intermediate | Self::Issuing | Self::Development
+        )
     }
 
     /// Whether it certifies others than authorities.
@@ -125,8 +143,28 @@ pub struct AuthorityRow {
 pub struct Holder {
     /// The tenant.
     pub tenant: TenantName,
-    /// Its credential.
-    pub credential: CredentialId,
+    /// Its credential; `None`: the key is the tenant's own and not here.
+    pub credential: Option<CredentialId>,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.credential {
+            Some(credential) => write!(f, "{}/{credential}", self.tenant),
+            None => self.tenant.fmt(f),
+        }
+    }
+}
+
+/// The call by which an app asked for a certificate: asked again, it gets the same one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Who.
+    pub app: AppId,
+    /// The idempotency key.
+    pub key: String,
+    /// What makes the request the same request.
+    pub request: [u8; 32],
 }
 
 /// How a certificate stands.
@@ -196,6 +234,12 @@ pub struct Prepared {
     pub serial: Vec<u8>,
     /// Whose it is; `None`: an authority's.
     pub holder: Option<Holder>,
+    /// The profile that it follows.
+    pub profile: String,
+    /// The subject whose identity was checked for it.
+    pub subject: Option<SubjectId>,
+    /// Whether issuing it is counted.
+    pub counted: bool,
     /// TBSCertificate, in DER.
     pub tbs: Vec<u8>,
     /// When it expires.
@@ -217,6 +261,17 @@ pub enum CertificateChange {
         serial: Vec<u8>,
         /// The certificate, in DER.
         certificate: Vec<u8>,
+        /// The call that asked for it.
+        asked: Option<Asked>,
+    },
+    /// Its holder has been told that it ends.
+    Warn {
+        /// Who has signed it.
+        issuer: AuthorityName,
+        /// Its serial number.
+        serial: Vec<u8>,
+        /// So many days before.
+        days: u32,
     },
     /// Suspended, resumed or revoked; its credential with it, if it is the credential's newest.
     SetStanding {
@@ -266,10 +321,19 @@ impl CertificateChange {
                 let holder = new
                     .holder
                     .as_ref()
-                    .map(|holder| format!(" for {}/{}", holder.tenant, holder.credential));
-                let what = certificate(&new.issuer, &new.serial) + &holder.unwrap_or_default();
+                    .map(|holder| format!(" for {holder}"))
+                    .unwrap_or_default();
+                let what = format!(
+                    "{}{holder} {}",
+                    certificate(&new.issuer, &new.serial),
+                    new.profile
+                );
                 ("certificate.prepare", what)
             }
+            Self::Warn { issuer, serial, days } => (
+                "certificate.warn",
+                format!("{} days={days}", certificate(issuer, serial)),
+            ),
             Self::Issue { issuer, serial, .. } => ("certificate.issue", certificate(issuer, serial)),
             Self::SetStanding {
                 issuer,
@@ -308,9 +372,10 @@ fn hex(bytes: &[u8]) -> String {
 pub(crate) fn apply(
     db: &Connection,
     directory: &Directory,
-    at: UnixMillis,
+    moment: Moment,
     change: CertificateChange,
 ) -> Result<Effect> {
+    let at = moment.at;
     match change {
         CertificateChange::AddAuthority(new) => add_authority(db, at, &new),
         CertificateChange::Prepare(new) => prepare(db, at, &new),
@@ -318,7 +383,12 @@ pub(crate) fn apply(
             issuer,
             serial,
             certificate,
-        } => issue(db, at, &issuer, &serial, &certificate),
+            asked,
+        } => {
+            issue(db, at, (&issuer, &serial), &certificate, asked.as_ref())?;
+            return count(db, directory, moment, &issuer, &serial);
+        }
+        CertificateChange::Warn { issuer, serial, days } => warn(db, &issuer, &serial, days),
         CertificateChange::SetStanding {
             issuer,
             serial,
@@ -374,18 +444,21 @@ fn add_authority(db: &Connection, at: UnixMillis, new: &AuthorityRow) -> Result<
 }
 
 fn prepare(db: &Connection, at: UnixMillis, new: &Prepared) -> Result<()> {
-    let sql = "INSERT INTO certificate (issuer, serial, tenant, credential, der, standing, changed_ms, not_after_ms) \
-               VALUES (?, ?, ?, ?, ?, 0, ?, ?)";
+    let sql = "INSERT INTO certificate (issuer, serial, tenant, credential, der, standing, changed_ms, not_after_ms, \
+               profile, subject, counted) VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?)";
     let tenant = new.holder.as_ref().map(|holder| holder.tenant.as_str());
-    let credential = new.holder.as_ref().map(|holder| holder.credential.as_str());
+    let credential = new.holder.as_ref().and_then(|holder| holder.credential.as_ref());
     let added = db.prepare_cached(sql)?.execute(params![
         new.issuer.as_str(),
         new.serial,
         tenant,
-        credential,
+        credential.map(CredentialId::as_str),
         new.tbs,
         at.0.cast_signed(),
-        new.not_after.0.cast_signed()
+        new.not_after.0.cast_signed(),
+        new.profile,
+        new.subject.as_ref().map(SubjectId::as_str),
+        new.counted
     ]);
     unless_exists(added, "serial number", &hex(&new.serial))
 }
@@ -393,23 +466,66 @@ fn prepare(db: &Connection, at: UnixMillis, new: &Prepared) -> Result<()> {
 fn issue(
     db: &Connection,
     at: UnixMillis,
-    issuer: &AuthorityName,
-    serial: &[u8],
+    (issuer, serial): (&AuthorityName, &[u8]),
     certificate: &[u8],
+    asked: Option<&Asked>,
 ) -> Result<()> {
-    let sql = "UPDATE certificate SET der = ?, standing = 1, changed_ms = ? \
+    let sql = "UPDATE certificate SET der = ?, standing = 1, changed_ms = ?, app = ?, asked = ?, request = ? \
                WHERE issuer = ? AND serial = ? AND standing = 0";
-    let changed =
-        db.prepare_cached(sql)?
-            .execute(params![certificate, at.0.cast_signed(), issuer.as_str(), serial])?;
-    if changed == 1 {
-        return Ok(());
+    let changed = db.prepare_cached(sql)?.execute(params![
+        certificate,
+        at.0.cast_signed(),
+        asked.map(|asked| asked.app.as_str()),
+        asked.map(|asked| &asked.key),
+        asked.map(|asked| asked.request),
+        issuer.as_str(),
+        serial
+    ]);
+    match changed {
+        Ok(1) => return Ok(()),
+        Ok(_) => {}
+        // Two calls with the same key came together: the other one was faster.
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+            return Err(exists(
+                "certificate for the idempotency key",
+                asked.map_or("", |asked| &asked.key),
+            ));
+        }
+        Err(error) => return Err(error.into()),
     }
     let text = format!(
         "certificate {issuer}/{} was not prepared, or is issued",
         hex(serial)
     );
     Err(refuse(Code::Internal, text))
+}
+
+/// A tenant's certificate is a unit (SEMANTICS 4.1), in the transaction that gives it out.
+fn count(
+    db: &Connection,
+    directory: &Directory,
+    moment: Moment,
+    issuer: &AuthorityName,
+    serial: &[u8],
+) -> Result<Effect> {
+    let sql = "SELECT tenant FROM certificate WHERE issuer = ? AND serial = ? AND counted";
+    let tenant: Option<Option<String>> = db
+        .prepare_cached(sql)?
+        .query_row(params![issuer.as_str(), serial], |row| row.get(0))
+        .optional()?;
+    let Some(name) = tenant.flatten() else {
+        return Ok(Effect::None);
+    };
+    let name = TenantName::new(&name).map_err(|_| corrupt("a certificate's tenant"))?;
+    let tenant = tenant_of(directory, &name)?.row;
+    change::count(db, moment, tenant, Unit::Certificate)?;
+    Ok(Effect::Books(tenant))
+}
+
+fn warn(db: &Connection, issuer: &AuthorityName, serial: &[u8], days: u32) -> Result<()> {
+    let sql = "UPDATE certificate SET warned = ? WHERE issuer = ? AND serial = ?";
+    db.execute(sql, params![days, issuer.as_str(), serial])?;
+    Ok(())
 }
 
 fn set_standing(
@@ -431,8 +547,11 @@ fn set_standing(
         ));
     }
     let credential = match &found.holder {
-        Some(holder) if newest(db, holder)?.is_some_and(|(row, _)| row == found.row) => {
-            Some(credential_of(directory, &holder.tenant, &holder.credential)?)
+        Some(Holder {
+            tenant,
+            credential: Some(credential),
+        }) if newest(db, tenant, credential)?.is_some_and(|(row, _)| row == found.row) => {
+            Some(credential_of(directory, tenant, credential)?)
         }
         _ => None,
     };
@@ -457,21 +576,21 @@ fn set_standing(
 }
 
 /// The newest certificate of a credential that was ever in force, and how it stands.
-fn newest(db: &Connection, holder: &Holder) -> Result<Option<(i64, CertificateStanding)>> {
+fn newest(
+    db: &Connection,
+    tenant: &TenantName,
+    credential: &CredentialId,
+) -> Result<Option<(i64, CertificateStanding)>> {
     let sql = "SELECT row, standing, reason FROM certificate WHERE tenant = ? AND credential = ? AND standing > 0 \
                ORDER BY row DESC LIMIT 1";
     let read = |row: &Row<'_>| Ok((row.get(0)?, CertificateStanding::of(row.get(1)?, row.get(2)?)));
-    let holder = params![holder.tenant.as_str(), holder.credential.as_str()];
+    let holder = params![tenant.as_str(), credential.as_str()];
     Ok(db.prepare_cached(sql)?.query_row(holder, read).optional()?)
 }
 
 /// A credential is usable only while its certificate is.
 pub(crate) fn check_in_force(db: &Connection, tenant: &TenantName, credential: &CredentialId) -> Result<()> {
-    let holder = Holder {
-        tenant: tenant.clone(),
-        credential: credential.clone(),
-    };
-    match newest(db, &holder)? {
+    match newest(db, tenant, credential)? {
         None | Some((_, CertificateStanding::Issued | CertificateStanding::Prepared)) => Ok(()),
         Some((_, standing)) => {
             let text = format!(
@@ -556,10 +675,18 @@ pub struct CertificateRow {
     pub since: UnixMillis,
     /// When it expires.
     pub not_after: UnixMillis,
+    /// The profile that it follows.
+    pub profile: String,
+    /// The subject whose identity was checked for it.
+    pub subject: Option<SubjectId>,
+    /// What makes the call that asked for it the same call, if one did.
+    pub request: Option<[u8; 32]>,
+    /// So many days before its end that was told last.
+    pub warned: u32,
 }
 
 const CERTIFICATE: &str = "SELECT row, turned_off, issuer, serial, tenant, credential, der, standing, reason, \
-                           changed_ms, not_after_ms FROM certificate";
+                           changed_ms, not_after_ms, profile, subject, request, warned FROM certificate";
 
 fn time_of(row: &Row<'_>, column: usize) -> rusqlite::Result<UnixMillis> {
     Ok(UnixMillis(row.get::<_, i64>(column)?.cast_unsigned()))
@@ -568,9 +695,12 @@ fn time_of(row: &Row<'_>, column: usize) -> rusqlite::Result<UnixMillis> {
 fn certificate_of(row: &Row<'_>) -> Result<CertificateRow> {
     let names: (Option<String>, Option<String>) = (row.get(4)?, row.get(5)?);
     let holder = match names {
-        (Some(tenant), Some(credential)) => Some(Holder {
+        (Some(tenant), credential) => Some(Holder {
             tenant: TenantName::new(&tenant).map_err(|_| corrupt("a certificate's tenant"))?,
-            credential: CredentialId::new(&credential).map_err(|_| corrupt("a certificate's credential"))?,
+            credential: credential
+                .map(|credential| CredentialId::new(&credential))
+                .transpose()
+                .map_err(|_| corrupt("a certificate's credential"))?,
         }),
         _ => None,
     };
@@ -584,6 +714,14 @@ fn certificate_of(row: &Row<'_>) -> Result<CertificateRow> {
         standing: CertificateStanding::of(row.get(7)?, row.get(8)?),
         since: time_of(row, 9)?,
         not_after: time_of(row, 10)?,
+        profile: row.get(11)?,
+        subject: row
+            .get::<_, Option<String>>(12)?
+            .map(|subject| SubjectId::new(&subject))
+            .transpose()
+            .map_err(|_| corrupt("a certificate's subject"))?,
+        request: row.get(13)?,
+        warned: row.get(14)?,
     })
 }
 
@@ -602,13 +740,73 @@ pub(crate) fn read_certificate(
 }
 
 pub(crate) fn read_certificates(db: &Connection, tenant: &TenantName) -> Result<Vec<CertificateRow>> {
-    let mut statement = db.prepare_cached(&format!("{CERTIFICATE} WHERE tenant = ? ORDER BY row"))?;
-    let mut rows = statement.query([tenant.as_str()])?;
+    select(db, "WHERE tenant = ? ORDER BY row", [tenant.as_str()])
+}
+
+fn select(db: &Connection, which: &str, values: impl rusqlite::Params) -> Result<Vec<CertificateRow>> {
+    let mut statement = db.prepare_cached(&format!("{CERTIFICATE} {which}"))?;
+    let mut rows = statement.query(values)?;
     let mut list = Vec::new();
     while let Some(row) = rows.next()? {
         list.push(certificate_of(row)?);
     }
     Ok(list)
+}
+
+/// A page of a tenant's certificates that were in force, after the one of this serial number.
+pub(crate) fn read_page(
+    db: &Connection,
+    tenant: &TenantName,
+    after: Option<&[u8]>,
+    count: u32,
+) -> Result<Vec<CertificateRow>> {
+    let which = "WHERE tenant = ?1 AND standing > 0 AND row > \
+                 coalesce((SELECT max(row) FROM certificate WHERE tenant = ?1 AND serial = ?2), 0) ORDER BY row LIMIT ?3";
+    select(db, which, params![tenant.as_str(), after, count])
+}
+
+/// A tenant's certificates of a serial number: one, unless two issuers have used the same.
+pub(crate) fn read_by_serial(
+    db: &Connection,
+    tenant: &TenantName,
+    serial: &[u8],
+) -> Result<Vec<CertificateRow>> {
+    let which = "WHERE tenant = ? AND serial = ? AND standing > 0 ORDER BY row";
+    select(db, which, params![tenant.as_str(), serial])
+}
+
+/// The newest certificate of a credential that was ever in force.
+pub(crate) fn read_last(
+    db: &Connection,
+    tenant: &TenantName,
+    credential: &CredentialId,
+) -> Result<Option<CertificateRow>> {
+    let which = "WHERE tenant = ? AND credential = ? AND standing > 0 ORDER BY row DESC LIMIT 1";
+    let found = select(db, which, [tenant.as_str(), credential.as_str()])?;
+    Ok(found.into_iter().next())
+}
+
+/// The certificate that a call has brought.
+pub(crate) fn read_asked(db: &Connection, app: &AppId, key: &str) -> Result<Option<CertificateRow>> {
+    let found = select(db, "WHERE app = ? AND asked = ?", params![app.as_str(), key])?;
+    Ok(found.into_iter().next())
+}
+
+/// At most `count` certificates that end in a span of time and have no successor at their credential, the first first.
+pub(crate) fn read_ending(
+    db: &Connection,
+    from: UnixMillis,
+    to: UnixMillis,
+    count: u32,
+) -> Result<Vec<CertificateRow>> {
+    let which = "AS c WHERE standing = 1 AND not_after_ms BETWEEN ? AND ? AND NOT EXISTS (SELECT 1 FROM certificate n \
+                 WHERE n.tenant = c.tenant AND n.credential = c.credential AND n.standing > 0 AND n.row > c.row) \
+                 ORDER BY not_after_ms, row LIMIT ?";
+    select(
+        db,
+        which,
+        params![from.0.cast_signed(), to.0.cast_signed(), count],
+    )
 }
 
 /// A certificate for a revocation list.

@@ -370,7 +370,7 @@ impl<W: Clone> Committer<W> {
     /// A finished signature is paid and released, or there is a reason why not. Nothing is charged on a sandbox.
     fn pay(&mut self, attempt: &Attempt, now: UnixMillis) -> Verdict {
         let (app, key) = (&attempt.app.0, attempt.fingerprint);
-        if let Some(reason) = revoked(attempt) {
+        if let Some(reason) = revoked(attempt, now) {
             self.books.settle_hold(key, false);
             return Verdict::Discard(reason);
         }
@@ -688,7 +688,7 @@ impl Plan {
 
 /// Why a finished signature must not be released, if there is a reason: something was revoked, and that was committed
 /// before it.
-fn revoked(attempt: &Attempt) -> Option<DiscardReason> {
+fn revoked(attempt: &Attempt, now: UnixMillis) -> Option<DiscardReason> {
     let (app, app_epoch) = &attempt.app;
     let (credential, credential_epoch) = &attempt.credential;
     if app.tenant.standing.state() != TenantState::Active {
@@ -697,7 +697,11 @@ fn revoked(attempt: &Attempt) -> Option<DiscardReason> {
     if !app.fence.holds(*app_epoch) {
         return Some(DiscardReason::App);
     }
-    (!credential.fence.holds(*credential_epoch)).then_some(DiscardReason::Credential)
+    if !credential.fence.holds(*credential_epoch) {
+        return Some(DiscardReason::Credential);
+    }
+    let valid = credential.certificate.check(now);
+    valid.is_err().then_some(DiscardReason::Certificate)
 }
 
 /// Keeps the table of pending items in step: what a crash leaves in it is failed at the next start.
@@ -750,6 +754,10 @@ fn discarded(reason: DiscardReason, attempt: &Attempt) -> Refusal {
         DiscardReason::Credential => Refusal::new(
             Code::CredentialDisabled,
             "the credential was disabled while the request ran",
+        ),
+        DiscardReason::Certificate => Refusal::new(
+            Code::CertificateExpired,
+            "the credential's certificate was not valid any more when the signature was recorded",
         ),
         DiscardReason::Tenant => match attempt.app.0.tenant.standing.state() {
             TenantState::Closed => {

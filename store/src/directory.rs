@@ -5,10 +5,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use protocol::algorithm::KeyKind;
+use protocol::clock::UnixMillis;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AppId, AppRow, CredentialId, CredentialRow, KeyRow, TenantName, TenantRow};
 use protocol::verify::PublicKey;
@@ -216,6 +217,104 @@ pub enum Place {
     Destroyed,
 }
 
+/// From when to when a certificate is valid, both included to the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// notBefore.
+    pub from: UnixMillis,
+    /// notAfter.
+    pub to: UnixMillis,
+}
+
+/// Why a certificate does not count at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotValid {
+    /// It is over.
+    #[error("the credential's certificate has expired")]
+    Expired,
+    /// It has not begun.
+    #[error("the credential's certificate is not valid yet by the clock of this engine")]
+    NotYet,
+}
+
+impl NotValid {
+    /// What the caller hears.
+    pub fn refusal(self) -> Refusal {
+        let code = match self {
+            Self::Expired => Code::CertificateExpired,
+            Self::NotYet => Code::CertificateNotYetValid,
+        };
+        Refusal::new(code, self.to_string())
+    }
+}
+
+impl Validity {
+    const ALWAYS: Self = Self {
+        from: UnixMillis(0),
+        to: UnixMillis(u64::MAX),
+    };
+
+    /// Whether a certificate of this validity counts at `now`.
+    pub const fn check(self, now: UnixMillis) -> Result<(), NotValid> {
+        if now.0 < self.from.0 {
+            return Err(NotValid::NotYet);
+        }
+        // The second that begins with notAfter still counts (RFC 5280 4.1.2.5).
+        if now.0 >= self.to.0.saturating_add(1_000) {
+            return Err(NotValid::Expired);
+        }
+        Ok(())
+    }
+}
+
+/// What the gate has to know of a credential's certificate.
+#[derive(Debug)]
+pub struct CertificateCell {
+    from: AtomicU64,
+    to: AtomicU64,
+    version: AtomicU32,
+}
+
+impl CertificateCell {
+    pub(crate) fn new(validity: Option<Validity>) -> Self {
+        let Validity { from, to } = validity.unwrap_or(Validity::ALWAYS);
+        Self {
+            from: AtomicU64::new(from.0),
+            to: AtomicU64::new(to.0),
+            version: AtomicU32::new(0),
+        }
+    }
+
+    /// Whether the certificate counts at `now`; a credential without one has no end.
+    pub fn check(&self, now: UnixMillis) -> Result<(), NotValid> {
+        self.validity().check(now)
+    }
+
+    fn validity(&self) -> Validity {
+        Validity {
+            from: UnixMillis(self.from.load(Ordering::Acquire)),
+            to: UnixMillis(self.to.load(Ordering::Acquire)),
+        }
+    }
+
+    /// When the certificate ends, if there is one.
+    pub fn ends(&self) -> Option<UnixMillis> {
+        Some(self.validity().to).filter(|to| *to != Validity::ALWAYS.to)
+    }
+
+    /// Another one with each renewal: what is kept of the chain belongs to one of them.
+    pub fn version(&self) -> u32 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Takes over a new certificate, after its commit. Only the committing thread does this, which is also the judge.
+    fn set(&self, Validity { from, to }: Validity) {
+        self.from.store(from.0, Ordering::Release);
+        self.to.store(to.0, Ordering::Release);
+        self.version.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
 /// A key and its certificate.
 #[derive(Debug)]
 pub struct Credential {
@@ -230,17 +329,20 @@ pub struct Credential {
     place: RwLock<Place>,
     /// For what it is used: an app finds those of its own environment only.
     pub environment: Environment,
-    /// Whether it signs.
-    pub fence: Fence,
+    /// Whether it signs. Shared with the credential that takes its place when the key is changed.
+    pub fence: Arc<Fence>,
+    /// Until when its certificate is valid.
+    pub certificate: Arc<CertificateCell>,
 }
 
 impl Credential {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         row: CredentialRow,
         id: CredentialId,
         (key, kind): (KeyRow, KeyKind),
         place: Place,
         (environment, fence): (Environment, Fence),
+        validity: Option<Validity>,
     ) -> Self {
         let place = RwLock::new(place);
         Self {
@@ -250,8 +352,28 @@ impl Credential {
             kind,
             place,
             environment,
-            fence,
+            fence: Arc::new(fence),
+            certificate: Arc::new(CertificateCell::new(validity)),
         }
+    }
+
+    /// The same credential with another key: what was admitted with the old one may still be released, unless the
+    /// credential is revoked meanwhile.
+    pub(crate) fn with_key(&self, key: KeyRow, kind: KeyKind, place: Place) -> Self {
+        Self {
+            row: self.row,
+            id: self.id.clone(),
+            key,
+            kind,
+            place: RwLock::new(place),
+            environment: self.environment,
+            fence: Arc::clone(&self.fence),
+            certificate: Arc::clone(&self.certificate),
+        }
+    }
+
+    pub(crate) fn take_certificate(&self, validity: Validity) {
+        self.certificate.set(validity);
     }
 
     /// Where the private key is now.
@@ -326,5 +448,27 @@ impl Directory {
         let id = credential.id.clone();
         tenant.by_id.write().insert(id.clone(), Arc::clone(&credential));
         tenant.credentials.write().insert(id, credential);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_counts_through_its_last_second() {
+        let cell = CertificateCell::new(None);
+        assert_eq!((cell.check(UnixMillis(u64::MAX)), cell.ends()), (Ok(()), None));
+        let validity = Validity {
+            from: UnixMillis(1_000),
+            to: UnixMillis(5_000),
+        };
+        cell.set(validity);
+        assert_eq!((cell.version(), cell.ends()), (1, Some(UnixMillis(5_000))));
+        assert_eq!(cell.check(UnixMillis(999)), Err(NotValid::NotYet));
+        assert_eq!(cell.check(UnixMillis(1_000)), Ok(()));
+        assert_eq!(cell.check(UnixMillis(5_999)), Ok(()));
+        assert_eq!(cell.check(UnixMillis(6_000)), Err(NotValid::Expired));
+        assert_eq!(NotValid::Expired.refusal().code, Code::CertificateExpired);
     }
 }

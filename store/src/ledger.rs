@@ -39,6 +39,8 @@ pub enum Unit {
     /// One time stamp.
     #[serde(rename = "time_stamp")]
     TimeStamp = 3,
+    /// One certificate issued.
+    Certificate = 4,
 }
 
 /// An account of a package. The first four are where units come from: their balances are zero or below; those of the
@@ -67,7 +69,13 @@ pub enum LedgerAccount {
 
 impl Unit {
     /// All units.
-    pub const ALL: [Self; 4] = [Self::Signature, Self::User, Self::Contract, Self::TimeStamp];
+    pub const ALL: [Self; 5] = [
+        Self::Signature,
+        Self::User,
+        Self::Contract,
+        Self::TimeStamp,
+        Self::Certificate,
+    ];
 
     pub(crate) fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|unit| *unit as u8 == number)
@@ -127,18 +135,32 @@ pub struct Package {
 }
 
 impl Package {
+    /// Whether it only counts what is used beside signatures, and nobody has bought it.
+    pub fn only_counts(&self) -> bool {
+        kind::counting(self.unit).is_some_and(|name| name == self.kind)
+    }
+
+    /// Whether signatures are paid from it, or free while it lives. Time stamps and certificates are a matter of their own.
+    pub fn concerns_signatures(&self) -> bool {
+        !matches!(self.unit, Unit::TimeStamp | Unit::Certificate) && !self.only_counts()
+    }
+
     /// Whether signatures are free while it lives: it has no limit, or counts users or contracts.
-    pub(crate) const fn carries_signatures(&self) -> bool {
+    pub(crate) fn carries_signatures(&self) -> bool {
         match self.unit {
             Unit::Signature => self.unlimited,
-            Unit::User | Unit::Contract => true,
-            Unit::TimeStamp => false,
+            Unit::User | Unit::Contract => !self.only_counts(),
+            Unit::TimeStamp | Unit::Certificate => false,
         }
     }
 
     /// Whether time stamps are.
-    pub(crate) const fn carries_stamps(&self) -> bool {
-        self.unlimited || matches!(self.unit, Unit::User | Unit::Contract)
+    pub(crate) fn carries_stamps(&self) -> bool {
+        match self.unit {
+            Unit::Signature | Unit::TimeStamp => self.unlimited,
+            Unit::User | Unit::Contract => !self.only_counts(),
+            Unit::Certificate => false,
+        }
     }
 }
 

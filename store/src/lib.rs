@@ -9,6 +9,8 @@
 //! - [`tenancy`]: states, contracts and secrets; [`minutes`]: what was observed for the service agreement.
 //! - [`operators`]: who may do what here; [`approvals`]: what needs two of them; [`incidents`]: faults and their clocks.
 //! - [`outbox`]: messages to the outside, until they have arrived.
+//! - [`certificates`] is what authorities have issued, revoked and published; [`renewal`] what a credential gets anew;
+//!   [`subjects`] whose identities were checked.
 //! - [`certificates`] is what authorities have issued, revoked and published; [`standings`] tells whose answers are out of
 //!   date; [`stamps`] records and charges time stamps.
 //! - [`audit`] is a Merkle tree over the journal: tiles, signed checkpoints, proofs.
@@ -44,11 +46,13 @@ mod outbox;
 mod reader;
 mod record;
 mod registry;
+mod renewal;
 mod space;
 mod sqlite;
 mod stamps;
 mod standings;
 mod statement;
+mod subjects;
 mod tail;
 mod tenancy;
 mod usage;
@@ -60,11 +64,13 @@ pub use backup::{
     Seal, Verified, backup, restore, verify,
 };
 pub use certificates::{
-    AuthorityRow, CertificateChange, CertificateRow, CertificateStanding, Holder, KeptCrl, Prepared,
+    Asked, AuthorityRow, CertificateChange, CertificateRow, CertificateStanding, Holder, KeptCrl, Prepared,
     RevokedRow, Role, SerialBlocks,
 };
 pub use committer::{Attempt, Draft, HoldTime};
-pub use directory::{Account, App, Credential, Directory, Place, Tenant};
+pub use directory::{
+    Account, App, CertificateCell, Credential, Directory, NotValid, Place, Tenant, Validity,
+};
 pub use epoch::DataEpoch;
 pub use error::{Result, StoreError};
 pub use fence::{Epoch, Fence};
@@ -85,9 +91,13 @@ pub use record::{
     month_of, sha256, tenant_of,
 };
 pub use registry::{Change, NewApp, NewCredential, SpareKey, SpareRow, StoredKey};
+pub use renewal::{Renewal, RenewedKey};
 pub use stamps::StampDraft;
 pub use standings::Standings;
 pub use statement::{Difference, Reconciliation, Statement, StatementItem, StatementKey};
+pub use subjects::{
+    Challenge, SubjectChange, SubjectError, SubjectKind, SubjectRow, SubjectState, SubjectStep,
+};
 pub use tail::ChainPoint;
 pub use tenancy::{
     Agreement, Allowance, Contract, Environment, SANDBOX_RATE, SecretCell, Secrets, Standing, TenancyChange,

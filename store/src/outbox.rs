@@ -206,6 +206,19 @@ pub enum OutboxChange {
         /// Until when it is tried.
         give_up: UnixMillis,
     },
+    /// A message to one tenant, if it has a webhook.
+    Tell {
+        /// Whom.
+        tenant: TenantName,
+        /// The message's name.
+        id: String,
+        /// What it is about.
+        kind: String,
+        /// What it says.
+        body: String,
+        /// Until when it is tried.
+        give_up: UnixMillis,
+    },
 }
 
 fn whose(tenant: Option<&TenantName>) -> &str {
@@ -220,6 +233,7 @@ impl OutboxChange {
             }
             Self::RemoveWebhook { tenant } => ("webhook.remove", whose(tenant.as_ref()).to_owned()),
             Self::Broadcast { id, kind, .. } => ("message.broadcast", format!("{id} {kind}")),
+            Self::Tell { tenant, id, kind, .. } => ("message.tell", format!("{tenant} {id} {kind}")),
         }
     }
 }
@@ -254,6 +268,27 @@ pub(crate) fn apply(
             body,
             give_up,
         } => broadcast(db, at, [&id, &kind, &body], give_up),
+        OutboxChange::Tell {
+            tenant,
+            id,
+            kind,
+            body,
+            give_up,
+        } => {
+            let owner = owner_of(directory, Some(&tenant))?;
+            if webhook(db, owner)?.is_none() {
+                return Ok(());
+            }
+            let message = NewMessage {
+                id,
+                channel: Channel::Webhook,
+                owner,
+                kind,
+                body,
+                give_up,
+            };
+            post(db, at, &message)
+        }
     }
 }
 

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use protocol::algorithm::KeyKind;
 use protocol::clock::UnixMillis;
-use protocol::ids::{AppRow, AuthorityName, CredentialRow, KeyRow, Sequence, TenantName, TenantRow};
+use protocol::ids::{
+    AppId, AppRow, AuthorityName, CredentialId, CredentialRow, KeyRow, Sequence, SubjectId, TenantName,
+    TenantRow,
+};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::approvals::{self, Proposal};
@@ -24,6 +27,7 @@ use crate::outbox::{self, Message, Owner, Webhook};
 use crate::registry::{self, SpareKey, SpareRow, StoredKey};
 use crate::sqlite;
 use crate::statement::{self, Reconciliation, Statement, StatementItem};
+use crate::subjects::{self, Challenge, SubjectRow};
 use crate::tail::ChainPoint;
 use crate::tenancy::{self, Agreement};
 use crate::usage::{self, UsageRow};
@@ -138,6 +142,11 @@ impl Reader {
     /// A credential's certificates, its own first.
     pub fn chain(&self, credential: CredentialRow) -> Result<Vec<Vec<u8>>> {
         registry::read_chain(&self.0, credential)
+    }
+
+    /// The same, if the credential still has this key.
+    pub fn chain_of_key(&self, credential: CredentialRow, key: KeyRow) -> Result<Option<Vec<Vec<u8>>>> {
+        registry::read_chain_of_key(&self.0, credential, key)
     }
 
     /// A key as stored.
@@ -319,6 +328,65 @@ impl Reader {
     /// The certificates of a tenant's credentials, the oldest first.
     pub fn certificates(&self, tenant: &TenantName) -> Result<Vec<CertificateRow>> {
         certificates::read_certificates(&self.0, tenant)
+    }
+
+    /// At most `count` certificates of a tenant that are or were in force, after the one of this serial number.
+    pub fn certificate_page(
+        &self,
+        tenant: &TenantName,
+        after: Option<&[u8]>,
+        count: u32,
+    ) -> Result<Vec<CertificateRow>> {
+        certificates::read_page(&self.0, tenant, after, count)
+    }
+
+    /// A tenant's certificates of a serial number.
+    pub fn certificates_by_serial(&self, tenant: &TenantName, serial: &[u8]) -> Result<Vec<CertificateRow>> {
+        certificates::read_by_serial(&self.0, tenant, serial)
+    }
+
+    /// The newest certificate of a credential that was ever in force.
+    pub fn last_certificate(
+        &self,
+        tenant: &TenantName,
+        credential: &CredentialId,
+    ) -> Result<Option<CertificateRow>> {
+        certificates::read_last(&self.0, tenant, credential)
+    }
+
+    /// The certificate that a call of an app has brought.
+    pub fn certificate_asked(&self, app: &AppId, key: &str) -> Result<Option<CertificateRow>> {
+        certificates::read_asked(&self.0, app, key)
+    }
+
+    /// At most `count` certificates in force that end in a span of time and have no successor at their credential.
+    pub fn certificates_ending(
+        &self,
+        from: UnixMillis,
+        to: UnixMillis,
+        count: u32,
+    ) -> Result<Vec<CertificateRow>> {
+        certificates::read_ending(&self.0, from, to, count)
+    }
+
+    /// A subject.
+    pub fn subject(&self, tenant: &TenantName, id: &SubjectId) -> Result<Option<SubjectRow>> {
+        subjects::read(&self.0, tenant, id)
+    }
+
+    /// At most `count` subjects of a tenant, by id, after this one.
+    pub fn subjects(
+        &self,
+        tenant: &TenantName,
+        after: Option<&SubjectId>,
+        count: u32,
+    ) -> Result<Vec<SubjectRow>> {
+        subjects::list(&self.0, tenant, after, count)
+    }
+
+    /// A question to a verification service.
+    pub fn challenge(&self, nonce: &str) -> Result<Option<Challenge>> {
+        subjects::read_challenge(&self.0, nonce)
     }
 
     /// Who of an issuer's certificates is revoked or suspended, of those that are not expired at `now`.

@@ -129,6 +129,9 @@ pub enum DiscardReason {
     /// The tenant was suspended or closed meanwhile.
     #[n(3)]
     Tenant,
+    /// The credential's certificate was not valid when the signature was recorded.
+    #[n(4)]
+    Certificate,
 }
 
 /// The number in place of a result's format in statements: the operation was a time stamp.

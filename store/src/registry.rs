@@ -16,7 +16,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use crate::approvals::{self, ApprovalChange};
 use crate::audit::AuditChange;
 use crate::certificates::{self, CertificateChange};
-use crate::directory::{Account, App, Credential, Directory, Place, Tenant};
+use crate::directory::{Account, App, Credential, Directory, Place, Tenant, Validity};
 use crate::error::{Result, StoreError};
 use crate::fence::Fence;
 use crate::incidents::{self, IncidentChange};
@@ -25,6 +25,8 @@ use crate::ledger::change::{self, LedgerChange, Moment};
 use crate::ledger::{book, kind, rows};
 use crate::operators::{self, OperatorChange, OperatorEffect};
 use crate::outbox::{self, OutboxChange};
+use crate::renewal::{self, Renewal};
+use crate::subjects::{self, SubjectChange};
 use crate::tenancy::{
     self, Allowance, Contract, Environment, SecretCell, Secrets, TenancyChange, TenancyEffect,
 };
@@ -69,6 +71,29 @@ pub struct NewCredential {
     pub spare: Option<SpareRow>,
     /// Certificates in DER, the credential's own first; may be empty.
     pub chain: Vec<Vec<u8>>,
+    /// When they are valid; `None` without certificates.
+    pub validity: Option<Validity>,
+}
+
+/// A key that is about to be recorded.
+pub(crate) struct NewKey<'a> {
+    pub(crate) kind: KeyKind,
+    pub(crate) public_key: &'a [u8],
+    pub(crate) place: &'a Place,
+    pub(crate) wrapped: Option<&'a [u8]>,
+    pub(crate) spare: Option<SpareRow>,
+}
+
+impl NewCredential {
+    fn key(&self) -> NewKey<'_> {
+        NewKey {
+            kind: self.kind,
+            public_key: &self.public_key,
+            place: &self.place,
+            wrapped: self.wrapped.as_deref(),
+            spare: self.spare,
+        }
+    }
 }
 
 /// A spare key pair's row.
@@ -160,6 +185,10 @@ pub enum Change {
     },
     /// Something about certificates.
     Certificates(CertificateChange),
+    /// A credential gets another certificate, and another key with it if it shall.
+    Renew(Renewal),
+    /// Those whose identities are checked.
+    Subjects(SubjectChange),
     /// Something done with the audit log.
     Audit(AuditChange),
     /// Operators.
@@ -200,6 +229,8 @@ impl Change {
             Self::Tenancy(change) => change.describe(),
             Self::SetCalibration { device, .. } => ("device.calibrate", device.clone()),
             Self::Certificates(change) => change.describe(),
+            Self::Renew(renewal) => renewal.describe(),
+            Self::Subjects(change) => change.describe(),
             Self::Audit(change) => change.describe(),
             Self::Operators(change) => change.describe(),
             Self::Approvals(change) => change.describe(),
@@ -230,12 +261,16 @@ pub(crate) enum Effect {
     App(Arc<App>),
     TurnApp(Arc<App>, bool),
     Credential(Arc<Tenant>, Arc<Credential>),
+    /// Takes the place of the one of the same id, with this certificate.
+    Renewed(Arc<Tenant>, Arc<Credential>, Validity),
     TurnCredential(Arc<Credential>, bool),
     Place(Arc<Credential>, Place),
     Destroyed(Arc<Credential>),
     /// The journal is archived up to here.
     Archived(u64),
     DestroyedTenant(Arc<Tenant>),
+    /// Something was erased that must not be found on the disk any more.
+    Erased,
     /// How a certificate stands has changed, and with it what the other effect says.
     Standing(AuthorityName, Vec<u8>, Box<Self>),
     None,
@@ -250,6 +285,10 @@ impl Effect {
             Self::App(app) => directory.add_app(app),
             Self::TurnApp(app, active) => app.fence.turn(active),
             Self::Credential(tenant, credential) => directory.add_credential(&tenant, credential),
+            Self::Renewed(tenant, credential, validity) => {
+                credential.take_certificate(validity);
+                directory.add_credential(&tenant, credential);
+            }
             Self::TurnCredential(credential, active) => credential.fence.turn(active),
             Self::Place(credential, place) => credential.set_place(place),
             Self::Destroyed(credential) => {
@@ -261,7 +300,7 @@ impl Effect {
                 effect.take(directory);
                 directory.standings.moved(&issuer, &serial);
             }
-            Self::Books(_) | Self::Archived(_) | Self::None => {}
+            Self::Books(_) | Self::Archived(_) | Self::Erased | Self::None => {}
         }
     }
 
@@ -276,7 +315,7 @@ impl Effect {
 
     /// Whether something was destroyed that must not be found on the disk any more.
     pub(crate) const fn destroys(&self) -> bool {
-        matches!(self, Self::DestroyedTenant(_))
+        matches!(self, Self::DestroyedTenant(_) | Self::Erased)
     }
 
     /// Up to where the journal is archived.
@@ -296,7 +335,7 @@ pub(crate) fn exists(what: &str, id: impl std::fmt::Display) -> StoreError {
     refuse(Code::AlreadyExists, format!("{what} '{id}' exists already"))
 }
 
-fn tenant_of(directory: &Directory, name: &TenantName) -> Result<Arc<Tenant>> {
+pub(crate) fn tenant_of(directory: &Directory, name: &TenantName) -> Result<Arc<Tenant>> {
     directory
         .tenant(name.as_str())
         .ok_or_else(|| refuse(Code::NotFound, format!("no tenant '{name}'")))
@@ -360,7 +399,9 @@ pub(crate) fn apply(
             )?;
             Ok(Effect::None)
         }
-        Change::Certificates(change) => certificates::apply(db, directory, at, change),
+        Change::Certificates(change) => certificates::apply(db, directory, moment, change),
+        Change::Renew(renewal) => renewal::apply(db, directory, at, renewal),
+        Change::Subjects(change) => subjects::apply(db, directory, moment, change),
         Change::Operators(change) => operators::apply(db, directory, at, change).map(Effect::Operator),
         Change::Approvals(change) => approvals::apply(db, at, change).map(|()| Effect::None),
         Change::Incidents(change) => incidents::apply(db, at, change).map(|()| Effect::None),
@@ -586,17 +627,9 @@ fn create_credential(
     if tenant.credential(new.id.as_str()).is_some() {
         return Err(exists("credential", &new.id));
     }
-    let key = insert_key(db, at, tenant.row, &new)?;
-    if let Some(spare) = new.spare
-        && db.execute("DELETE FROM spare_key WHERE row = ?", [spare.0])? == 0
-    {
-        return Err(refuse(
-            Code::AlreadyExists,
-            "the spare key has been taken meanwhile".into(),
-        ));
-    }
-    let sql = "INSERT INTO credential (tenant, id, key, active, epoch, chain, created_ms, sandbox) \
-               VALUES (?, ?, ?, TRUE, 0, ?, ?, ?)";
+    let key = insert_key(db, at, tenant.row, &new.key())?;
+    let sql = "INSERT INTO credential (tenant, id, key, active, epoch, chain, created_ms, sandbox, \
+               not_before_ms, not_after_ms) VALUES (?, ?, ?, TRUE, 0, ?, ?, ?, ?, ?)";
     let chain = encode_chain(&new.chain);
     let inserted = db.prepare_cached(sql)?.execute(params![
         tenant.row.0,
@@ -604,7 +637,9 @@ fn create_credential(
         key.0,
         chain,
         at.0.cast_signed(),
-        new.environment.is_sandbox()
+        new.environment.is_sandbox(),
+        new.validity.map(|validity| validity.from.0.cast_signed()),
+        new.validity.map(|validity| validity.to.0.cast_signed())
     ]);
     match inserted {
         // Another change of the same commit has made it.
@@ -615,11 +650,16 @@ fn create_credential(
     };
     let row = CredentialRow(new_row(db)?);
     let life = (new.environment, Fence::new(0, true));
-    let credential = Credential::new(row, new.id, (key, new.kind), new.place, life);
+    let credential = Credential::new(row, new.id, (key, new.kind), new.place, life, new.validity);
     Ok(Effect::Credential(tenant, Arc::new(credential)))
 }
 
-fn insert_key(db: &Connection, at: UnixMillis, tenant: TenantRow, new: &NewCredential) -> Result<KeyRow> {
+pub(crate) fn insert_key(
+    db: &Connection,
+    at: UnixMillis,
+    tenant: TenantRow,
+    new: &NewKey<'_>,
+) -> Result<KeyRow> {
     let (object, kek) = match &new.place {
         Place::Software => (None, None),
         Place::Device { object, .. } => (Some(&**object), None),
@@ -643,6 +683,14 @@ fn insert_key(db: &Connection, at: UnixMillis, tenant: TenantRow, new: &NewCrede
         tenant.0
     ])?;
     let key = KeyRow(new_row(db)?);
+    if let Some(spare) = new.spare
+        && db.execute("DELETE FROM spare_key WHERE row = ?", [spare.0])? == 0
+    {
+        return Err(refuse(
+            Code::AlreadyExists,
+            "the spare key has been taken meanwhile".into(),
+        ));
+    }
     if let Place::Device { devices, .. } = &new.place {
         for device in devices.iter() {
             insert_home(db, key, device)?;
@@ -651,7 +699,7 @@ fn insert_key(db: &Connection, at: UnixMillis, tenant: TenantRow, new: &NewCrede
     Ok(key)
 }
 
-fn encode_chain(chain: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn encode_chain(chain: &[Vec<u8>]) -> Vec<u8> {
     let chain: Vec<&minicbor::bytes::ByteSlice> = chain.iter().map(|der| der.as_slice().into()).collect();
     minicbor::to_vec(chain).expect("writing to a Vec cannot fail")
 }
@@ -661,7 +709,24 @@ pub(crate) fn read_chain(db: &Connection, credential: CredentialRow) -> Result<V
     let bytes: Vec<u8> = db
         .prepare_cached("SELECT chain FROM credential WHERE row = ?")?
         .query_row([credential.0], |row| row.get(0))?;
-    let chain: Vec<minicbor::bytes::ByteVec> = minicbor::decode(&bytes).map_err(|_| StoreError::Corrupt {
+    decode_chain(&bytes)
+}
+
+/// The same, if the credential still has this key.
+pub(crate) fn read_chain_of_key(
+    db: &Connection,
+    credential: CredentialRow,
+    key: KeyRow,
+) -> Result<Option<Vec<Vec<u8>>>> {
+    let bytes: Option<Vec<u8>> = db
+        .prepare_cached("SELECT chain FROM credential WHERE row = ? AND key = ?")?
+        .query_row([credential.0, key.0], |row| row.get(0))
+        .optional()?;
+    bytes.map(|bytes| decode_chain(&bytes)).transpose()
+}
+
+fn decode_chain(bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+    let chain: Vec<minicbor::bytes::ByteVec> = minicbor::decode(bytes).map_err(|_| StoreError::Corrupt {
         sequence: 0,
         what: "a certificate chain cannot be read",
     })?;
@@ -807,8 +872,8 @@ fn load_homes(db: &Connection) -> Result<Homes> {
 }
 
 fn load_credentials(db: &Connection, directory: &Directory, tenants: &Tenants) -> Result<()> {
-    let sql = "SELECT c.row, c.tenant, c.id, c.key, c.active, c.epoch, k.kind, k.object, k.kek, k.destroyed, c.sandbox \
-               FROM credential c JOIN key k ON k.row = c.key";
+    let sql = "SELECT c.row, c.tenant, c.id, c.key, c.active, c.epoch, k.kind, k.object, k.kek, k.destroyed, c.sandbox, \
+               c.not_before_ms, c.not_after_ms FROM credential c JOIN key k ON k.row = c.key";
     let mut homes = load_homes(db)?;
     let mut keks: HashMap<Vec<u8>, Arc<[u8]>> = HashMap::new();
     let mut statement = db.prepare(sql)?;
@@ -838,7 +903,19 @@ fn load_credentials(db: &Connection, directory: &Directory, tenants: &Tenants) -
             .map_err(|_| corrupt("a key's kind"))?;
         let fence = Fence::new(row.get::<_, i64>(5)?.cast_unsigned(), row.get(4)?);
         let life = (Environment::of_sandbox(row.get(10)?), fence);
-        let credential = Credential::new(CredentialRow(row.get(0)?), id, (KeyRow(key), kind), place, life);
+        let ends: (Option<i64>, Option<i64>) = (row.get(11)?, row.get(12)?);
+        let validity = ends.0.zip(ends.1).map(|(from, to)| Validity {
+            from: millis(from),
+            to: millis(to),
+        });
+        let credential = Credential::new(
+            CredentialRow(row.get(0)?),
+            id,
+            (KeyRow(key), kind),
+            place,
+            life,
+            validity,
+        );
         directory.add_credential(tenant, Arc::new(credential));
     }
     Ok(())

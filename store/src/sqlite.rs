@@ -6,7 +6,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::error::{Result, StoreError};
 use crate::ledger::rows;
-use crate::{approvals, archive, incidents, minutes, operators, outbox, statement, tenancy};
+use crate::{approvals, archive, incidents, minutes, operators, outbox, statement, subjects, tenancy};
 
 /// What this version reads and writes (`docs/store-format.md`).
 const FORMAT: i64 = 1;
@@ -97,6 +97,8 @@ const SCHEMA: &str = "
         active  INTEGER NOT NULL,
         epoch   INTEGER NOT NULL,
         chain   BLOB NOT NULL,        -- CBOR array of certificates, DER, the credential's own first
+        not_before_ms INTEGER,        -- when they are valid; NULL: no certificate
+        not_after_ms INTEGER,
         created_ms INTEGER NOT NULL,
         UNIQUE (tenant, id)
     );
@@ -105,7 +107,7 @@ const SCHEMA: &str = "
 ";
 
 /// Tables that chapters of their own describe.
-const PARTS: [&str; 9] = [
+const PARTS: [&str; 10] = [
     rows::SCHEMA,
     tenancy::SCHEMA,
     minutes::SCHEMA,
@@ -115,6 +117,7 @@ const PARTS: [&str; 9] = [
     incidents::SCHEMA,
     outbox::SCHEMA,
     archive::SCHEMA,
+    subjects::SCHEMA,
 ];
 
 /// Opens the database for the one writer, and makes it if it is new.

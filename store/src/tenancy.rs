@@ -42,7 +42,8 @@ pub enum Environment {
 }
 
 impl Environment {
-    pub(crate) const fn is_sandbox(self) -> bool {
+    /// Whether nothing is charged in it.
+    pub const fn is_sandbox(self) -> bool {
         matches!(self, Self::Sandbox)
     }
 

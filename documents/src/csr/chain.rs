@@ -55,10 +55,18 @@ pub fn check_chain(
     certificates: &[impl AsRef<[u8]>],
     now: UnixMillis,
 ) -> Result<ImportedChain, ChainError> {
+    check_chain_of_key(&public_key_of(request)?, certificates, now)
+}
+
+/// The same for a key whose request is not at hand, by its SubjectPublicKeyInfo, in DER.
+pub fn check_chain_of_key(
+    key: &[u8],
+    certificates: &[impl AsRef<[u8]>],
+    now: UnixMillis,
+) -> Result<ImportedChain, ChainError> {
     if certificates.is_empty() || certificates.len() > CERTIFICATES_MAX {
         return Err(ChainError::Count(certificates.len()));
     }
-    let key = public_key_of(request)?;
     let parsed: Vec<_> = (1..)
         .zip(certificates)
         .map(|(number, der)| {

@@ -27,14 +27,16 @@ pub(crate) use profile::ID_KP_DOCUMENT_SIGNING;
 pub(crate) use spec::{distribution_point, key_identifier, location};
 
 pub use crate::signed::{AssembleError, SignatureError};
+pub use der::flagset::FlagSet;
 pub use key::{KeyError, check_public_key};
 pub use spki::ObjectIdentifier;
+pub use x509_cert::ext::pkix::KeyUsages;
 
 pub use name::{Name, NameError, NameParts};
 pub use path::{PathError, PathRules, ValidPath, validate_path, verify_issued_by};
 pub use policy::PolicyRules;
 pub use prepare::{PreparedCertificate, prepare};
-pub use profile::{Profile, Rules};
+pub use profile::{Custom, Profile, Rules};
 pub use read::{ReadError, issuer_and_serial, serial_number, subject, subject_public_key, to_pem, validity};
 pub use revocation::Revocation;
 pub use spec::{Issuer, Spec, SpecError, Terms};

@@ -1,5 +1,6 @@
 //! What a certificate is for, as a table (RFC 5280 4.2.1.3, 4.2.1.9, 4.2.1.12).
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use const_oid::db::rfc5280::{
@@ -47,10 +48,25 @@ pub enum Profile {
         /// Addresses.
         ips: Vec<IpAddr>,
     },
+    /// What the configuration says instead; never an authority.
+    Custom(Custom),
+}
+
+/// The uses of a key that is no authority's, as the configuration gives them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Custom {
+    /// What the key may do.
+    pub key_usage: FlagSet<KeyUsages>,
+    /// For which purposes; empty: for all, as far as the key usage goes.
+    pub purposes: Vec<ObjectIdentifier>,
+    /// Names of a TLS server.
+    pub dns: Vec<String>,
+    /// Addresses of a TLS server.
+    pub ips: Vec<IpAddr>,
 }
 
 /// What a profile puts into a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// Whether it is an authority.
     pub authority: bool,
@@ -59,7 +75,7 @@ pub struct Rules {
     /// What the key may do.
     pub key_usage: FlagSet<KeyUsages>,
     /// For which purposes; empty: for all, as far as the key usage goes.
-    pub purposes: &'static [ObjectIdentifier],
+    pub purposes: Cow<'static, [ObjectIdentifier]>,
     /// Whether software that does not know the purposes must refuse the certificate.
     pub purposes_critical: bool,
     /// id-pkix-ocsp-nocheck (RFC 6960 4.2.2.2.1): revocation of this certificate is not published.
@@ -69,8 +85,9 @@ pub struct Rules {
 impl Profile {
     /// The profiles that need no further words, with the names they have in configuration and on the command
     /// line.
-    pub const NAMED: [(&'static str, Self); 9] = [
+    pub const NAMED: [(&'static str, Self); 10] = [
         ("root", Self::Root),
+        ("intermediate", Self::Intermediate { authorities_below: 1 }),
         ("issuing", Self::Issuing),
         ("enterprise-signing", Self::Signer),
         ("enterprise-seal", Self::Seal),
@@ -110,6 +127,13 @@ impl Profile {
             Self::TlsServer { .. } => {
                 Rules::subject(KeyUsages::DigitalSignature.into(), &[ID_KP_SERVER_AUTH])
             }
+            Self::Custom(custom) => Rules {
+                // A time-stamping certificate has this purpose alone, and critical (RFC 3161 2.3).
+                purposes_critical: custom.purposes.contains(&ID_KP_TIME_STAMPING),
+                no_check: custom.purposes.contains(&ID_KP_OCSP_SIGNING),
+                purposes: custom.purposes.clone().into(),
+                ..Rules::subject(custom.key_usage, &[])
+            },
         }
     }
 }
@@ -120,7 +144,7 @@ impl Rules {
             authority: true,
             authorities_below,
             key_usage: KeyUsages::KeyCertSign | KeyUsages::CRLSign,
-            purposes: &[],
+            purposes: Cow::Borrowed(&[]),
             purposes_critical: false,
             no_check: false,
         }
@@ -131,7 +155,7 @@ impl Rules {
             authority: false,
             authorities_below: None,
             key_usage,
-            purposes,
+            purposes: Cow::Borrowed(purposes),
             purposes_critical: false,
             no_check: false,
         }

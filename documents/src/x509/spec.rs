@@ -173,7 +173,14 @@ pub(super) fn extensions(spec: &Spec, issuer: &IssuerParts) -> Result<Vec<Extens
         let purposes = ExtendedKeyUsage(rules.purposes.to_vec());
         list.push(extension(rules.purposes_critical, &purposes)?);
     }
-    if let Profile::TlsServer { dns, ips } = &spec.profile {
+    let names = match &spec.profile {
+        Profile::TlsServer { dns, ips } => Some((dns, ips)),
+        Profile::Custom(custom) if !(custom.dns.is_empty() && custom.ips.is_empty()) => {
+            Some((&custom.dns, &custom.ips))
+        }
+        _ => None,
+    };
+    if let Some((dns, ips)) = names {
         // Without a subject the alternative name is all there is to go by (RFC 5280 4.2.1.6).
         list.push(extension(spec.subject.is_empty(), &alternative_names(dns, ips)?)?);
     }

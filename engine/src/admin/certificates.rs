@@ -1,20 +1,28 @@
 //! Operators' orders about authorities and certificates.
 
 use actors::certificates::{AuthorityPlan, found};
+use actors::enrolment::{Application, show};
 use actors::registrar::Ledger;
+use actors::task::Task;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use documents::crl::Reason;
+use documents::csr;
 use documents::x509::{self, NameParts};
+use hsm_pool::pool::Pool;
 use protocol::algorithm::{Hash, KeyKind};
 use protocol::clock::{self, UnixMillis};
 use protocol::error_code::{Code, Refusal};
-use protocol::ids::{AuthorityName, CredentialId, TenantName};
+use protocol::ids::{AuthorityName, CredentialId, SubjectId, TenantName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::{CertificateRow, CertificateStanding, Role};
 
 use crate::pki::Pki;
+
+const DAY_MS: u64 = 24 * 3_600_000;
+/// Certificates in a list of those that end.
+const ENDING_LISTED_MAX: u32 = 10_000;
 
 /// What an operator wants done with certificates.
 #[derive(Debug, Deserialize, Serialize)]
@@ -34,21 +42,65 @@ pub(crate) enum CertificateOrder {
     List {
         tenant: TenantName,
     },
-    Set {
+    /// What ends soon.
+    Ending {
+        days: u32,
+    },
+    /// Certifies a key by its request, or the key of a credential.
+    Issue {
+        tenant: TenantName,
+        profile: String,
+        subject: Option<SubjectId>,
+        issuer: Option<AuthorityName>,
+        what: Certifiable,
+    },
+    Renew {
         tenant: TenantName,
         credential: CredentialId,
-        /// Hexadecimal; the newest in force if not given.
+        new_key: bool,
+    },
+    /// A request for another authority.
+    Request {
+        tenant: TenantName,
+        credential: CredentialId,
+        /// RFC 4514.
+        subject: Option<String>,
+    },
+    /// What another authority has answered, PEM.
+    Import {
+        tenant: TenantName,
+        credential: CredentialId,
+        chain: String,
+        root: Option<String>,
+    },
+    Set {
+        tenant: TenantName,
+        /// May be left out where there is a serial number.
+        credential: Option<CredentialId>,
+        /// Hexadecimal; the credential's newest in force if not given.
         serial: Option<String>,
         to: NewStanding,
     },
+}
+
+/// What is certified.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Certifiable {
+    /// A key that is not here, by its request (PKCS#10), PEM.
+    Request(String),
+    /// A credential's key.
+    Credential(CredentialId),
 }
 
 /// The roles that an operator can give.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum NewRole {
-    /// Certifies itself and issuing authorities.
+    /// Certifies itself, intermediate and issuing authorities.
     Root,
+    /// Certifies issuing authorities.
+    Intermediate,
     /// Certifies credentials, time-stamping authorities and OCSP responders.
     Issuing,
     /// Stamps times.
@@ -70,6 +122,8 @@ pub(crate) enum NewStanding {
 /// Carries orders about certificates out.
 pub(crate) struct Certificates<'a> {
     pub(crate) pki: &'a Pki,
+    /// Of a running engine.
+    pub(crate) pool: Option<&'a Pool<Task>>,
     pub(crate) ledger: &'a dyn Ledger,
     /// Who orders.
     pub(crate) actor: &'a str,
@@ -96,6 +150,7 @@ impl Certificates<'_> {
                 };
                 let role = match role {
                     NewRole::Root => Role::Root,
+                    NewRole::Intermediate => Role::Intermediate,
                     NewRole::Issuing => Role::Issuing,
                     NewRole::Tsa => Role::TimeStamping,
                     NewRole::Ocsp => Role::Ocsp,
@@ -114,13 +169,95 @@ impl Certificates<'_> {
                 let rows = self.certificates(&tenant)?;
                 Ok(Value::Array(rows.iter().map(show).collect()))
             }
+            CertificateOrder::Ending { days } => self.ending(days),
+            order @ (CertificateOrder::Issue { .. }
+            | CertificateOrder::Renew { .. }
+            | CertificateOrder::Request { .. }
+            | CertificateOrder::Import { .. }) => self.enrol(order),
             CertificateOrder::Set {
                 tenant,
                 credential,
                 serial,
                 to,
-            } => self.set(&tenant, &credential, serial.as_deref(), to),
+            } => self.set(&tenant, credential.as_ref(), serial.as_deref(), to),
         }
+    }
+
+    fn enrol(&self, order: CertificateOrder) -> Result<Value, Refusal> {
+        let office = self.pki.office(self.pool)?;
+        let enrolment = office.enrolment(self.ledger);
+        let now = clock::wall();
+        let certified = match order {
+            CertificateOrder::Issue {
+                tenant,
+                profile,
+                subject,
+                issuer,
+                what,
+            } => {
+                self.ledger.tenant(&tenant)?;
+                let application = Application {
+                    tenant,
+                    profile,
+                    subject,
+                    issuer,
+                    asked: None,
+                    counted: true,
+                };
+                match what {
+                    Certifiable::Request(pem) => {
+                        enrolment.issue_for_request(application, &read_request(&pem)?, now)?
+                    }
+                    Certifiable::Credential(id) => {
+                        enrolment.issue_for_credential(application, &id, false, now)?
+                    }
+                }
+            }
+            CertificateOrder::Renew {
+                tenant,
+                credential,
+                new_key,
+            } => enrolment.renew(&tenant, &credential, (new_key, None), now)?,
+            CertificateOrder::Import {
+                tenant,
+                credential,
+                chain,
+                root,
+            } => {
+                let chain = read_certificates(&chain)?;
+                let root = root.map(|root| read_certificates(&root)).transpose()?;
+                let root = root.and_then(|mut root| root.pop());
+                enrolment.import(&tenant, &credential, (chain, root), now)?
+            }
+            CertificateOrder::Request {
+                tenant,
+                credential,
+                subject,
+            } => {
+                let subject = subject.map(|text| text.parse()).transpose().map_err(usage)?;
+                let request = enrolment.request(&tenant, &credential, subject)?;
+                return Ok(json!({ "request": csr::to_pem(&request) }));
+            }
+            _ => return Err(Refusal::new(Code::Internal, "an order of another kind")),
+        };
+        Ok(certified.show(None))
+    }
+
+    /// Certificates in force that end within so many days, the first first.
+    fn ending(&self, days: u32) -> Result<Value, Refusal> {
+        let now = clock::wall();
+        let until = UnixMillis(now.0.saturating_add(u64::from(days) * DAY_MS));
+        let rows = self
+            .pki
+            .reader()?
+            .certificates_ending(now, until, ENDING_LISTED_MAX);
+        let rows = rows.map_err(|error| error.refusal())?;
+        let with_tenant = |row: &CertificateRow| {
+            let mut value = show(row);
+            value["tenant"] = json!(row.holder.as_ref().map(|holder| &holder.tenant));
+            value
+        };
+        Ok(Value::Array(rows.iter().map(with_tenant).collect()))
     }
 
     fn certificates(&self, tenant: &TenantName) -> Result<Vec<CertificateRow>, Refusal> {
@@ -155,7 +292,7 @@ impl Certificates<'_> {
     fn set(
         &self,
         tenant: &TenantName,
-        credential: &CredentialId,
+        credential: Option<&CredentialId>,
         serial: Option<&str>,
         to: NewStanding,
     ) -> Result<Value, Refusal> {
@@ -166,16 +303,23 @@ impl Certificates<'_> {
                 reason: revocation(reason)?.number(),
             },
         };
+        if credential.is_none() && serial.is_none() {
+            return Err(usage("name a credential or a serial number"));
+        }
         let rows = self.certificates(tenant)?;
         let wanted = |row: &&CertificateRow| {
-            row.holder
-                .as_ref()
-                .is_some_and(|holder| holder.credential == *credential)
+            let holder = row.holder.as_ref().and_then(|holder| holder.credential.as_ref());
+            (credential.is_none() || holder == credential)
                 && row.standing != CertificateStanding::Prepared
                 && serial.is_none_or(|serial| hex(&row.serial).eq_ignore_ascii_case(serial))
         };
         let row = rows.iter().rev().find(wanted).ok_or_else(|| {
-            let text = format!("credential '{tenant}/{credential}' has no such certificate of ours");
+            let text = match credential {
+                Some(credential) => {
+                    format!("credential '{tenant}/{credential}' has no such certificate of ours")
+                }
+                None => format!("tenant '{tenant}' has no such certificate"),
+            };
             Refusal::new(Code::NotFound, text)
         })?;
         let current = self.pki.current();
@@ -270,20 +414,22 @@ fn revocation(number: u8) -> Result<Reason, Refusal> {
     }
 }
 
-fn show(row: &CertificateRow) -> Value {
-    let reason = match row.standing {
-        CertificateStanding::Suspended => Some(Reason::CertificateHold),
-        CertificateStanding::Revoked { reason } => Reason::from_number(reason),
-        CertificateStanding::Prepared | CertificateStanding::Issued => None,
-    };
-    json!({
-        "credential": row.holder.as_ref().map(|holder| &holder.credential),
-        "issuer": row.issuer,
-        "serial": hex(&row.serial),
-        "standing": row.standing.name(),
-        "reason": reason.map(Reason::name),
-        "since_ms": row.since.0,
-        "not_after_ms": row.not_after.0,
-        "certificate": (row.standing != CertificateStanding::Prepared).then(|| x509::to_pem(&row.der)),
-    })
+/// The request in a PEM file (RFC 7468 7).
+pub(crate) fn read_request(text: &str) -> Result<Vec<u8>, Refusal> {
+    let refuse = |what: &str| Refusal::new(Code::RequestRefused, format!("the certificate request: {what}"));
+    let block = pem::parse(text).map_err(|_| refuse("not PEM"))?;
+    match block.tag() {
+        "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => Ok(block.into_contents()),
+        other => Err(refuse(&format!("the PEM block is a {other}"))),
+    }
+}
+
+/// The certificates in a PEM file, in its order.
+fn read_certificates(text: &str) -> Result<Vec<Vec<u8>>, Refusal> {
+    let refuse = |what: &str| Refusal::new(Code::ChainRefused, format!("the chain: {what}"));
+    let blocks = pem::parse_many(text).map_err(|_| refuse("not PEM"))?;
+    if blocks.iter().any(|block| block.tag() != "CERTIFICATE") {
+        return Err(refuse("a PEM block that is no certificate"));
+    }
+    Ok(blocks.into_iter().map(pem::Pem::into_contents).collect())
 }

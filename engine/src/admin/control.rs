@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use protocol::clock::UnixMillis;
 use protocol::error_code::{Code, Refusal};
 use serde_json::{Value, json};
-use store::{ApprovalChange, Change, Directory, Proposal, StoreHandle, TenantState};
+use store::{ApprovalChange, Change, Directory, Proposal, StoreHandle, SubjectStep, TenantState};
 
 use super::audit::AuditOrder;
 use super::certificates::{CertificateOrder, NewStanding};
@@ -22,6 +22,7 @@ use super::ledger::LedgerOrder;
 use super::messages::MessageOrder;
 use super::operator::Order;
 use super::operators::OperatorOrder;
+use super::subjects::SubjectOrder;
 
 /// Every action that may need two operators.
 pub(crate) const ACTIONS: &[&str] = &[
@@ -34,6 +35,9 @@ pub(crate) const ACTIONS: &[&str] = &[
     "audit.erase",
     "audit.export",
     "ca.create",
+    "certificate.import",
+    "certificate.issue",
+    "certificate.renew",
     "certificate.resume",
     "certificate.revoke",
     "certificate.suspend",
@@ -69,6 +73,8 @@ pub(crate) const ACTIONS: &[&str] = &[
     "sla.circumstance",
     "statement.freeze",
     "statement.thaw",
+    "subject.erase",
+    "subject.reject",
     "tenant.activate",
     "tenant.agreement",
     "tenant.close",
@@ -145,6 +151,7 @@ pub(crate) fn action(order: &Order) -> Option<&'static str> {
         Order::Device(order) => return device_action(order),
         Order::Ledger(order) => ledger_action(order),
         Order::Certificate(order) => return certificate_action(order),
+        Order::Subject(order) => return subject_action(order),
         Order::Operators(order) => return operator_action(order),
         Order::Incidents(order) => return incident_action(order),
         Order::Messages(order) => return message_action(order),
@@ -225,7 +232,30 @@ const fn certificate_action(order: &CertificateOrder) -> Option<&'static str> {
             NewStanding::Resumed => "certificate.resume",
             NewStanding::Revoked(_) => "certificate.revoke",
         },
-        CertificateOrder::Authorities | CertificateOrder::List { .. } => return None,
+        CertificateOrder::Issue { .. } => "certificate.issue",
+        CertificateOrder::Renew { .. } => "certificate.renew",
+        CertificateOrder::Import { .. } => "certificate.import",
+        CertificateOrder::Authorities
+        | CertificateOrder::List { .. }
+        | CertificateOrder::Ending { .. }
+        | CertificateOrder::Request { .. } => return None,
+    })
+}
+
+/// A check and its approval are two orders of two operators by themselves.
+const fn subject_action(order: &SubjectOrder) -> Option<&'static str> {
+    Some(match order {
+        SubjectOrder::Step { step, .. } => match step {
+            SubjectStep::Erase => "subject.erase",
+            SubjectStep::Reject => "subject.reject",
+            SubjectStep::Check | SubjectStep::Approve | SubjectStep::Confirm | SubjectStep::Refute => {
+                return None;
+            }
+        },
+        SubjectOrder::Submit { .. }
+        | SubjectOrder::Challenge { .. }
+        | SubjectOrder::Answer { .. }
+        | SubjectOrder::List { .. } => return None,
     })
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use actors::call::Ticket;
-use actors::keymaster::{CredentialPlan, KeyPlace, Keymaster, WrappedImport};
-use actors::registrar::{Issuer, Ledger};
+use actors::keymaster::{CredentialPlan, KeyPlace, Keymaster, WantedCertificate, WrappedImport};
+use actors::registrar::Ledger;
 use actors::task::Task;
 use actors::vault::Vault;
 use base64::Engine as _;
@@ -13,10 +13,12 @@ use hsm_pool::keys::WrappedKey;
 use hsm_pool::pool::Pool;
 use protocol::algorithm::KeyKind;
 use protocol::error_code::{Code, Refusal};
-use protocol::ids::{CredentialId, TenantName};
+use protocol::ids::{CredentialId, SubjectId, TenantName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::{Change, Credential, Environment, Place, StoreHandle};
+
+use crate::pki::Pki;
 
 /// What an operator wants done with keys.
 #[derive(Debug, Deserialize, Serialize)]
@@ -32,6 +34,11 @@ pub(crate) enum KeyOrder {
         wrapped: Option<String>,
         #[serde(default)]
         environment: Environment,
+        /// What its certificate is to be for; the profile of credentials if not given.
+        #[serde(default)]
+        profile: Option<String>,
+        #[serde(default)]
+        subject: Option<SubjectId>,
     },
     Attach {
         tenant: TenantName,
@@ -112,7 +119,7 @@ impl ImportedKey {
     }
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes().chunks(2);
     digits
         .map(|pair| {
@@ -126,7 +133,7 @@ pub(crate) struct Keys<'a> {
     pub(crate) store: &'a StoreHandle<Ticket>,
     pub(crate) vault: &'a Vault,
     pub(crate) pool: Option<&'a Pool<Task>>,
-    pub(crate) issuer: Option<&'a dyn Issuer>,
+    pub(crate) pki: &'a Pki,
     pub(crate) ledger: &'a dyn Ledger,
 }
 
@@ -140,6 +147,8 @@ impl Keys<'_> {
                 devices,
                 wrapped,
                 environment,
+                profile,
+                subject,
             } => {
                 let place = match wrapped {
                     Some(kek) => KeyPlace::Wrapped(kek),
@@ -152,6 +161,11 @@ impl Keys<'_> {
                     kind,
                     place,
                     environment,
+                    certificate: WantedCertificate {
+                        profile,
+                        subject,
+                        asked: None,
+                    },
                 };
                 self.with_master(|keys| keys.create(plan))?;
             }
@@ -169,6 +183,7 @@ impl Keys<'_> {
                     kind,
                     place,
                     environment: Environment::Production,
+                    certificate: WantedCertificate::default(),
                 };
                 self.with_master(|keys| keys.attach(plan, &device, &name))?;
             }
@@ -194,12 +209,13 @@ impl Keys<'_> {
 
     fn with_master<T>(&self, work: impl FnOnce(&Keymaster<'_>) -> Result<T, Refusal>) -> Result<T, Refusal> {
         let reader = self.store.reader().map_err(|error| error.refusal())?;
+        let office = self.pki.office(self.pool)?;
         work(&Keymaster {
             ledger: self.ledger,
             vault: self.vault,
             reader: &reader,
             pool: self.pool,
-            issuer: self.issuer,
+            issuer: Some(&office.enrolment(self.ledger)),
         })
     }
 

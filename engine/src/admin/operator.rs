@@ -7,7 +7,8 @@ use std::time::Duration;
 use actors::bill;
 use actors::call::Ticket;
 use actors::outgoing::destination::Allowed;
-use actors::registrar::{self, AppProof, Issuer, Ledger};
+use actors::registrar::{self, AppProof, Ledger};
+use actors::subjects::Subjects;
 use actors::vault::Vault;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -31,6 +32,7 @@ use super::latency::{self, LatencyOrder};
 use super::ledger::{Clerk, LedgerOrder};
 use super::messages::{MessageOrder, Messages};
 use super::operators::{OperatorOrder, Operators};
+use super::subjects::{self, SubjectOrder};
 use crate::alerts::Alarms;
 use crate::console::session::Sessions;
 use crate::pki::Pki;
@@ -72,6 +74,8 @@ pub(crate) enum Order {
     /// Packages, statements, contracts, the service agreement.
     Ledger(LedgerOrder),
     Certificate(CertificateOrder),
+    /// Those whose identities are checked.
+    Subject(SubjectOrder),
     /// How long requests take, and where.
     Latency(LatencyOrder),
     /// Evidence out of the audit log.
@@ -255,10 +259,8 @@ impl Operator {
             Order::Key(order) => return self.keys(ledger).obey(order),
             Order::Device(order) => return self.device(ledger, order),
             Order::Ledger(order) => return self.book(ledger, order),
-            Order::Certificate(order) => {
-                let pki = &*self.pki;
-                return Certificates { pki, ledger, actor }.obey(order);
-            }
+            Order::Certificate(order) => return self.certificates(ledger, actor).obey(order),
+            Order::Subject(order) => return self.subject(ledger, actor, order),
             Order::Latency(order) => return self.latency(order),
             Order::Audit(order) => return self.audit(ledger, order),
             Order::Operators(order) => {
@@ -286,6 +288,25 @@ impl Operator {
             }
         }
         Ok(json!({}))
+    }
+
+    fn certificates<'a>(&'a self, ledger: &'a dyn Ledger, actor: &'a str) -> Certificates<'a> {
+        Certificates {
+            pki: &self.pki,
+            pool: self.pool.as_deref(),
+            ledger,
+            actor,
+        }
+    }
+
+    fn subject(&self, ledger: &dyn Ledger, actor: &str, order: SubjectOrder) -> Result<Value, Refusal> {
+        let reader = self.reader()?;
+        let subjects = Subjects {
+            ledger,
+            vault: &self.vault,
+            reader: &reader,
+        };
+        subjects::obey(&subjects, &self.pki.settings.verifiers, actor, order)
     }
 
     fn audit(&self, ledger: &dyn Ledger, order: AuditOrder) -> Result<Value, Refusal> {
@@ -333,7 +354,7 @@ impl Operator {
             store: &self.store,
             vault: &self.vault,
             pool: self.pool.as_deref(),
-            issuer: Some(&*self.pki as &dyn Issuer),
+            pki: &self.pki,
             ledger,
         }
     }

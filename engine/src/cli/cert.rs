@@ -7,11 +7,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use documents::crl::Reason;
 use protocol::error_code::{Code, Refusal};
-use protocol::ids::{CredentialId, TenantName};
+use protocol::ids::CredentialId;
 
 use super::operate::send;
-use super::{print_json, print_line};
-use crate::admin::certificates::{CertificateOrder, NewStanding};
+use super::{print_json, print_line, read_file};
+use crate::admin::certificates::{Certifiable, CertificateOrder, NewStanding};
 use crate::admin::operator::Order;
 use crate::args::{CaCommand, CertCommand, CertName};
 use crate::config::Config;
@@ -87,6 +87,14 @@ pub(super) fn certificate(config: &Config, command: CertCommand) -> Result<(), R
             config,
             Order::Certificate(CertificateOrder::List { tenant }),
         )?),
+        CertCommand::Ending { days } => print_json(&send(
+            config,
+            Order::Certificate(CertificateOrder::Ending { days }),
+        )?),
+        command @ (CertCommand::Issue { .. }
+        | CertCommand::Renew { .. }
+        | CertCommand::Request { .. }
+        | CertCommand::Import { .. }) => enrol(config, command),
         CertCommand::Suspend(name) => set(config, name, NewStanding::Suspended),
         CertCommand::Resume(name) => set(config, name, NewStanding::Resumed),
         CertCommand::Revoke { name, reason } => {
@@ -103,11 +111,107 @@ pub(super) fn certificate(config: &Config, command: CertCommand) -> Result<(), R
     }
 }
 
+/// How somebody comes to a certificate.
+fn enrol(config: &Config, command: CertCommand) -> Result<(), Refusal> {
+    match command {
+        CertCommand::Issue {
+            tenant,
+            profile,
+            subject,
+            issuer,
+            csr,
+            credential,
+            out,
+        } => {
+            let what = certifiable(csr.as_deref(), credential)?;
+            let order = CertificateOrder::Issue {
+                tenant,
+                profile,
+                subject,
+                issuer,
+                what,
+            };
+            put_chain(&send(config, Order::Certificate(order))?, out.as_deref())
+        }
+        CertCommand::Renew {
+            tenant,
+            credential,
+            new_key,
+            out,
+        } => {
+            let order = CertificateOrder::Renew {
+                tenant,
+                credential,
+                new_key,
+            };
+            put_chain(&send(config, Order::Certificate(order))?, out.as_deref())
+        }
+        CertCommand::Request {
+            tenant,
+            credential,
+            subject,
+            out,
+        } => {
+            let order = CertificateOrder::Request {
+                tenant,
+                credential,
+                subject,
+            };
+            let answer = send(config, Order::Certificate(order))?;
+            put(answer["request"].as_str().unwrap_or_default(), out.as_deref())
+        }
+        CertCommand::Import {
+            tenant,
+            credential,
+            chain,
+            root,
+        } => {
+            let text = format!("credential {tenant}/{credential} has this certificate from now on");
+            let order = CertificateOrder::Import {
+                tenant,
+                credential,
+                chain: read_text(&chain)?,
+                root: root.map(|root| read_text(&root)).transpose()?,
+            };
+            send(config, Order::Certificate(order))?;
+            print_line(&text)
+        }
+        _ => Err(Refusal::new(Code::Internal, "a command of another kind")),
+    }
+}
+
+fn certifiable(csr: Option<&Path>, credential: Option<CredentialId>) -> Result<Certifiable, Refusal> {
+    match (csr, credential) {
+        (Some(file), None) => Ok(Certifiable::Request(read_text(file)?)),
+        (None, Some(credential)) => Ok(Certifiable::Credential(credential)),
+        _ => Err(Refusal::new(Code::Usage, "give either --csr or --credential")),
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, Refusal> {
+    let text = String::from_utf8(read_file(path)?);
+    text.map_err(|_| Refusal::new(Code::File, format!("{}: not text", path.display())))
+}
+
+/// The certificate and those of its issuers, as TLS servers and others take them.
+fn put_chain(answer: &serde_json::Value, out: Option<&Path>) -> Result<(), Refusal> {
+    let chain = answer["chain"].as_array().into_iter().flatten();
+    let text: String = chain.filter_map(serde_json::Value::as_str).collect();
+    put(&text, out)
+}
+
+fn put(text: &str, out: Option<&Path>) -> Result<(), Refusal> {
+    match out {
+        None => print_line(text.trim_end()),
+        Some(path) => std::fs::write(path, text)
+            .map_err(|error| Refusal::new(Code::File, format!("{}: {error}", path.display()))),
+    }
+}
+
 fn set(config: &Config, name: CertName, to: NewStanding) -> Result<(), Refusal> {
-    let (tenant, credential): (TenantName, CredentialId) = (name.tenant, name.credential);
     let order = CertificateOrder::Set {
-        tenant,
-        credential,
+        tenant: name.tenant,
+        credential: name.credential,
         serial: name.serial,
         to,
     };

@@ -29,6 +29,8 @@ pub(super) fn run(config: &Config, command: KeyCommand) -> Result<(), Refusal> {
             device: devices,
             wrapped,
             sandbox,
+            profile,
+            subject,
         } => (
             format!("made credential {tenant}/{id} with a {kind} key"),
             KeyOrder::Create {
@@ -38,6 +40,8 @@ pub(super) fn run(config: &Config, command: KeyCommand) -> Result<(), Refusal> {
                 devices,
                 wrapped,
                 environment: environment(sandbox),
+                profile,
+                subject,
             },
         ),
         KeyCommand::Attach {

@@ -7,7 +7,9 @@ use axum::{Json, Router};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 
-use super::{Console, approvals, books, dashboard, entrance, guard, messages, people, registry, service};
+use super::{
+    Console, approvals, books, dashboard, enrolment, entrance, guard, messages, people, registry, service,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -25,6 +27,8 @@ use super::{Console, approvals, books, dashboard, entrance, guard, messages, peo
         registry::set_prepaid, registry::credentials, registry::set_credential, registry::certificates,
         registry::authorities, registry::apps, registry::create_app, registry::set_app, registry::set_contract,
         registry::rotate_secret,
+        enrolment::ending, enrolment::issue, enrolment::renew, enrolment::request, enrolment::import, enrolment::set,
+        enrolment::subjects, enrolment::submit, enrolment::step, enrolment::challenge,
         books::packages, books::grant, books::kinds, books::correct, books::statement, books::agreement, books::notices, books::announce,
         dashboard::watch, service::devices, service::incidents, service::open, service::step,
         approvals::list, approvals::decide, approvals::actions,

@@ -33,7 +33,6 @@ pub(super) fn routes() -> Router<Arc<Console>> {
             "/operator/v1/tenants/{tenant}/credentials/{id}/state",
             post(set_credential),
         )
-        .route("/operator/v1/tenants/{tenant}/certificates", get(certificates))
         .route("/operator/v1/authorities", get(authorities))
         .route("/operator/v1/apps", get(apps).post(create_app))
         .route("/operator/v1/apps/{id}/state", post(set_app))

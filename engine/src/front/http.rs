@@ -42,15 +42,20 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use super::proof::{self, PeerCertificate};
-use super::{FrontContext, Phase, audit, location, openapi, reports};
+use super::{FrontContext, Phase, audit, location, openapi, registration, reports};
 use crate::config::Location;
+use crate::registration::Registration;
 
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 const BODY_MAX: Duration = Duration::from_secs(10);
 const STREAMS_MAX: u32 = 256;
 
 /// The routes.
-pub(crate) fn router(services: Arc<Services>, locations: Arc<[Location]>) -> Router {
+pub(crate) fn router(
+    services: Arc<Services>,
+    locations: Arc<[Location]>,
+    registration_desk: Registration,
+) -> Router {
     Router::new()
         .route("/v1/signatures", post(sign))
         .route("/v1/signatures/{idempotency_key}", get(look_up))
@@ -60,6 +65,21 @@ pub(crate) fn router(services: Arc<Services>, locations: Arc<[Location]>) -> Rou
         .route("/v1/statements/{month}", get(reports::statement))
         .route("/v1/sla/{month}", get(reports::agreement))
         .route("/v1/notices", get(reports::notices))
+        .route(
+            "/v1/certificates",
+            get(registration::certificates).post(registration::issue),
+        )
+        .route("/v1/certificates/{serial}", get(registration::certificate))
+        .route("/v1/certificates/{serial}/renewal", post(registration::renew))
+        .route("/v1/certificates/{serial}/revocation", post(registration::revoke))
+        .route(
+            "/v1/subjects",
+            get(registration::subjects).post(registration::submit),
+        )
+        .route("/v1/subjects/{id}", get(registration::subject_of))
+        .route("/v1/subjects/{id}/challenge", post(registration::challenge))
+        .route("/v1/subjects/{id}/erasure", post(registration::erase))
+        .route("/v1/verifications", post(registration::verify))
         .route("/audit/checkpoint", get(audit::checkpoint))
         .route("/audit/cosigned", get(audit::cosigned))
         .route("/audit/tile/{*path}", get(audit::tile))
@@ -68,6 +88,7 @@ pub(crate) fn router(services: Arc<Services>, locations: Arc<[Location]>) -> Rou
         .fallback(unknown_path)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(Extension(locations))
+        .layer(Extension(registration_desk))
         .with_state(services)
 }
 
@@ -86,6 +107,7 @@ pub(crate) async fn serve(
     let router = router(
         Arc::clone(context.core.services()),
         Arc::clone(&context.locations),
+        context.registration.clone(),
     );
     loop {
         let connections = phase.clone();
@@ -177,13 +199,13 @@ pub(super) type Shared = State<Arc<Services>>;
 pub(super) struct Proved {
     pub(super) app: Arc<store::App>,
     proof: store::Proof,
-    head: Head,
-    body: Bytes,
+    pub(super) head: Head,
+    pub(super) body: Bytes,
     received: Instant,
 }
 
 /// The whole body. One that is announced as too large is refused before it is sent.
-async fn read_body(body: Body) -> Result<Bytes, Refusal> {
+pub(super) async fn read_body(body: Body) -> Result<Bytes, Refusal> {
     let too_large = || {
         Refusal::new(
             Code::TooLarge,

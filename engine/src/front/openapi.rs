@@ -15,6 +15,9 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
     ),
     paths(super::http::sign, super::http::look_up, super::http::credentials, super::http::usage,
         super::reports::packages, super::reports::statement, super::reports::agreement, super::reports::notices,
+        super::registration::certificates, super::registration::certificate, super::registration::issue,
+        super::registration::renew, super::registration::revoke, super::registration::subjects, super::registration::subject_of,
+        super::registration::submit, super::registration::challenge, super::registration::erase, super::registration::verify,
         super::audit::checkpoint, super::audit::cosigned, super::audit::tile, super::location::data_location),
     modifiers(&Proof),
     security(("http-message-signature" = []))

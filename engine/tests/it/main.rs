@@ -19,6 +19,7 @@ mod device;
 mod hostile;
 mod isolation;
 mod keep;
+mod life;
 mod metering;
 mod monitoring;
 mod operators;

@@ -227,8 +227,9 @@ fn packages_are_used_in_order_of_expiry_and_end_with_their_term() {
             all.map(|package| package[name].as_str().unwrap().to_owned())
                 .collect()
         };
-        assert_eq!(states("kind"), ["by-signature", "credit", "prepaid"]);
-        assert_eq!(states("state"), ["expired", "used-up", "used-up"]);
+        let kinds = ["by-signature", "credit", "prepaid", "counted-certificates"];
+        assert_eq!(states("kind"), kinds);
+        assert_eq!(states("state"), ["expired", "used-up", "used-up", "active"]);
         assert_eq!(listed["packages"][0]["balances"]["signature.lapsed"], 10_000);
         assert_eq!(listed["packages"][1]["balances"]["signature.credited"], -2);
     });

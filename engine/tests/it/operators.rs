@@ -17,7 +17,7 @@ use crate::support::{Engine, Setup, block_on, run, sign_one, wait_until};
 
 /// How somebody comes to the console.
 #[derive(Clone)]
-struct Asker<'a> {
+pub(crate) struct Asker<'a> {
     engine: &'a Engine,
     /// Arguments of curl that say who it is.
     words: Vec<String>,
@@ -25,20 +25,20 @@ struct Asker<'a> {
 
 /// An answer of the console.
 #[derive(Debug)]
-struct Answer {
+pub(crate) struct Answer {
     status: u16,
     body: Value,
 }
 
 impl Answer {
     #[track_caller]
-    fn ok(self) -> Value {
+    pub(crate) fn ok(self) -> Value {
         assert_eq!(self.status, 200, "{self:?}");
         self.body
     }
 
     #[track_caller]
-    fn refused(&self, status: u16, code: &str) {
+    pub(crate) fn refused(&self, status: u16, code: &str) {
         assert_eq!(
             (self.status, &self.body["code"]),
             (status, &json!(code)),
@@ -77,11 +77,11 @@ impl Asker<'_> {
         }
     }
 
-    fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         self.ask(&format!("/operator/v1{path}"), &[])
     }
 
-    fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
         let body = body.to_string();
         let words = ["-H", "content-type: application/json", "-d", &body];
         self.ask(&format!("/operator/v1{path}"), &words)
@@ -94,7 +94,7 @@ fn stranger(engine: &Engine) -> Asker<'_> {
 }
 
 /// Makes an operator with a certificate of its own.
-fn operator<'a>(engine: &'a Engine, name: &str, role: &str) -> Asker<'a> {
+pub(crate) fn operator<'a>(engine: &'a Engine, name: &str, role: &str) -> Asker<'a> {
     let subject = format!("/CN={name}");
     let (key, certificate) = (format!("{name}.key"), format!("{name}.pem"));
     let line = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2";

@@ -27,13 +27,18 @@ impl Held {
         self.package.activated <= at && self.package.expires.is_none_or(|expires| at < expires)
     }
 
-    const fn carries(&self) -> bool {
+    fn carries(&self) -> bool {
         self.package.carries_signatures()
     }
 
     /// Whether it has to do with signatures at all.
-    const fn counts(&self) -> bool {
-        !matches!(self.package.unit, Unit::TimeStamp)
+    fn counts(&self) -> bool {
+        self.package.concerns_signatures()
+    }
+
+    /// Whether its units are signatures, and there is an end to them.
+    fn is_counted(&self) -> bool {
+        self.package.unit == Unit::Signature && !self.package.unlimited
     }
 
     const fn account(&mut self, account: LedgerAccount) -> Option<&mut u64> {
@@ -67,7 +72,7 @@ pub(crate) fn choose(packages: &[Held], at: UnixMillis) -> Option<(usize, Ledger
     let live = || packages.iter().enumerate().filter(counts);
     let free = live().find(|(_, held)| held.carries());
     let paid = || {
-        let has_units = |held: &Held| !held.carries() && held.available + held.lapsed > 0;
+        let has_units = |held: &Held| held.is_counted() && held.available + held.lapsed > 0;
         let (place, held) = live().find(|(_, held)| has_units(held))?;
         let is_over = held.available == 0;
         Some((
@@ -114,7 +119,7 @@ pub(crate) fn standing(packages: &[Held], now: UnixMillis) -> Standing {
     let live = || all().filter(|held| held.is_live(now));
     let limited = live().all(|held| !held.carries());
     let is_over = |held: &Held| held.package.expires.is_some_and(|expires| expires <= now);
-    let counted = |held: &&Held| !held.carries();
+    let counted = |held: &&Held| held.is_counted();
     Standing {
         left: limited.then(|| live().map(|held| held.available).sum()),
         used: all().filter(counted).map(|held| held.used + held.held).sum(),

@@ -141,10 +141,7 @@ pub(crate) fn apply(
             let tenant = tenant_of(directory, &tenant)?.row;
             let kind = rows::kind(db, &kind)?
                 .ok_or_else(|| refuse(Code::NotFound, format!("no package kind '{kind}'")))?;
-            // Whoever buys time stamps has said nothing of signatures.
-            if kind.unit != Unit::TimeStamp {
-                end_of_kind(db, moment, tenant, kind::OPEN)?;
-            }
+            end_free(db, moment, tenant, kind.unit)?;
             let wanted = Wanted {
                 units,
                 activated,
@@ -237,6 +234,18 @@ pub(crate) fn grant(
     };
     post(db, moment, transfer)?;
     Ok(row)
+}
+
+/// What a tenant had for nothing ends when it buys the same.
+fn end_free(db: &Connection, moment: Moment, tenant: TenantRow, unit: Unit) -> Result<()> {
+    if let Some(counting) = kind::counting(unit) {
+        end_of_kind(db, moment, tenant, counting)?;
+    }
+    match unit {
+        // Whoever buys these has said nothing of signatures.
+        Unit::TimeStamp | Unit::Certificate => Ok(()),
+        Unit::Signature | Unit::User | Unit::Contract => end_of_kind(db, moment, tenant, kind::OPEN),
+    }
 }
 
 /// Ends every package of a kind that a tenant has; what is left of it is taken back.
@@ -338,6 +347,18 @@ fn correction(db: &Connection, moment: Moment, package: &Package, units: i64) ->
         units: units.unsigned_abs(),
     };
     post(db, moment, transfer)
+}
+
+/// Counts something that is not a signature and has just been made: from what the tenant has bought of it, or, where it
+/// never bought any, in a package that only counts.
+pub(crate) fn count(db: &Connection, moment: Moment, tenant: TenantRow, unit: Unit) -> Result<()> {
+    let has_some = rows::packages(db, tenant)?
+        .iter()
+        .any(|package| package.unit == unit);
+    if let Some(counting) = kind::counting(unit).filter(|_| !has_some) {
+        begin(db, moment, tenant, counting, 0)?;
+    }
+    use_units(db, moment, tenant, unit, 1)
 }
 
 /// Uses units of packages in order of expiry, all or none.

@@ -110,6 +110,7 @@ pub(crate) fn builtin() -> Vec<PackageKind> {
         kind("by-user", Unit::User, 1_000, Some(12)),
         kind("by-contract", Unit::Contract, 1, Some(12)),
         kind("by-time-stamp", Unit::TimeStamp, 1_000, Some(12)),
+        kind("by-certificate", Unit::Certificate, 1, Some(12)),
         kind(CREDIT, Unit::Signature, 1, Some(12)),
         kind(PREPAID, Unit::Signature, 0, None),
         PackageKind {
@@ -120,8 +121,28 @@ pub(crate) fn builtin() -> Vec<PackageKind> {
             unlimited: true,
             ..kind(OPEN, Unit::Signature, 0, None)
         },
+        PackageKind {
+            unlimited: true,
+            ..kind(COUNTED_USERS, Unit::User, 0, None)
+        },
+        PackageKind {
+            unlimited: true,
+            ..kind(COUNTED_CERTIFICATES, Unit::Certificate, 0, None)
+        },
     ]
 }
+
+/// The package in which a unit is counted for a tenant that has bought none of it: no limit, no term.
+pub(crate) const fn counting(unit: Unit) -> Option<&'static str> {
+    match unit {
+        Unit::User => Some(COUNTED_USERS),
+        Unit::Certificate => Some(COUNTED_CERTIFICATES),
+        Unit::Signature | Unit::Contract | Unit::TimeStamp => None,
+    }
+}
+
+const COUNTED_USERS: &str = "counted-users";
+const COUNTED_CERTIFICATES: &str = "counted-certificates";
 
 /// Free units, valid for a year from the day they are granted (A 5.2).
 pub(crate) const CREDIT: &str = "credit";
@@ -146,7 +167,7 @@ mod tests {
         assert_eq!(ends("2026-11-24T10:00:00+08:00"), at("2027-11-24T10:00:00+08:00"));
         // 29 February in Shanghai is still the 28th in Greenwich.
         assert_eq!(ends("2028-02-28T17:00:00Z"), at("2029-02-28T01:00:00+08:00"));
-        assert_eq!(builtin()[5].expires(at("2026-01-01T00:00:00Z")), None);
+        assert_eq!(builtin()[6].expires(at("2026-01-01T00:00:00Z")), None);
     }
 
     #[test]

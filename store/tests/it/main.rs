@@ -11,4 +11,5 @@ mod audit;
 mod backup;
 mod durability;
 mod judgement;
+mod life;
 mod trouble;

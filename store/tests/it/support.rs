@@ -64,6 +64,7 @@ pub(crate) fn create(folder: &Path, options: Options, prepaid: Option<u64>) -> W
             spare: None,
             wrapped: Some(b"key".as_slice().into()),
             chain: vec![b"certificate".to_vec(), b"issuer".to_vec()],
+            validity: None,
         }),
     ];
     for change in changes {

@@ -1,0 +1,301 @@
+//! Certificates in the store: judged by their time at the commit, renewed with another key, counted once; and the
+//! answers about subjects, each of which counts once and in time.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use protocol::algorithm::KeyKind;
+use protocol::clock::UnixMillis;
+use protocol::error_code::Code;
+use protocol::ids::{AppId, AuthorityName, CredentialId, SubjectId, TenantName};
+use store::{
+    Asked, CertificateChange, Change, DiscardReason, Holder, LedgerAccount, Options, Outcome, Place,
+    Prepared, Record, Renewal, RenewedKey, StoreError, SubjectChange, SubjectKind, SubjectState, Unit,
+    Validity,
+};
+
+use crate::support::{World, create, open, signed};
+
+const T: u64 = 1_800_000_000_000;
+static NOW: AtomicU64 = AtomicU64::new(T);
+
+/// A clock that this test alone moves: tests that use it hold the lock.
+fn clock() -> UnixMillis {
+    UnixMillis(NOW.load(Ordering::SeqCst))
+}
+
+static CLOCK: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
+
+fn options() -> Options {
+    Options {
+        clock,
+        ..Options::default()
+    }
+}
+
+fn tenant() -> TenantName {
+    TenantName::new("t").unwrap()
+}
+
+fn renewal(key: Option<RenewedKey>) -> Change {
+    Change::Renew(Renewal {
+        tenant: tenant(),
+        id: CredentialId::new("c").unwrap(),
+        chain: vec![b"another".to_vec()],
+        validity: Validity {
+            from: UnixMillis(T - 1_000),
+            to: UnixMillis(T + 9_000),
+        },
+        key,
+    })
+}
+
+fn refused(outcome: &Outcome) -> Code {
+    match outcome {
+        Outcome::Failed(refusal) => refusal.code,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn code(result: store::Result<()>) -> Code {
+    match result {
+        Err(StoreError::Refused(refusal)) => refusal.code,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn a_signature_whose_certificate_ends_before_its_commit_is_not_released() {
+    let _alone = CLOCK.lock();
+    NOW.store(T, Ordering::SeqCst);
+    let folder = tempfile::tempdir().unwrap();
+    let world = create(folder.path(), options(), None);
+    world.store.change("test", renewal(None)).unwrap();
+    assert!(matches!(world.sign("in time"), Outcome::Done { .. }));
+    let attempt = world.attempt("late");
+    world.claim("late", 7);
+    NOW.store(T + 10_000, Ordering::SeqCst);
+    world.store.commit(vec![signed(&attempt)]).unwrap();
+    assert_eq!(refused(&world.next()), Code::CertificateExpired);
+    assert_eq!(world.used(), 1);
+    let last = world.entries().pop().unwrap().record;
+    let expected = matches!(
+        &last,
+        Record::Discarded {
+            reason: DiscardReason::Certificate,
+            ..
+        }
+    );
+    assert!(expected, "{last:?}");
+    // It is so after a restart, too, and with the clock set back it is not the store that forgets.
+    world.stop();
+    let world = open(folder.path(), options());
+    let credential = world
+        .store
+        .directory()
+        .tenant("t")
+        .unwrap()
+        .credential("c")
+        .unwrap();
+    assert_eq!(credential.certificate.ends(), Some(UnixMillis(T + 9_000)));
+    assert!(credential.certificate.check(clock()).is_err());
+    NOW.store(T, Ordering::SeqCst);
+    assert!(credential.certificate.check(clock()).is_ok());
+}
+
+#[test]
+fn a_new_key_keeps_the_fence_and_leaves_nothing_of_the_old_one() {
+    let _alone = CLOCK.lock();
+    NOW.store(T, Ordering::SeqCst);
+    let folder = tempfile::tempdir().unwrap();
+    let world = create(folder.path(), options(), None);
+    let find = |world: &World| {
+        world
+            .store
+            .directory()
+            .tenant("t")
+            .unwrap()
+            .credential("c")
+            .unwrap()
+    };
+    let old = find(&world);
+    let (running, revoked) = (world.attempt("running"), world.attempt("revoked"));
+    world.claim("running", 7);
+    world.claim("revoked", 8);
+    let key = RenewedKey {
+        kind: KeyKind::Ed25519,
+        public_key: b"new public".as_slice().into(),
+        place: Place::Software,
+        wrapped: Some(b"new wrapped".as_slice().into()),
+        spare: None,
+    };
+    world.store.change("test", renewal(Some(key))).unwrap();
+    let new = find(&world);
+    assert_ne!(new.key, old.key);
+    assert_eq!(
+        (new.row, new.kind, new.certificate.version()),
+        (old.row, KeyKind::Ed25519, 1)
+    );
+    let reader = world.store.reader().unwrap();
+    assert_eq!(reader.key(old.key).unwrap().unwrap().wrapped, None, "destroyed");
+    assert_eq!(
+        reader.key(new.key).unwrap().unwrap().wrapped.unwrap(),
+        b"new wrapped"
+    );
+    assert_eq!(reader.chain_of_key(old.row, old.key).unwrap(), None);
+    assert!(reader.chain_of_key(new.row, new.key).unwrap().is_some());
+    // What the old key was about to sign is released, until the credential is revoked.
+    world.store.commit(vec![signed(&running)]).unwrap();
+    assert!(matches!(world.next(), Outcome::Done { .. }));
+    let (tenant, id) = (tenant(), CredentialId::new("c").unwrap());
+    let off = Change::SetCredential {
+        tenant,
+        id,
+        active: false,
+    };
+    world.store.change("test", off).unwrap();
+    world.store.commit(vec![signed(&revoked)]).unwrap();
+    assert_eq!(refused(&world.next()), Code::CredentialDisabled);
+    world.stop();
+    let world = open(folder.path(), options());
+    assert_eq!(find(&world).kind, KeyKind::Ed25519);
+}
+
+fn certificate(serial: u8, asked: Option<Asked>) -> [Change; 2] {
+    let issuer = AuthorityName::new("ca").unwrap();
+    let prepared = Prepared {
+        issuer: issuer.clone(),
+        serial: vec![serial],
+        holder: Some(Holder {
+            tenant: tenant(),
+            credential: None,
+        }),
+        profile: "tls".into(),
+        subject: None,
+        counted: true,
+        tbs: vec![0],
+        not_after: UnixMillis(T + 1_000),
+    };
+    let issue = CertificateChange::Issue {
+        issuer,
+        serial: vec![serial],
+        certificate: vec![1],
+        asked,
+    };
+    [CertificateChange::Prepare(prepared), issue].map(Change::Certificates)
+}
+
+fn used(world: &World, unit: Unit) -> i64 {
+    let reader = world.store.reader().unwrap();
+    let row = world.store.directory().tenant("t").unwrap().row;
+    let balances = reader
+        .packages(row)
+        .unwrap()
+        .into_iter()
+        .flat_map(|(_, balances)| balances);
+    balances
+        .filter(|balance| (balance.unit, balance.account) == (unit, LedgerAccount::Used))
+        .map(|balance| balance.units)
+        .sum()
+}
+
+#[test]
+fn a_call_brings_one_certificate_and_one_unit() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = create(folder.path(), options(), Some(5));
+    let asked = Asked {
+        app: AppId::new("a").unwrap(),
+        key: "call".into(),
+        request: [7; 32],
+    };
+    world
+        .store
+        .changes("test", certificate(1, Some(asked.clone())).into())
+        .unwrap();
+    // Two racers with the same key: the second is refused as a whole.
+    let second = world.store.changes("test", certificate(2, Some(asked)).into());
+    assert_eq!(code(second), Code::AlreadyExists);
+    world.store.changes("test", certificate(3, None).into()).unwrap();
+    let reader = world.store.reader().unwrap();
+    let found = reader
+        .certificate_asked(&AppId::new("a").unwrap(), "call")
+        .unwrap()
+        .unwrap();
+    assert_eq!((found.serial, found.request), (vec![1], Some([7; 32])));
+    assert_eq!(used(&world, Unit::Certificate), 2);
+    assert_eq!(used(&world, Unit::Signature), 0);
+    // Signatures are paid as before, and the books agree.
+    for n in 0..5 {
+        assert!(matches!(world.sign(&format!("k{n}")), Outcome::Done { .. }));
+    }
+    assert_eq!(refused(&world.sign("one too many")), Code::QuotaExhausted);
+    let months = reader.months().unwrap();
+    assert_eq!(reader.reconcile(&months).unwrap().differences, []);
+}
+
+#[test]
+fn an_answer_about_a_subject_counts_once_in_time_and_for_what_was_asked() {
+    let _alone = CLOCK.lock();
+    NOW.store(T, Ordering::SeqCst);
+    let folder = tempfile::tempdir().unwrap();
+    let world = create(folder.path(), options(), None);
+    let id = SubjectId::new("s").unwrap();
+    let change = |change| world.store.change("test", Change::Subjects(change));
+    change(SubjectChange::Submit {
+        tenant: tenant(),
+        id: id.clone(),
+        kind: SubjectKind::Enterprise,
+        sealed: b"sealed".as_slice().into(),
+        evidence: [1; 32],
+    })
+    .unwrap();
+    let ask = |nonce: &str| SubjectChange::Challenge {
+        nonce: nonce.into(),
+        tenant: tenant(),
+        subject: id.clone(),
+        expires: UnixMillis(T + 600_000),
+    };
+    let answer = |nonce: &str, evidence| SubjectChange::Answer {
+        nonce: nonce.into(),
+        subject: id.clone(),
+        evidence,
+        confirmed: true,
+        by: "verifier v".into(),
+    };
+    change(ask("1")).unwrap();
+    change(ask("2")).unwrap();
+    assert_eq!(
+        code(change(answer("1", [2; 32]))),
+        Code::VerificationRefused,
+        "other evidence"
+    );
+    assert_eq!(
+        code(change(answer("3", [1; 32]))),
+        Code::VerificationRefused,
+        "not asked"
+    );
+    NOW.store(T + 600_000, Ordering::SeqCst);
+    assert_eq!(
+        code(change(answer("1", [1; 32]))),
+        Code::VerificationRefused,
+        "too late"
+    );
+    NOW.store(T + 599_999, Ordering::SeqCst);
+    change(answer("1", [1; 32])).unwrap();
+    assert_eq!(
+        code(change(answer("1", [1; 32]))),
+        Code::VerificationRefused,
+        "answered"
+    );
+    assert_eq!(
+        code(change(answer("2", [1; 32]))),
+        Code::WrongState,
+        "approved by now"
+    );
+    let reader = world.store.reader().unwrap();
+    let row = reader.subject(&tenant(), &id).unwrap().unwrap();
+    assert_eq!(
+        (row.state, row.decider.as_deref()),
+        (SubjectState::Approved, Some("verifier v"))
+    );
+    assert_eq!(used(&world, Unit::User), 1, "one enterprise account");
+}
