@@ -113,7 +113,7 @@ impl Answers {
     /// Makes an answer that others may have, too, and keeps it if it is about a certificate that we know: of unknown ones
     /// there is no end.
     fn make(&self, sources: Sources<'_>, id: &CertId, now: UnixMillis) -> Result<Arc<Answer>, ocsp::Refusal> {
-        let delegate = sources.delegate(id)?;
+        let delegate = sources.delegate(id, now)?;
         let serial = id.serial().unwrap_or_default();
         let count = sources.standings.count(&delegate.1, serial);
         let status = sources.status(delegate, id)?;
@@ -171,9 +171,10 @@ type Delegate = (Arc<Authority>, AuthorityName, ocsp::Responder);
 
 impl<'a> Sources<'a> {
     /// Who answers for the issuer of a certificate.
-    fn delegate(self, id: &CertId) -> Result<&'a Delegate, ocsp::Refusal> {
-        let mut all = self.authorities.responders.iter();
-        all.find(|(_, _, responder)| id.is_of(responder.issuer()))
+    fn delegate(self, id: &CertId, now: UnixMillis) -> Result<&'a Delegate, ocsp::Refusal> {
+        let all = self.authorities.responders.iter();
+        all.filter(|(_, _, responder)| id.is_of(responder.issuer()))
+            .min_by_key(|(authority, ..)| authority.preference(now))
             .ok_or(ocsp::Refusal::Unauthorized)
     }
 
@@ -189,7 +190,7 @@ impl<'a> Sources<'a> {
     /// The answer to a request that nobody else has put.
     fn sign(self, request: &ocsp::Request, now: UnixMillis) -> Result<Vec<u8>, ocsp::Refusal> {
         let first = request.ids.first().ok_or(ocsp::Refusal::MalformedRequest)?;
-        let delegate = self.delegate(first)?;
+        let delegate = self.delegate(first, now)?;
         let told = |id| self.status(delegate, id).map(|status| (id, status));
         let singles: Vec<_> = request.ids.iter().map(told).collect::<Result<_, _>>()?;
         self.assemble(delegate, &singles, request.nonce.as_deref(), now)

@@ -6,20 +6,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::rand;
+use documents::crl::Reason;
 use documents::ocsp;
 use documents::x509::{self, Name, Profile, Spec, Terms};
 use hsm_pool::soft::{self, SoftKey};
-use protocol::algorithm::{Algorithm, InputKind, KeyKind};
+use protocol::algorithm::{Algorithm, Hash, InputKind, KeyKind};
 use protocol::clock::UnixMillis;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AuthorityName, SubjectId};
 use protocol::verify::{SM2_DEFAULT_USER_ID, SignatureBytes};
 use store::{
-    Asked, AuthorityRow, CertificateChange, CertificateRow, CertificateStanding, Change, Holder, Prepared,
-    Reader, Role,
+    Asked, AuthorityRow, CertificateChange, CertificateRow, CertificateStanding, Change, Environment, Holder,
+    Prepared, Reader, Role,
 };
 
-use crate::enrolment::EXTERNAL;
+use crate::enrolment::{EXTERNAL, is_external};
 use crate::profiles::{CertificateProfile, Profiles};
 use crate::registrar::Ledger;
 use crate::vault::Vault;
@@ -66,6 +67,8 @@ pub struct Authority {
     pub issuer: Option<AuthorityName>,
     /// Its certificate, in DER.
     pub certificate: Vec<u8>,
+    /// From when and until when that is valid.
+    pub validity: (UnixMillis, UnixMillis),
     /// How it signs.
     pub algorithm: Algorithm,
     key: SoftKey,
@@ -84,7 +87,9 @@ impl Authority {
         let key = SoftKey::new(row.kind, &pkcs8, &public_key).map_err(|error| corrupt(&error))?;
         let algorithm =
             authority_algorithm(row.kind).ok_or_else(|| corrupt(&"its key signs no certificates"))?;
+        let validity = x509::validity(&row.certificate).map_err(|error| corrupt(&error))?;
         Ok(Self {
+            validity,
             name: row.name,
             role: row.role,
             kind: row.kind,
@@ -94,6 +99,18 @@ impl Authority {
             key,
             signed: AtomicU64::new(0),
         })
+    }
+
+    /// Whether it certifies those who are no authorities, for this use.
+    pub(crate) fn may_certify(&self, environment: Environment) -> bool {
+        let development = self.role == Role::Development;
+        self.role.certifies_subjects() && (development || !environment.is_sandbox())
+    }
+
+    /// The order in which those that could do something are asked: who is valid now, and who is for the longest.
+    pub fn preference(&self, now: UnixMillis) -> impl Ord + use<> {
+        let (from, to) = self.validity;
+        std::cmp::Reverse((from <= now && now <= to, to))
     }
 
     /// Signs what a document says is to be signed. RSA is verified always, elliptic curves are by sample.
@@ -147,8 +164,12 @@ pub struct Wanted<'a> {
     pub terms: Option<Terms>,
     /// The profile's name, and whose identity was checked, for the record.
     pub recorded: (&'a str, Option<&'a SubjectId>),
+    /// For what its holder uses it.
+    pub environment: Environment,
     /// Whether it is counted as a unit of its holder's.
     pub counted: bool,
+    /// The subjects whose identities it states.
+    pub states: Vec<SubjectId>,
     /// The call that asks for it.
     pub asked: Option<Asked>,
 }
@@ -240,12 +261,20 @@ impl Authorities {
         chain
     }
 
-    /// Who certifies a credential's key of this kind: SM2 for SM2, and the first by name of the others otherwise.
-    pub(crate) fn for_subjects(&self, kind: KeyKind) -> Option<&Authority> {
+    /// Who certifies a key of this kind: SM2 for SM2, one of the others otherwise; the one that is valid for the longest,
+    /// and the first by name of several. What is for trying only is certified by development authorities only.
+    pub(crate) fn for_subjects(
+        &self,
+        kind: KeyKind,
+        environment: Environment,
+        now: UnixMillis,
+    ) -> Option<&Authority> {
         let fits = |authority: &&Arc<Authority>| {
-            authority.role.certifies_subjects() && (authority.kind == KeyKind::Sm2) == (kind == KeyKind::Sm2)
+            authority.may_certify(environment) && (authority.kind == KeyKind::Sm2) == (kind == KeyKind::Sm2)
         };
-        self.list.iter().find(fits).map(|found| &**found)
+        let all = self.list.iter().filter(fits);
+        all.min_by_key(|authority| authority.preference(now))
+            .map(|found| &**found)
     }
 
     /// The same with what a profile says instead.
@@ -297,6 +326,8 @@ impl Authorities {
             holder: wanted.holder,
             profile: wanted.recorded.0.to_owned(),
             subject: wanted.recorded.1.cloned(),
+            environment: wanted.environment,
+            key: key_hash(wanted.public_key),
             counted: wanted.counted,
             tbs: prepared.tbs().to_vec(),
             not_after,
@@ -307,6 +338,7 @@ impl Authorities {
             issuer: issuer.name.clone(),
             serial,
             certificate: certificate.clone(),
+            states: wanted.states,
             asked: wanted.asked,
         };
         Ok((certificate, Change::Certificates(issued)))
@@ -327,17 +359,35 @@ impl Authorities {
             serial: certificate.serial.clone(),
             standing,
         }))?;
-        if certificate.issuer.as_str() == EXTERNAL {
+        if is_external(&certificate.issuer) {
             // Its own authority publishes what it says; this counts here.
             return Ok(None);
         }
-        let published = self
-            .get(certificate.issuer.as_str())
-            .and_then(|issuer| self.publish_change(ledger, reader, issuer, now));
-        Ok(published
-            .inspect_err(|error| tracing::error!(%error, "a revocation list could not be made"))
-            .ok())
+        let publish = |issuer: &Authority| {
+            let published = self.publish_change(ledger, reader, issuer, now);
+            published.inspect_err(|error| tracing::error!(%error, "a revocation list could not be made"))
+        };
+        let compromised = standing
+            == CertificateStanding::Revoked {
+                reason: Reason::KeyCompromise.number(),
+            };
+        if compromised {
+            // Others may have certified the same key, and that is over with it.
+            let others =
+                |other: &&Arc<Authority>| other.role.certifies_subjects() && other.name != certificate.issuer;
+            self.list.iter().filter(others).for_each(|other| {
+                let _ = publish(other);
+            });
+        }
+        let issuer = self.get(certificate.issuer.as_str());
+        Ok(issuer.and_then(|issuer| publish(issuer)).ok())
     }
+}
+
+/// By what certificates of one key are found.
+pub(crate) fn key_hash(public_key: &[u8]) -> [u8; 32] {
+    let digest = Hash::Sha256.digest(public_key);
+    std::array::from_fn(|at| digest[at])
 }
 
 fn random_serial() -> Result<Vec<u8>, Refusal> {
@@ -393,7 +443,7 @@ pub fn found(
     plan: AuthorityPlan,
     now: UnixMillis,
 ) -> Result<Founded, Refusal> {
-    if plan.name.as_str() == EXTERNAL {
+    if is_external(&plan.name) {
         return Err(usage(format!("no authority of ours is called {EXTERNAL}")));
     }
     if authorities.get(plan.name.as_str()).is_ok() {
@@ -425,7 +475,9 @@ pub fn found(
                 days: plan.days,
                 terms: Some(authorities.terms_of(issuer, profile)),
                 recorded: (plan.role.name(), None),
+                environment: Environment::Production,
                 counted: false,
+                states: Vec::new(),
                 asked: None,
             };
             let (certificate, change) = authorities.certify(ledger, issuer, wanted, now)?;

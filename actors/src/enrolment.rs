@@ -15,12 +15,12 @@ use protocol::ids::{AppId, AuthorityName, CredentialId, SubjectId, TenantName};
 use protocol::verify::{PublicKey, SM2_DEFAULT_USER_ID};
 use serde_json::{Value, json};
 use store::{
-    Asked, CertificateChange, CertificateRow, CertificateStanding, Change, Credential, Holder, Place,
-    Prepared, Reader, Renewal, SubjectState, Validity,
+    Asked, CertificateChange, CertificateNumber, CertificateRow, CertificateStanding, Change, Credential,
+    Environment, Holder, Place, Prepared, Reader, Renewal, SubjectState, Validity,
 };
 
 use crate::bill::moment;
-use crate::certificates::{Authorities, Authority, Wanted, authority_algorithm};
+use crate::certificates::{Authorities, Authority, Wanted, authority_algorithm, key_hash};
 use crate::keymaster::{Keymaster, refuse as device_refused};
 use crate::profiles::{self, CertificateProfile, Names, Proof};
 use crate::registrar::{Certify, Issued, Issuer, Ledger};
@@ -30,6 +30,12 @@ use crate::vault::{Vault, VaultError};
 
 /// Who has signed a certificate that came from elsewhere, as far as this engine is concerned.
 pub const EXTERNAL: &str = "external";
+
+/// Whether that is none of our authorities.
+pub fn is_external(issuer: &AuthorityName) -> bool {
+    issuer.as_str().starts_with(EXTERNAL)
+}
+
 /// Organization of the development authority's certificates.
 const DEVELOPMENT: &str = "Cinnabar development";
 
@@ -62,8 +68,8 @@ pub struct Application {
     pub issuer: Option<AuthorityName>,
     /// The call that asks.
     pub asked: Option<Asked>,
-    /// Whether it is counted.
-    pub counted: bool,
+    /// For what it is used; nothing is counted that is for trying only.
+    pub environment: Environment,
 }
 
 /// A certificate that is on record.
@@ -97,7 +103,7 @@ pub fn show(row: &CertificateRow) -> Value {
         "credential": row.holder.as_ref().and_then(|holder| holder.credential.as_ref()),
         "profile": row.profile,
         "subject": row.subject,
-        "issuer": row.issuer,
+        "issuer": if is_external(&row.issuer) { EXTERNAL } else { row.issuer.as_str() },
         "serial": hex(&row.serial),
         "standing": row.standing.name(),
         "reason": reason.map(Reason::name),
@@ -117,6 +123,8 @@ fn hex(bytes: &[u8]) -> String {
 struct Identity {
     organization: String,
     person: String,
+    /// Whose identities were checked.
+    subjects: Vec<SubjectId>,
 }
 
 /// Works on certificates of subjects.
@@ -161,14 +169,8 @@ impl Enrolment<'_> {
     ) -> Result<Certified, Refusal> {
         let tenant = application.tenant.clone();
         let credential = self.credential(&tenant, id)?;
-        application.counted &= !credential.environment.is_sandbox();
-        let last = self.last_certificate(&tenant, id)?;
-        if let Some(last) = last.filter(|last| last.standing != CertificateStanding::Issued) {
-            let (name, is) = (hex(&last.serial), last.standing.name());
-            return Err(wrong_state(format!(
-                "the last certificate of '{id}', {name}, is {is}: a renewal would not bring the credential back"
-            )));
-        }
+        application.environment = credential.environment;
+        let seen = (credential.key, self.last_in_force(&tenant, id)?);
         let (public_key, key) = match new_key {
             true => {
                 let key = self.keymaster().successor(&tenant, &credential)?;
@@ -184,12 +186,13 @@ impl Enrolment<'_> {
         let renewal = Change::Renew(Renewal {
             tenant,
             id: id.clone(),
+            seen,
             chain: issued.chain.clone(),
             validity: issued.validity,
             key,
         });
         let old = credential.place();
-        self.ledger.changes(vec![issued.change, renewal])?;
+        self.ledger.changes(vec![renewal, issued.change])?;
         if new_key {
             self.forget(&credential, &old);
         }
@@ -207,7 +210,7 @@ impl Enrolment<'_> {
         self.credential(tenant, id)?;
         let none = || wrong_state(format!("credential '{id}' has no certificate of ours to renew"));
         let last = self.last_certificate(tenant, id)?.ok_or_else(none)?;
-        if last.issuer.as_str() == EXTERNAL {
+        if is_external(&last.issuer) {
             let text =
                 "its certificate came from another authority: make a request for that one (`cert request`)";
             return Err(wrong_state(format!("credential '{id}': {text}")));
@@ -218,7 +221,7 @@ impl Enrolment<'_> {
             subject: last.subject,
             issuer: Some(last.issuer),
             asked,
-            counted: true,
+            environment: last.environment,
         };
         self.issue_for_credential(application, id, new_key, now)
     }
@@ -261,6 +264,7 @@ impl Enrolment<'_> {
         now: UnixMillis,
     ) -> Result<Certified, Refusal> {
         let credential = self.credential(tenant, id)?;
+        let seen = (credential.key, self.last_in_force(tenant, id)?);
         let mut all = chain;
         all.extend(root);
         let key = self.public_key(&credential)?;
@@ -288,14 +292,15 @@ impl Enrolment<'_> {
             tenant: tenant.clone(),
             credential: Some(id.clone()),
         };
-        let mut changes = external(leaf, holder, validity)?;
-        changes.push(Change::Renew(Renewal {
+        let mut changes = vec![Change::Renew(Renewal {
             tenant: tenant.clone(),
             id: id.clone(),
+            seen,
             chain: path.to_vec(),
             validity,
             key: None,
-        }));
+        })];
+        changes.extend(external(leaf, (holder, credential.environment), &key, validity)?);
         self.ledger.changes(changes)?;
         Ok(Certified { chain: path.to_vec() })
     }
@@ -310,10 +315,10 @@ impl Enrolment<'_> {
     }
 
     /// What a certificate of a tenant is, by its serial number.
-    pub fn by_serial(&self, tenant: &TenantName, serial: &str) -> Result<CertificateRow, Refusal> {
+    pub fn by_serial(&self, of: (&TenantName, Environment), serial: &str) -> Result<CertificateRow, Refusal> {
         let missing = || Refusal::new(Code::NotFound, "no such certificate");
         let bytes = subjects::unhex(serial).ok_or_else(missing)?;
-        let found = self.reader.certificates_by_serial(tenant, &bytes);
+        let found = self.reader.certificates_by_serial(of, &bytes);
         found.map_err(|error| error.refusal())?.pop().ok_or_else(missing)
     }
 
@@ -334,6 +339,23 @@ impl Enrolment<'_> {
     ) -> Result<Option<CertificateRow>, Refusal> {
         let found = self.reader.last_certificate(tenant, id);
         found.map_err(|error| error.refusal())
+    }
+
+    /// The same, and an error if that is not in force.
+    fn last_in_force(
+        &self,
+        tenant: &TenantName,
+        id: &CredentialId,
+    ) -> Result<Option<CertificateNumber>, Refusal> {
+        match self.last_certificate(tenant, id)? {
+            Some(last) if last.standing != CertificateStanding::Issued => {
+                let (name, is) = (hex(&last.serial), last.standing.name());
+                Err(wrong_state(format!(
+                    "the last certificate of '{id}', {name}, is {is}: another would not bring the credential back"
+                )))
+            }
+            last => Ok(last.map(|last| last.number)),
+        }
     }
 
     fn public_key(&self, credential: &Credential) -> Result<Vec<u8>, Refusal> {
@@ -439,7 +461,7 @@ impl Enrolment<'_> {
             (Proof::None, None) => {
                 return Ok(Identity {
                     organization: application.tenant.to_string(),
-                    person: String::new(),
+                    ..Identity::default()
                 });
             }
             (Proof::None, Some(_)) => {
@@ -451,7 +473,8 @@ impl Enrolment<'_> {
             }
             (_, Some(subject)) => subject,
         };
-        let (kind, known) = self.approved(&application.tenant, subject)?;
+        let (tenant, environment) = (&application.tenant, application.environment);
+        let (kind, known) = self.approved(tenant, subject, environment)?;
         if !profile.proof.takes(kind) {
             let text = format!("the profile {name} is not for subjects of the kind of '{subject}'");
             return Err(refused(text));
@@ -460,10 +483,12 @@ impl Enrolment<'_> {
             None => Ok(Identity {
                 organization: known.name,
                 person: String::new(),
+                subjects: vec![subject.clone()],
             }),
             Some(enterprise) => Ok(Identity {
-                organization: self.approved(&application.tenant, &enterprise)?.1.name,
+                organization: self.approved(tenant, &enterprise, environment)?.1.name,
                 person: known.name,
+                subjects: vec![subject.clone(), enterprise],
             }),
         }
     }
@@ -472,11 +497,13 @@ impl Enrolment<'_> {
         &self,
         tenant: &TenantName,
         subject: &SubjectId,
+        environment: Environment,
     ) -> Result<(store::SubjectKind, subjects::Details), Refusal> {
         let row = self
             .reader
             .subject(tenant, subject)
             .map_err(|error| error.refusal())?;
+        let row = row.filter(|row| row.environment == environment);
         let row = row.ok_or_else(|| Refusal::new(Code::NotFound, format!("no subject '{subject}'")))?;
         if row.state != SubjectState::Approved {
             let text = format!("subject '{subject}' is {}, not approved", row.state.name());
@@ -487,14 +514,31 @@ impl Enrolment<'_> {
         Ok((row.kind, known))
     }
 
-    fn issuer_for(&self, application: &Application, kind: KeyKind) -> Result<&Authority, Refusal> {
+    fn issuer_for(
+        &self,
+        application: &Application,
+        kind: KeyKind,
+        now: UnixMillis,
+    ) -> Result<&Authority, Refusal> {
+        let environment = application.environment;
         let Some(name) = &application.issuer else {
-            let none = || Refusal::new(Code::NotFound, format!("no authority certifies {kind} keys"));
-            return self.authorities.for_subjects(kind).ok_or_else(none);
+            let none = || {
+                let text = match environment {
+                    Environment::Production => format!("no authority certifies {kind} keys"),
+                    Environment::Sandbox => format!(
+                        "no development authority certifies {kind} keys, and others certify nothing of the sandbox"
+                    ),
+                };
+                Refusal::new(Code::NotFound, text)
+            };
+            let found = self.authorities.for_subjects(kind, environment, now);
+            return found.ok_or_else(none);
         };
         let issuer = self.authorities.get(name.as_str())?;
-        if !issuer.role.certifies_subjects() {
-            return Err(refused(format!("'{name}' certifies no subjects")));
+        if !issuer.may_certify(environment) {
+            return Err(refused(format!(
+                "'{name}' certifies no subjects, or none of the sandbox"
+            )));
         }
         Ok(issuer)
     }
@@ -512,7 +556,7 @@ impl Enrolment<'_> {
         let kind = x509::check_public_key(public_key).map_err(refused)?.kind();
         profile.check_kind(&application.profile, kind)?;
         let identity = self.identify(application, profile)?;
-        let issuer = self.issuer_for(application, kind)?;
+        let issuer = self.issuer_for(application, kind, now)?;
         let (dns, ips) = request.map_or((&[][..], &[][..]), |request| (&request.dns[..], &request.ips[..]));
         let development = profile.proof == Proof::None && issuer.role == store::Role::Development;
         let names = Names {
@@ -534,7 +578,9 @@ impl Enrolment<'_> {
             days: profile.days,
             terms: Some(self.terms(issuer, profile)),
             recorded: (&application.profile, application.subject.as_ref()),
-            counted: application.counted,
+            environment: application.environment,
+            counted: !application.environment.is_sandbox(),
+            states: identity.subjects.clone(),
             asked: application.asked.clone(),
         };
         let (certificate, change) = self.authorities.certify(self.ledger, issuer, wanted, now)?;
@@ -567,9 +613,22 @@ fn common_validity(chain: &[Vec<u8>]) -> Result<Validity, Refusal> {
     Ok(common)
 }
 
+/// Serial numbers are unique under one issuer (RFC 5280 4.1.2.2), and what a tenant says of issuers is no other's concern.
+fn external_issuer(tenant: &TenantName, leaf: &[u8]) -> Result<AuthorityName, Refusal> {
+    let named = x509::issuer_and_serial(leaf).map_err(chain_refused)?;
+    let text = [tenant.as_str().as_bytes(), &[0], &named].concat();
+    let digest = protocol::algorithm::Hash::Sha256.digest(&text);
+    AuthorityName::new(&format!("{EXTERNAL}-{}", hex(&digest[..16]))).map_err(internal)
+}
+
 /// A certificate that another authority has signed, on record as issued.
-fn external(leaf: &[u8], holder: Holder, validity: Validity) -> Result<Vec<Change>, Refusal> {
-    let issuer = AuthorityName::new(EXTERNAL).map_err(internal)?;
+fn external(
+    leaf: &[u8],
+    (holder, environment): (Holder, Environment),
+    public_key: &[u8],
+    validity: Validity,
+) -> Result<Vec<Change>, Refusal> {
+    let issuer = external_issuer(&holder.tenant, leaf)?;
     let serial = x509::serial_number(leaf).map_err(chain_refused)?;
     let prepared = Prepared {
         issuer: issuer.clone(),
@@ -577,6 +636,8 @@ fn external(leaf: &[u8], holder: Holder, validity: Validity) -> Result<Vec<Chang
         holder: Some(holder),
         profile: EXTERNAL.to_owned(),
         subject: None,
+        environment,
+        key: key_hash(public_key),
         counted: false,
         tbs: leaf.to_vec(),
         not_after: validity.to,
@@ -585,6 +646,7 @@ fn external(leaf: &[u8], holder: Holder, validity: Validity) -> Result<Vec<Chang
         issuer,
         serial,
         certificate: leaf.to_vec(),
+        states: Vec::new(),
         asked: None,
     };
     let changes = [CertificateChange::Prepare(prepared), issued];
@@ -612,7 +674,9 @@ impl Issuer for Enrolment<'_> {
         let plain = wanted.profile.is_none();
         let profiles = self.authorities.profiles();
         let unwanted = !profiles.get(profiles::CREDENTIAL)?.enabled;
-        if plain && (unwanted || self.authorities.for_subjects(kind).is_none()) {
+        let environment = wanted.environment;
+        let issuer = self.authorities.for_subjects(kind, environment, now);
+        if plain && (unwanted || issuer.is_none()) {
             return Ok(None);
         }
         let application = Application {
@@ -621,7 +685,7 @@ impl Issuer for Enrolment<'_> {
             subject: wanted.subject.cloned(),
             issuer: None,
             asked: wanted.asked,
-            counted: wanted.counted,
+            environment,
         };
         let holder = wanted.holder;
         self.certify(&application, holder, wanted.public_key, None, now)

@@ -288,7 +288,7 @@ impl Keymaster<'_> {
             public_key: &ready.public_key,
             profile: certificate.profile.as_deref(),
             subject: certificate.subject.as_ref(),
-            counted: !environment.is_sandbox(),
+            environment,
             asked: certificate.asked,
         };
         let issued = match self.issuer {

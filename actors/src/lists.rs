@@ -54,6 +54,12 @@ fn changes<'a>(base: &'a Crl<'_>, rows: &'a [RevokedRow], now: UnixMillis) -> Ve
     list
 }
 
+/// Revoked certificates that have ended since then are listed, too: each is on a regular list that was made after its end
+/// (RFC 5280 3.3).
+fn listed_from(now: UnixMillis) -> UnixMillis {
+    UnixMillis(now.0.saturating_sub(LIST_MS))
+}
+
 fn revoked(rows: &[RevokedRow]) -> impl Iterator<Item = crl::Revoked<'_>> {
     rows.iter().map(|row| crl::Revoked {
         serial: &row.serial,
@@ -132,7 +138,9 @@ impl Authorities {
     ) -> Result<u64, Refusal> {
         // The number is read before the entries: a list with a higher number never knows less.
         let number = reader.next_crl(&issuer.name).map_err(store_failed)?;
-        let rows = reader.revoked(&issuer.name, now).map_err(store_failed)?;
+        let rows = reader
+            .revoked(&issuer.name, listed_from(now))
+            .map_err(store_failed)?;
         let delta_url = || format!("{}/delta/{}.crl", self.base_url, issuer.name);
         let spec = crl::Spec {
             issuer: &issuer.certificate,
@@ -154,7 +162,9 @@ impl Authorities {
         now: UnixMillis,
     ) -> Result<u64, Refusal> {
         let number = reader.next_crl(&issuer.name).map_err(store_failed)?;
-        let rows = reader.revoked(&issuer.name, now).map_err(store_failed)?;
+        let rows = reader
+            .revoked(&issuer.name, listed_from(now))
+            .map_err(store_failed)?;
         let full = reader.crl(&issuer.name).map_err(store_failed)?;
         let full = full.ok_or_else(|| internal("a delta list needs a full list"))?;
         let base = Crl::parse(&full.der).map_err(internal)?;
@@ -219,11 +229,20 @@ fn keep<'r>(
 #[derive(Debug, Default)]
 pub struct Shelf(RwLock<HashMap<(AuthorityName, ListKind), Shelved>>);
 
+/// A list as it is served.
+#[derive(Debug)]
+pub struct ServedList {
+    /// The list.
+    pub list: KeptCrl,
+    /// When there is a newer one at the latest (nextUpdate).
+    pub ends: Option<UnixMillis>,
+}
+
 #[derive(Debug)]
 struct Shelved {
     /// The number of the next list when this one was read: while that holds, there is no newer one.
     next: u64,
-    list: Arc<KeptCrl>,
+    list: Arc<ServedList>,
 }
 
 impl Shelf {
@@ -233,7 +252,7 @@ impl Shelf {
         reader: &Reader,
         issuer: &AuthorityName,
         kind: ListKind,
-    ) -> Result<Option<Arc<KeptCrl>>, store::StoreError> {
+    ) -> Result<Option<Arc<ServedList>>, store::StoreError> {
         let place = (issuer.clone(), kind);
         let next = reader.next_crl(issuer)?;
         if let Some(shelved) = self.0.read().get(&place).filter(|shelved| shelved.next == next) {
@@ -245,9 +264,11 @@ impl Shelf {
             (ListKind::Delta, Some(full)) => reader.delta(issuer, full.number)?,
             (ListKind::Delta, None) => None,
         };
-        let Some(list) = list.map(Arc::new) else {
+        let Some(list) = list else {
             return Ok(None);
         };
+        let ends = Crl::parse(&list.der).ok().and_then(|list| list.updates().1);
+        let list = Arc::new(ServedList { list, ends });
         let shelved = Shelved {
             next,
             list: Arc::clone(&list),

@@ -291,6 +291,17 @@ impl Profiles {
         self.0.get_mut(name)
     }
 
+    /// One that apps may ask for: nobody proves to this engine that a server's names are an app's.
+    pub fn check_for_apps(&self, name: &str) -> Result<(), Refusal> {
+        if matches!(self.for_subjects(name)?.base, Profile::TlsServer { .. }) {
+            let text = format!(
+                "certificates of the profile {name} are issued by operators only (`cinnabar cert issue`)"
+            );
+            return Err(Refusal::new(Code::RequestRefused, text));
+        }
+        Ok(())
+    }
+
     /// One that is for subjects, not for authorities and their servants.
     pub fn for_subjects(&self, name: &str) -> Result<&CertificateProfile, Refusal> {
         let profile = self.get(name)?;
@@ -343,6 +354,11 @@ mod tests {
         }
         assert_eq!(profiles.get("nobody").unwrap_err().code, Code::NotFound);
         assert!(profiles.for_subjects("issuing").is_err());
+        assert!(profiles.check_for_apps("agent").is_ok());
+        assert_eq!(
+            profiles.check_for_apps(TLS).unwrap_err().code,
+            Code::RequestRefused
+        );
         let seal = profiles.get_mut("enterprise-seal").unwrap();
         assert_eq!(seal.document(&[], &[]), Profile::Seal);
         seal.purposes = Some(Vec::new());

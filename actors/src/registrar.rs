@@ -54,8 +54,8 @@ pub struct Certify<'a> {
     pub profile: Option<&'a str>,
     /// Whose identity it states.
     pub subject: Option<&'a SubjectId>,
-    /// Whether it is counted.
-    pub counted: bool,
+    /// For what it is used.
+    pub environment: Environment,
     /// The call that asks.
     pub asked: Option<Asked>,
 }

@@ -12,7 +12,9 @@ use protocol::ids::{SubjectId, TenantName};
 use protocol::verify::{PublicKey, pair_to_der};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::{Change, Reader, SubjectChange, SubjectKind, SubjectRow, SubjectState, SubjectStep, Tenant};
+use store::{
+    Change, Environment, Reader, SubjectChange, SubjectKind, SubjectRow, SubjectState, SubjectStep, Tenant,
+};
 use zeroize::Zeroizing;
 
 use crate::bill::moment;
@@ -98,6 +100,8 @@ pub struct Submission {
     pub kind: SubjectKind,
     /// What is known of it.
     pub details: Details,
+    /// For what its tenant uses it.
+    pub environment: Environment,
     /// SHA-256 of the evidence, which is kept elsewhere.
     pub evidence: [u8; 32],
 }
@@ -118,7 +122,7 @@ impl Subjects<'_> {
         new.details.check(new.kind)?;
         let owner = self.ledger.tenant(tenant)?;
         if let Some(enterprise) = &new.details.enterprise {
-            let row = self.find(tenant, enterprise)?;
+            let row = self.find_in(tenant, enterprise, new.environment)?;
             if row.kind != SubjectKind::Enterprise {
                 return Err(usage(format!("subject '{enterprise}' is no enterprise")));
             }
@@ -132,6 +136,7 @@ impl Subjects<'_> {
         self.ledger.change(Change::Subjects(SubjectChange::Submit {
             tenant: tenant.clone(),
             id: new.id,
+            environment: new.environment,
             kind: new.kind,
             sealed: sealed.map_err(VaultError::refusal)?.into(),
             evidence: new.evidence,
@@ -142,6 +147,20 @@ impl Subjects<'_> {
     pub fn find(&self, tenant: &TenantName, id: &SubjectId) -> Result<SubjectRow, Refusal> {
         let found = self.reader.subject(tenant, id).map_err(|error| error.refusal())?;
         found.ok_or_else(|| Refusal::new(Code::NotFound, format!("no subject '{id}'")))
+    }
+
+    /// The same, if it is of an environment.
+    pub fn find_in(
+        &self,
+        tenant: &TenantName,
+        id: &SubjectId,
+        environment: Environment,
+    ) -> Result<SubjectRow, Refusal> {
+        let found = self.find(tenant, id)?;
+        if found.environment != environment {
+            return Err(Refusal::new(Code::NotFound, format!("no subject '{id}'")));
+        }
+        Ok(found)
     }
 
     /// An operator does something.

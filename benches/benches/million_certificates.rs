@@ -25,7 +25,8 @@ use protocol::clock::{self, UnixMillis};
 use protocol::error_code::Refusal;
 use protocol::ids::{AuthorityName, CredentialId, TenantName};
 use store::{
-    CertificateChange, CertificateStanding, Change, Directory, Holder, Prepared, Reader, Role, StoreHandle,
+    CertificateChange, CertificateStanding, Change, Directory, Environment, Holder, Prepared, Reader, Role,
+    StoreHandle,
 };
 
 const COMMIT: usize = 500;
@@ -148,6 +149,8 @@ fn issue(
         Change::Certificates(CertificateChange::Prepare(Prepared {
             profile: "credential".into(),
             subject: None,
+            environment: Environment::Production,
+            key: key_hash(number),
             counted: false,
             issuer: issuer.name.clone(),
             serial: serial(number),
@@ -161,6 +164,7 @@ fn issue(
     let sign = |(number, prepared): (usize, x509::PreparedCertificate)| {
         let signature = issuer.sign(prepared.to_sign()).unwrap();
         Change::Certificates(CertificateChange::Issue {
+            states: Vec::new(),
             asked: None,
             issuer: issuer.name.clone(),
             serial: serial(number),
@@ -169,6 +173,13 @@ fn issue(
     };
     let issued = numbers.zip(prepared).map(sign).collect();
     store.changes("bench", issued).unwrap();
+}
+
+/// As if each had a key of its own.
+fn key_hash(number: usize) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash[..8].copy_from_slice(&(number as u64).to_be_bytes());
+    hash
 }
 
 fn revoke(store: &StoreHandle<u32>, numbers: std::ops::Range<usize>) {

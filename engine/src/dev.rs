@@ -430,6 +430,7 @@ fn set_up_subject(vault: &Vault, ledger: &dyn Ledger, reader: &Reader) -> Result
                 registration: "91110000DEMODEMO00".into(),
                 enterprise: None,
             },
+            environment: Environment::Production,
             evidence,
         };
         subjects.submit(&tenant, new)?;

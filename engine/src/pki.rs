@@ -70,8 +70,9 @@ pub(crate) struct Current {
 }
 
 impl Current {
-    /// Who stamps: the one named, or the one whose key fits the hash: SM2 for SM3, otherwise P-256 before others.
-    fn stamper(&self, named: Option<&str>, hash: Hash) -> Option<&Arc<TimeStamper>> {
+    /// Who stamps: the one named, or the one whose key fits the hash: SM2 for SM3, otherwise P-256 before others; of
+    /// several the one that is valid for the longest.
+    fn stamper(&self, named: Option<&str>, hash: Hash, now: UnixMillis) -> Option<&Arc<TimeStamper>> {
         if let Some(name) = named {
             return self
                 .stampers
@@ -83,9 +84,10 @@ impl Current {
         } else {
             KeyKind::P256
         };
-        let mut all = self.stampers.iter();
-        all.find(|stamper| stamper.authority().kind == kind)
-            .or_else(|| self.stampers.first())
+        self.stampers.iter().min_by_key(|stamper| {
+            let authority = stamper.authority();
+            (authority.kind != kind, authority.preference(now))
+        })
     }
 }
 

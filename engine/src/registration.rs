@@ -34,7 +34,7 @@ const CERTIFICATES_MAX: u32 = 256;
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewCertificate {
-    /// What for: `enterprise-signing`, `enterprise-seal`, `seal-maker`, `agent`, `tls` or `credential`.
+    /// What for: `enterprise-signing`, `enterprise-seal`, `seal-maker`, `agent` or `credential`.
     profile: String,
     /// The subject whose identity is approved.
     #[schema(value_type = Option<String>)]
@@ -214,7 +214,7 @@ struct Clerk<'a> {
 
 impl Clerk<'_> {
     fn answer(&self, question: Question) -> Result<Value, Refusal> {
-        let tenant = &self.app.tenant.name;
+        let (tenant, environment) = (&self.app.tenant.name, self.app.environment);
         match question {
             Question::Certificates { after } => self.list(after.as_deref()),
             Question::Certificate(serial) => Ok(self.show(&self.find(&serial)?)),
@@ -224,23 +224,33 @@ impl Clerk<'_> {
             }
             Question::Revoke(serial, body) => self.revoke(&serial, &body.reason),
             Question::Subjects { after } => {
-                let list = subjects::list(&self.subjects, tenant, after.as_ref())?;
+                let list = subjects::list(&self.subjects, (tenant, Some(environment)), after.as_ref())?;
                 Ok(json!({ "subjects": list }))
             }
-            Question::Subject(id) => self.subjects.show(&self.subjects.find(tenant, &id)?),
+            Question::Subject(id) => self.show_subject(&id),
             Question::Submit(new) => {
                 let id = new.id.clone();
-                self.subjects.submit(tenant, new.submission()?)?;
-                self.subjects.show(&self.subjects.find(tenant, &id)?)
+                self.subjects.submit(tenant, new.submission(environment)?)?;
+                self.show_subject(&id)
             }
-            Question::Challenge(id) => self.subjects.challenge(tenant, &id, clock::wall()),
+            Question::Challenge(id) => {
+                self.subjects.find_in(tenant, &id, environment)?;
+                self.subjects.challenge(tenant, &id, clock::wall())
+            }
             Question::Erase(id, body) => {
+                self.subjects.find_in(tenant, &id, environment)?;
                 let by = format!("app {}", self.app.id);
                 self.subjects
                     .step(tenant, &id, SubjectStep::Erase, (&by, &body.order))?;
-                self.subjects.show(&self.subjects.find(tenant, &id)?)
+                self.show_subject(&id)
             }
         }
+    }
+
+    fn show_subject(&self, id: &SubjectId) -> Result<Value, Refusal> {
+        let app = self.app;
+        let row = self.subjects.find_in(&app.tenant.name, id, app.environment)?;
+        self.subjects.show(&row)
     }
 
     fn enrolment(&self) -> Enrolment<'_> {
@@ -261,13 +271,14 @@ impl Clerk<'_> {
     fn issue(&self, new: NewCertificate, asked: Asked) -> Result<(), Refusal> {
         let malformed = |text: &'static str| Refusal::new(Code::MalformedRequest, text);
         let enrolment = self.enrolment();
+        enrolment.authorities.profiles().check_for_apps(&new.profile)?;
         let application = Application {
             tenant: self.app.tenant.name.clone(),
             profile: new.profile,
             subject: new.subject,
             issuer: None,
             asked: Some(asked),
-            counted: !self.app.environment.is_sandbox(),
+            environment: self.app.environment,
         };
         match (new.request, new.credential, new.kind) {
             (Some(request), None, None) => {
@@ -355,28 +366,20 @@ impl Clerk<'_> {
         let after = after.transpose()?;
         let enrolment = self.enrolment();
         let tenant = &self.app.tenant.name;
-        let rows = enrolment
-            .reader
-            .certificate_page(tenant, after.as_deref(), CERTIFICATES_MAX);
+        let rows = enrolment.reader.certificate_page(
+            (tenant, self.app.environment),
+            after.as_deref(),
+            CERTIFICATES_MAX,
+        );
         let rows = rows.map_err(|error| error.refusal())?;
-        let mine = rows.iter().filter(|row| self.may_see(row));
-        let list: Vec<Value> = mine.map(enrolment::show).collect();
+        let list: Vec<Value> = rows.iter().map(enrolment::show).collect();
         Ok(json!({ "certificates": list }))
     }
 
+    /// An app sees certificates of its own environment only.
     fn find(&self, serial: &str) -> Result<CertificateRow, Refusal> {
-        let row = self.enrolment().by_serial(&self.app.tenant.name, serial)?;
-        if !self.may_see(&row) {
-            return Err(Refusal::new(Code::NotFound, "no such certificate"));
-        }
-        Ok(row)
-    }
-
-    /// An app sees credentials of its own environment only, and so their certificates.
-    fn may_see(&self, row: &CertificateRow) -> bool {
-        let credential = row.holder.as_ref().and_then(|holder| holder.credential.as_ref());
-        let known = credential.and_then(|id| self.app.tenant.credential(id.as_str()));
-        known.is_none_or(|known| known.environment == self.app.environment)
+        let of = (&self.app.tenant.name, self.app.environment);
+        self.enrolment().by_serial(of, serial)
     }
 
     fn own_credential(&self, id: &CredentialId) -> Result<(), Refusal> {

@@ -14,6 +14,8 @@ use crate::error::Result;
 use crate::ledger::Unit;
 use crate::ledger::change::{self, Moment};
 use crate::registry::{Effect, corrupt, credential_of, exists, refuse, tenant_of, turn};
+use crate::subjects::{self, SubjectState};
+use crate::tenancy::Environment;
 
 /// Revocation lists of an issuer that are kept, the newest.
 const LISTS_KEPT: u64 = 100;
@@ -36,6 +38,8 @@ pub(crate) const SCHEMA: &str = "
         credential TEXT,              -- NULL: the key is not here
         profile TEXT NOT NULL,        -- what it is for
         subject TEXT,                 -- the subject whose identity was checked for it
+        sandbox INTEGER NOT NULL,     -- whether it is for trying only
+        key     BLOB NOT NULL,        -- SHA-256 of its SubjectPublicKeyInfo
         counted INTEGER NOT NULL,     -- whether issuing it is counted
         app     TEXT,                 -- who asked for it over the interface,
         asked   TEXT,                 -- with which idempotency key
@@ -52,6 +56,7 @@ pub(crate) const SCHEMA: &str = "
     CREATE INDEX IF NOT EXISTS certificate_holder ON certificate (tenant, credential) WHERE tenant IS NOT NULL;
     CREATE UNIQUE INDEX IF NOT EXISTS certificate_asked ON certificate (app, asked) WHERE asked IS NOT NULL;
     CREATE INDEX IF NOT EXISTS certificate_end ON certificate (not_after_ms) WHERE standing = 1;
+    CREATE INDEX IF NOT EXISTS certificate_key ON certificate (key, standing, reason);
     CREATE INDEX IF NOT EXISTS certificate_revoked ON certificate (issuer) WHERE standing >= 2;
     CREATE TABLE IF NOT EXISTS crl (
         issuer  TEXT NOT NULL,
@@ -183,6 +188,8 @@ pub enum CertificateStanding {
     },
 }
 
+/// CRLReason keyCompromise (RFC 5280 5.3.1).
+const KEY_COMPROMISE: u8 = 1;
 /// CRLReason certificateHold (RFC 5280 5.3.1).
 const CERTIFICATE_HOLD: u8 = 6;
 
@@ -238,6 +245,10 @@ pub struct Prepared {
     pub profile: String,
     /// The subject whose identity was checked for it.
     pub subject: Option<SubjectId>,
+    /// For what its holder uses it.
+    pub environment: Environment,
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    pub key: [u8; 32],
     /// Whether issuing it is counted.
     pub counted: bool,
     /// TBSCertificate, in DER.
@@ -261,6 +272,8 @@ pub enum CertificateChange {
         serial: Vec<u8>,
         /// The certificate, in DER.
         certificate: Vec<u8>,
+        /// The subjects of its tenant whose identities it states: it is issued only while they are approved.
+        states: Vec<SubjectId>,
         /// The call that asked for it.
         asked: Option<Asked>,
     },
@@ -383,8 +396,10 @@ pub(crate) fn apply(
             issuer,
             serial,
             certificate,
+            states,
             asked,
         } => {
+            check_issuable(db, &issuer, &serial, &states)?;
             issue(db, at, (&issuer, &serial), &certificate, asked.as_ref())?;
             return count(db, directory, moment, &issuer, &serial);
         }
@@ -395,7 +410,14 @@ pub(crate) fn apply(
             standing,
         } => {
             let effect = set_standing(db, directory, at, &issuer, &serial, standing)?;
-            return Ok(Effect::Standing(issuer, serial, Box::new(effect)));
+            let mut effects = vec![Effect::Standing(issuer.clone(), serial.clone(), Box::new(effect))];
+            if standing.columns() == (3, KEY_COMPROMISE) {
+                for (issuer, serial) in of_same_key(db, at, &issuer, &serial)? {
+                    let effect = set_standing(db, directory, at, &issuer, &serial, standing)?;
+                    effects.push(Effect::Standing(issuer, serial, Box::new(effect)));
+                }
+            }
+            return Ok(Effect::Several(effects));
         }
         CertificateChange::KeepCrl {
             issuer,
@@ -445,7 +467,7 @@ fn add_authority(db: &Connection, at: UnixMillis, new: &AuthorityRow) -> Result<
 
 fn prepare(db: &Connection, at: UnixMillis, new: &Prepared) -> Result<()> {
     let sql = "INSERT INTO certificate (issuer, serial, tenant, credential, der, standing, changed_ms, not_after_ms, \
-               profile, subject, counted) VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?)";
+               profile, subject, counted, sandbox, key) VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?)";
     let tenant = new.holder.as_ref().map(|holder| holder.tenant.as_str());
     let credential = new.holder.as_ref().and_then(|holder| holder.credential.as_ref());
     let added = db.prepare_cached(sql)?.execute(params![
@@ -458,9 +480,45 @@ fn prepare(db: &Connection, at: UnixMillis, new: &Prepared) -> Result<()> {
         new.not_after.0.cast_signed(),
         new.profile,
         new.subject.as_ref().map(SubjectId::as_str),
-        new.counted
+        new.counted,
+        new.environment.is_sandbox(),
+        new.key
     ]);
     unless_exists(added, "serial number", &hex(&new.serial))
+}
+
+/// What was so when it was signed has to be so when it is given out: those whose identities it states are approved, and
+/// nobody has said of its key that others have it.
+fn check_issuable(
+    db: &Connection,
+    issuer: &AuthorityName,
+    serial: &[u8],
+    states: &[SubjectId],
+) -> Result<()> {
+    let sql = "SELECT c.tenant, EXISTS (SELECT 1 FROM certificate r WHERE r.key = c.key AND r.standing = 3 \
+               AND r.reason = ?3) FROM certificate c WHERE c.issuer = ?1 AND c.serial = ?2";
+    let read = |row: &Row<'_>| Ok((row.get::<_, Option<String>>(0)?, row.get::<_, bool>(1)?));
+    let found = db
+        .prepare_cached(sql)?
+        .query_row(params![issuer.as_str(), serial, KEY_COMPROMISE], read)
+        .optional()?;
+    let Some((tenant, compromised)) = found else {
+        return Ok(());
+    };
+    if compromised {
+        let text = "a certificate of this key was revoked for keyCompromise: make a new key";
+        return Err(refuse(Code::WrongState, text.into()));
+    }
+    let Some(tenant) = tenant else { return Ok(()) };
+    let tenant = TenantName::new(&tenant).map_err(|_| corrupt("a certificate's tenant"))?;
+    for subject in states {
+        let row = subjects::read(db, &tenant, subject)?;
+        if row.is_none_or(|row| row.state != SubjectState::Approved) {
+            let text = format!("subject '{subject}' is not approved any more");
+            return Err(refuse(Code::SubjectNotApproved, text));
+        }
+    }
+    Ok(())
 }
 
 fn issue(
@@ -528,6 +586,24 @@ fn warn(db: &Connection, issuer: &AuthorityName, serial: &[u8], days: u32) -> Re
     Ok(())
 }
 
+/// What else certifies the key of a certificate and could still be believed.
+fn of_same_key(
+    db: &Connection,
+    at: UnixMillis,
+    issuer: &AuthorityName,
+    serial: &[u8],
+) -> Result<Vec<(AuthorityName, Vec<u8>)>> {
+    let sql = "SELECT issuer, serial FROM certificate WHERE standing IN (1, 2) AND not_after_ms >= ?3 AND key = \
+               (SELECT key FROM certificate WHERE issuer = ?1 AND serial = ?2) ORDER BY row";
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query(params![issuer.as_str(), serial, at.0.cast_signed()])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push((authority_name(&row.get::<_, String>(0)?)?, row.get(1)?));
+    }
+    Ok(found)
+}
+
 fn set_standing(
     db: &Connection,
     directory: &Directory,
@@ -550,7 +626,7 @@ fn set_standing(
         Some(Holder {
             tenant,
             credential: Some(credential),
-        }) if newest(db, tenant, credential)?.is_some_and(|(row, _)| row == found.row) => {
+        }) if newest(db, tenant, credential)?.is_some_and(|(row, _)| row == found.number.0) => {
             Some(credential_of(directory, tenant, credential)?)
         }
         _ => None,
@@ -566,7 +642,7 @@ fn set_standing(
     let turned_off = !resumes && (turns || found.turned_off);
     db.execute(
         sql,
-        params![number, reason, at.0.cast_signed(), turned_off, found.row],
+        params![number, reason, at.0.cast_signed(), turned_off, found.number.0],
     )?;
     let Some(credential) = credential.filter(|_| turns) else {
         return Ok(Effect::None);
@@ -586,6 +662,23 @@ fn newest(
     let read = |row: &Row<'_>| Ok((row.get(0)?, CertificateStanding::of(row.get(1)?, row.get(2)?)));
     let holder = params![tenant.as_str(), credential.as_str()];
     Ok(db.prepare_cached(sql)?.query_row(holder, read).optional()?)
+}
+
+/// Whether a credential's last certificate is still the one that was seen, and in force.
+pub(crate) fn check_last(
+    db: &Connection,
+    tenant: &TenantName,
+    credential: &CredentialId,
+    seen: Option<CertificateNumber>,
+) -> Result<()> {
+    let last = newest(db, tenant, credential)?;
+    let in_force = last.is_none_or(|(_, standing)| standing == CertificateStanding::Issued);
+    if in_force && last.map(|(row, _)| CertificateNumber(row)) == seen {
+        return Ok(());
+    }
+    let text =
+        format!("the certificate of '{tenant}/{credential}' was changed meanwhile; nothing is renewed");
+    Err(refuse(Code::WrongState, text))
 }
 
 /// A credential is usable only while its certificate is.
@@ -656,10 +749,15 @@ fn reserve(db: &Connection, at: UnixMillis, authority: &AuthorityName, first: u6
     Ok(())
 }
 
+/// Which certificate it is, in the order in which they were prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CertificateNumber(i64);
+
 /// A certificate as it is known.
 #[derive(Debug)]
 pub struct CertificateRow {
-    row: i64,
+    /// Which one.
+    pub number: CertificateNumber,
     turned_off: bool,
     /// Who has signed it.
     pub issuer: AuthorityName,
@@ -679,6 +777,8 @@ pub struct CertificateRow {
     pub profile: String,
     /// The subject whose identity was checked for it.
     pub subject: Option<SubjectId>,
+    /// For what its holder uses it.
+    pub environment: Environment,
     /// What makes the call that asked for it the same call, if one did.
     pub request: Option<[u8; 32]>,
     /// So many days before its end that was told last.
@@ -686,7 +786,7 @@ pub struct CertificateRow {
 }
 
 const CERTIFICATE: &str = "SELECT row, turned_off, issuer, serial, tenant, credential, der, standing, reason, \
-                           changed_ms, not_after_ms, profile, subject, request, warned FROM certificate";
+                           changed_ms, not_after_ms, profile, subject, request, warned, sandbox FROM certificate";
 
 fn time_of(row: &Row<'_>, column: usize) -> rusqlite::Result<UnixMillis> {
     Ok(UnixMillis(row.get::<_, i64>(column)?.cast_unsigned()))
@@ -705,7 +805,7 @@ fn certificate_of(row: &Row<'_>) -> Result<CertificateRow> {
         _ => None,
     };
     Ok(CertificateRow {
-        row: row.get(0)?,
+        number: CertificateNumber(row.get(0)?),
         turned_off: row.get(1)?,
         issuer: authority_name(&row.get::<_, String>(2)?)?,
         serial: row.get(3)?,
@@ -722,6 +822,7 @@ fn certificate_of(row: &Row<'_>) -> Result<CertificateRow> {
             .map_err(|_| corrupt("a certificate's subject"))?,
         request: row.get(13)?,
         warned: row.get(14)?,
+        environment: Environment::of_sandbox(row.get(15)?),
     })
 }
 
@@ -753,26 +854,36 @@ fn select(db: &Connection, which: &str, values: impl rusqlite::Params) -> Result
     Ok(list)
 }
 
-/// A page of a tenant's certificates that were in force, after the one of this serial number.
+/// A page of a tenant's certificates of an environment that were in force, after the one of this serial number.
 pub(crate) fn read_page(
     db: &Connection,
     tenant: &TenantName,
+    environment: Environment,
     after: Option<&[u8]>,
     count: u32,
 ) -> Result<Vec<CertificateRow>> {
-    let which = "WHERE tenant = ?1 AND standing > 0 AND row > \
+    let which = "WHERE tenant = ?1 AND sandbox = ?4 AND standing > 0 AND row > \
                  coalesce((SELECT max(row) FROM certificate WHERE tenant = ?1 AND serial = ?2), 0) ORDER BY row LIMIT ?3";
-    select(db, which, params![tenant.as_str(), after, count])
+    select(
+        db,
+        which,
+        params![tenant.as_str(), after, count, environment.is_sandbox()],
+    )
 }
 
-/// A tenant's certificates of a serial number: one, unless two issuers have used the same.
+/// A tenant's certificates of an environment with a serial number: one, unless two issuers have used the same.
 pub(crate) fn read_by_serial(
     db: &Connection,
     tenant: &TenantName,
+    environment: Environment,
     serial: &[u8],
 ) -> Result<Vec<CertificateRow>> {
-    let which = "WHERE tenant = ? AND serial = ? AND standing > 0 ORDER BY row";
-    select(db, which, params![tenant.as_str(), serial])
+    let which = "WHERE tenant = ? AND sandbox = ? AND serial = ? AND standing > 0 ORDER BY row";
+    select(
+        db,
+        which,
+        params![tenant.as_str(), environment.is_sandbox(), serial],
+    )
 }
 
 /// The newest certificate of a credential that was ever in force.

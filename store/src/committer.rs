@@ -130,6 +130,8 @@ const WAL_PATIENCE: Duration = Duration::from_millis(20);
 /// How long the writer waits for a lock otherwise, which is rusqlite's own value.
 const BUSY_PATIENCE: Duration = Duration::from_secs(5);
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// The WAL is emptied at most so often, however much is erased: while it is, signatures wait.
+const WAL_EMPTIED: Duration = Duration::from_secs(5);
 
 /// How fast entries come.
 #[derive(Debug, Default)]
@@ -153,6 +155,21 @@ impl Pace {
     }
 }
 
+/// Whether the WAL holds what was destroyed, and when it was emptied last.
+#[derive(Debug, Default)]
+pub(crate) struct Erased {
+    owed: bool,
+    emptied: Option<Instant>,
+}
+
+impl Erased {
+    /// Whether the WAL is to be emptied now.
+    fn is_due(&self, now: Instant) -> bool {
+        let since = |last: Instant| now.saturating_duration_since(last) >= WAL_EMPTIED;
+        self.owed && self.emptied.is_none_or(since)
+    }
+}
+
 pub(crate) struct Committer<W> {
     pub(crate) db: Connection,
     pub(crate) tail: Tail,
@@ -169,6 +186,7 @@ pub(crate) struct Committer<W> {
     pub(crate) full: Arc<AtomicBool>,
     pub(crate) restart_wal: Arc<AtomicBool>,
     pub(crate) pace: Pace,
+    pub(crate) erased: Erased,
     /// Settled keys that the background thread has not been given yet.
     pub(crate) settled: Vec<index::Entry>,
     pub(crate) background: Sender<Committed>,
@@ -516,10 +534,21 @@ impl<W: Clone> Committer<W> {
         effects
             .into_iter()
             .for_each(|effect| effect.take(&self.directory));
-        if destroyed {
-            self.empty_wal();
-        }
+        self.erased.owed |= destroyed;
+        self.empty_wal_if_due();
         self.read_books(&tenants, at)
+    }
+
+    /// At once for what is destroyed now and then, and later where much is.
+    fn empty_wal_if_due(&mut self) {
+        let now = clock::monotonic();
+        if self.erased.is_due(now) {
+            self.empty_wal();
+            self.erased = Erased {
+                owed: false,
+                emptied: Some(now),
+            };
+        }
     }
 
     /// What was destroyed is still in the WAL until that begins anew. Readers may keep it from that for a while; then the
@@ -646,6 +675,7 @@ impl<W: Clone> Committer<W> {
         }
         self.lapse();
         self.hand_over_settled();
+        self.empty_wal_if_due();
         clock::monotonic() + HOUSEKEEPING
     }
 

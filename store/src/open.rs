@@ -17,7 +17,7 @@ use rusqlite::Connection;
 use crate::archive;
 use crate::audit;
 use crate::background::Background;
-use crate::committer::{Command, Committer, Draft, Pace};
+use crate::committer::{Command, Committer, Draft, Erased, Pace};
 use crate::directory::Directory;
 use crate::error::{Result, StoreError};
 use crate::index::{self, Delivery, KeyIndex, Runs, Settled, State};
@@ -274,6 +274,7 @@ impl<W: Clone + Send + 'static> Store<W> {
             full: Arc::clone(&full),
             restart_wal,
             pace: Pace::default(),
+            erased: Erased::default(),
             settled: Vec::new(),
             background,
             deliver: Box::new(deliver),

@@ -29,7 +29,7 @@ use crate::sqlite;
 use crate::statement::{self, Reconciliation, Statement, StatementItem};
 use crate::subjects::{self, Challenge, SubjectRow};
 use crate::tail::ChainPoint;
-use crate::tenancy::{self, Agreement};
+use crate::tenancy::{self, Agreement, Environment};
 use crate::usage::{self, UsageRow};
 
 /// A read-only view of the store.
@@ -333,16 +333,20 @@ impl Reader {
     /// At most `count` certificates of a tenant that are or were in force, after the one of this serial number.
     pub fn certificate_page(
         &self,
-        tenant: &TenantName,
+        (tenant, environment): (&TenantName, Environment),
         after: Option<&[u8]>,
         count: u32,
     ) -> Result<Vec<CertificateRow>> {
-        certificates::read_page(&self.0, tenant, after, count)
+        certificates::read_page(&self.0, tenant, environment, after, count)
     }
 
-    /// A tenant's certificates of a serial number.
-    pub fn certificates_by_serial(&self, tenant: &TenantName, serial: &[u8]) -> Result<Vec<CertificateRow>> {
-        certificates::read_by_serial(&self.0, tenant, serial)
+    /// A tenant's certificates of an environment with a serial number.
+    pub fn certificates_by_serial(
+        &self,
+        (tenant, environment): (&TenantName, Environment),
+        serial: &[u8],
+    ) -> Result<Vec<CertificateRow>> {
+        certificates::read_by_serial(&self.0, tenant, environment, serial)
     }
 
     /// The newest certificate of a credential that was ever in force.
@@ -377,11 +381,11 @@ impl Reader {
     /// At most `count` subjects of a tenant, by id, after this one.
     pub fn subjects(
         &self,
-        tenant: &TenantName,
+        (tenant, environment): (&TenantName, Option<Environment>),
         after: Option<&SubjectId>,
         count: u32,
     ) -> Result<Vec<SubjectRow>> {
-        subjects::list(&self.0, tenant, after, count)
+        subjects::list(&self.0, tenant, environment, after, count)
     }
 
     /// A question to a verification service.

@@ -271,6 +271,8 @@ pub(crate) enum Effect {
     DestroyedTenant(Arc<Tenant>),
     /// Something was erased that must not be found on the disk any more.
     Erased,
+    /// One after the other.
+    Several(Vec<Self>),
     /// How a certificate stands has changed, and with it what the other effect says.
     Standing(AuthorityName, Vec<u8>, Box<Self>),
     None,
@@ -296,6 +298,7 @@ impl Effect {
                 credential.set_place(Place::Destroyed);
             }
             Self::DestroyedTenant(tenant) => keep::forget(directory, &tenant),
+            Self::Several(effects) => effects.into_iter().for_each(|effect| effect.take(directory)),
             Self::Standing(issuer, serial, effect) => {
                 effect.take(directory);
                 directory.standings.moved(&issuer, &serial);

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use protocol::algorithm::KeyKind;
 use protocol::clock::UnixMillis;
 use protocol::error_code::Code;
-use protocol::ids::{CredentialId, TenantName};
+use protocol::ids::{CredentialId, KeyRow, TenantName};
 use rusqlite::{Connection, params};
 
+use crate::certificates::{self, CertificateNumber};
 use crate::directory::{Directory, Place, Validity};
 use crate::error::Result;
 use crate::registry::{Effect, NewKey, SpareRow, credential_of, encode_chain, insert_key, refuse, tenant_of};
@@ -35,6 +36,9 @@ pub struct Renewal {
     pub tenant: TenantName,
     /// Which credential.
     pub id: CredentialId,
+    /// The key that it had when the certificate was signed, and its last certificate: it is renewed only if it still has
+    /// that key, and if that certificate is still the last one and in force.
+    pub seen: (KeyRow, Option<CertificateNumber>),
     /// Certificates in DER, the credential's own first.
     pub chain: Vec<Vec<u8>>,
     /// When all of them are valid.
@@ -53,7 +57,8 @@ impl Renewal {
     }
 }
 
-/// Writes a renewal into the open transaction.
+/// Writes a renewal into the open transaction. It comes before the issue of the certificate: what was the last one when
+/// it was signed has to be the last one still.
 pub(crate) fn apply(
     db: &Connection,
     directory: &Directory,
@@ -63,6 +68,7 @@ pub(crate) fn apply(
     let Renewal {
         tenant,
         id,
+        seen: (seen_key, seen_last),
         chain,
         validity,
         key,
@@ -73,6 +79,11 @@ pub(crate) fn apply(
         let text = format!("the key of '{tenant}/{id}' is destroyed");
         return Err(refuse(Code::CredentialDisabled, text));
     }
+    if credential.key != seen_key {
+        let text = format!("'{tenant}/{id}' has got another key meanwhile; nothing is renewed");
+        return Err(refuse(Code::WrongState, text));
+    }
+    certificates::check_last(db, &tenant, &id, seen_last)?;
     db.execute(
         "UPDATE credential SET chain = ?, not_before_ms = ?, not_after_ms = ? WHERE row = ?",
         params![

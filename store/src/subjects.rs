@@ -13,11 +13,13 @@ use crate::error::{Result, StoreError};
 use crate::ledger::Unit;
 use crate::ledger::change::{self, Moment};
 use crate::registry::{Effect, corrupt, exists, refuse, tenant_of};
+use crate::tenancy::Environment;
 
 pub(crate) const SCHEMA: &str = "
     CREATE TABLE subject (            -- whose identities are checked
         tenant  TEXT NOT NULL,
         id      TEXT NOT NULL,
+        sandbox INTEGER NOT NULL,     -- whether it is for trying only
         kind    INTEGER NOT NULL,     -- 0 enterprise, 1 agent, 2 legal representative
         state   INTEGER NOT NULL,     -- 0 submitted, 1 checked, 2 approved, 3 rejected, 4 erased
         sealed  BLOB,                 -- what is known of it, under the tenant's key; NULL: erased
@@ -137,13 +139,21 @@ pub enum SubjectError {
         "who checked it cannot approve it as well; without a verification service that takes two operators"
     )]
     SameOperator,
+    /// Whoever checks or approves has no name of its own: two names could be one person's.
+    #[error(
+        "without a verification service it is checked and approved by two operators with names of their own, on the console"
+    )]
+    Unnamed,
 }
+
+/// How the journal names operators that are known by name.
+const NAMED: &str = "operator ";
 
 impl SubjectError {
     /// The code that a caller hears.
     pub const fn code(self) -> Code {
         match self {
-            Self::SameOperator => Code::SecondOperatorNeeded,
+            Self::SameOperator | Self::Unnamed => Code::SecondOperatorNeeded,
             Self::State(_) => Code::WrongState,
         }
     }
@@ -156,6 +166,8 @@ pub struct SubjectRow {
     pub tenant: TenantName,
     /// Its id.
     pub id: SubjectId,
+    /// For what its tenant uses it.
+    pub environment: Environment,
     /// What it is.
     pub kind: SubjectKind,
     /// Where it stands.
@@ -180,8 +192,15 @@ impl SubjectRow {
         use SubjectState::{Approved, Checked, Erased, Rejected, Submitted};
         match (self.state, step) {
             (Submitted, SubjectStep::Check) => Ok(Checked),
+            // Whoever is named checks again what was checked by somebody of whom no name is known.
+            (Checked, SubjectStep::Check) if by.starts_with(NAMED) && !self.is_checked_by_name() => {
+                Ok(Checked)
+            }
             (Checked, SubjectStep::Approve) if self.checker.as_deref() == Some(by) => {
                 Err(SubjectError::SameOperator)
+            }
+            (Checked, SubjectStep::Approve) if !by.starts_with(NAMED) || !self.is_checked_by_name() => {
+                Err(SubjectError::Unnamed)
             }
             (Checked, SubjectStep::Approve) => Ok(Approved),
             (Submitted | Checked, SubjectStep::Confirm) => Ok(Approved),
@@ -191,6 +210,12 @@ impl SubjectRow {
             (Submitted | Checked | Approved | Rejected, SubjectStep::Erase) => Ok(Erased),
             (state, _) => Err(SubjectError::State(state)),
         }
+    }
+
+    fn is_checked_by_name(&self) -> bool {
+        self.checker
+            .as_deref()
+            .is_some_and(|checker| checker.starts_with(NAMED))
     }
 }
 
@@ -216,6 +241,8 @@ pub enum SubjectChange {
         tenant: TenantName,
         /// Its id.
         id: SubjectId,
+        /// For what its tenant uses it.
+        environment: Environment,
         /// What it is.
         kind: SubjectKind,
         /// What is known of it, under the tenant's key.
@@ -310,12 +337,20 @@ pub(crate) fn apply(
         SubjectChange::Submit {
             tenant,
             id,
+            environment,
             kind,
             sealed,
             evidence,
         } => {
             tenant_of(directory, &tenant)?;
-            submit(db, moment.at, (&tenant, &id), kind, &sealed, evidence)?;
+            submit(
+                db,
+                moment.at,
+                (&tenant, &id),
+                (environment, kind),
+                &sealed,
+                evidence,
+            )?;
             Ok(Effect::None)
         }
         SubjectChange::Step {
@@ -355,14 +390,23 @@ fn submit(
     db: &Connection,
     at: UnixMillis,
     (tenant, id): (&TenantName, &SubjectId),
-    kind: SubjectKind,
+    (environment, kind): (Environment, SubjectKind),
     sealed: &[u8],
     evidence: [u8; 32],
 ) -> Result<()> {
-    let sql = "INSERT INTO subject (tenant, id, kind, state, sealed, evidence, submitted_ms, changed_ms) \
-               VALUES (?, ?, ?, 0, ?, ?, ?, ?)";
+    let sql = "INSERT INTO subject (tenant, id, kind, state, sealed, evidence, submitted_ms, changed_ms, sandbox) \
+               VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?)";
     let at = at.0.cast_signed();
-    let row = params![tenant.as_str(), id.as_str(), kind as u8, sealed, evidence, at, at];
+    let row = params![
+        tenant.as_str(),
+        id.as_str(),
+        kind as u8,
+        sealed,
+        evidence,
+        at,
+        at,
+        environment.is_sandbox()
+    ];
     match db.execute(sql, row) {
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
             Err(exists("subject", id))
@@ -376,7 +420,8 @@ fn found(db: &Connection, tenant: &TenantName, id: &SubjectId) -> Result<Subject
     read(db, tenant, id)?.ok_or_else(missing)
 }
 
-/// An enterprise that is approved is an account created: one user unit (SEMANTICS 4.1), in the same transaction.
+/// An enterprise that is approved is an account created: one user unit (SEMANTICS 4.1), in the same transaction; nothing
+/// is charged for those that are for trying only.
 fn take_step(
     db: &Connection,
     directory: &Directory,
@@ -400,7 +445,7 @@ fn take_step(
         params![state as u8, moment.at.0.cast_signed(), by, key.0, key.1],
     )?;
     match state {
-        SubjectState::Approved if row.kind == SubjectKind::Enterprise => {
+        SubjectState::Approved if row.kind == SubjectKind::Enterprise && !row.environment.is_sandbox() => {
             let tenant = tenant_of(directory, &row.tenant)?.row;
             change::count(db, moment, tenant, Unit::User)?;
             Ok(Effect::Books(tenant))
@@ -470,7 +515,7 @@ fn answered(
     Ok(row)
 }
 
-const SUBJECT: &str = "SELECT tenant, id, kind, state, sealed, evidence, checker, decider, submitted_ms, changed_ms \
+const SUBJECT: &str = "SELECT tenant, id, kind, state, sealed, evidence, checker, decider, submitted_ms, changed_ms, sandbox \
                        FROM subject WHERE tenant = ?";
 
 fn subject_of(row: &Row<'_>) -> Result<SubjectRow> {
@@ -489,6 +534,7 @@ fn subject_of(row: &Row<'_>) -> Result<SubjectRow> {
         decider: row.get(7)?,
         submitted: time(8)?,
         changed: time(9)?,
+        environment: Environment::of_sandbox(row.get(10)?),
     })
 }
 
@@ -499,16 +545,24 @@ pub(crate) fn read(db: &Connection, tenant: &TenantName, id: &SubjectId) -> Resu
     rows.next()?.map(subject_of).transpose()
 }
 
-/// A tenant's subjects, by id.
+/// A tenant's subjects of an environment, or of all, by id.
 pub(crate) fn list(
     db: &Connection,
     tenant: &TenantName,
+    environment: Option<Environment>,
     after: Option<&SubjectId>,
     count: u32,
 ) -> Result<Vec<SubjectRow>> {
-    let mut statement = db.prepare_cached(&format!("{SUBJECT} AND id > ? ORDER BY id LIMIT ?"))?;
+    let mut statement = db.prepare_cached(&format!(
+        "{SUBJECT} AND id > ? AND sandbox = coalesce(?, sandbox) ORDER BY id LIMIT ?"
+    ))?;
     let after = after.map_or("", SubjectId::as_str);
-    let mut rows = statement.query(params![tenant.as_str(), after, count])?;
+    let mut rows = statement.query(params![
+        tenant.as_str(),
+        after,
+        environment.map(Environment::is_sandbox),
+        count
+    ])?;
     let mut list = Vec::new();
     while let Some(row) = rows.next()? {
         list.push(subject_of(row)?);
@@ -547,6 +601,7 @@ mod tests {
         SubjectRow {
             tenant: TenantName::new("acme").unwrap(),
             id: SubjectId::new("s-1").unwrap(),
+            environment: Environment::Production,
             kind: SubjectKind::Enterprise,
             state,
             sealed: Some(vec![1]),
@@ -593,5 +648,17 @@ mod tests {
         }
         let same = row(Checked).step(SubjectStep::Approve, "operator alice");
         assert_eq!(same, Err(SubjectError::SameOperator));
+        // The user of the socket may be the operator who checked, and the other way round.
+        let unnamed = row(Checked).step(SubjectStep::Approve, "uid 0");
+        assert_eq!(unnamed, Err(SubjectError::Unnamed));
+        let by_uid = SubjectRow {
+            checker: Some("uid 0".to_owned()),
+            ..row(Checked)
+        };
+        assert_eq!(
+            by_uid.step(SubjectStep::Approve, "operator bob"),
+            Err(SubjectError::Unnamed)
+        );
+        assert_eq!(by_uid.step(SubjectStep::Check, "operator bob"), Ok(Checked));
     }
 }

@@ -16,7 +16,7 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AuthorityName, CredentialId, SubjectId, TenantName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::{CertificateRow, CertificateStanding, Role};
+use store::{CertificateRow, CertificateStanding, Environment, Role};
 
 use crate::pki::Pki;
 
@@ -202,7 +202,7 @@ impl Certificates<'_> {
                     subject,
                     issuer,
                     asked: None,
-                    counted: true,
+                    environment: Environment::Production,
                 };
                 match what {
                     Certifiable::Request(pem) => {

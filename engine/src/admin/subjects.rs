@@ -6,7 +6,7 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::{SubjectId, TenantName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::{SubjectKind, SubjectStep};
+use store::{Environment, SubjectKind, SubjectStep};
 
 /// Subjects in one answer.
 pub(crate) const LISTED_MAX: u32 = 256;
@@ -64,7 +64,7 @@ pub(crate) struct NewSubject {
 
 impl NewSubject {
     /// The same in the words of the actors.
-    pub(crate) fn submission(self) -> Result<Submission, Refusal> {
+    pub(crate) fn submission(self, environment: Environment) -> Result<Submission, Refusal> {
         let malformed = || {
             let text = "evidence_sha256 is not the hexadecimal form of 32 bytes";
             Refusal::new(Code::MalformedRequest, text)
@@ -73,6 +73,7 @@ impl NewSubject {
         Ok(Submission {
             id: self.id,
             kind: self.kind,
+            environment,
             evidence: evidence.ok_or_else(malformed)?,
             details: Details {
                 name: self.name,
@@ -91,7 +92,9 @@ pub(crate) fn obey(
     order: SubjectOrder,
 ) -> Result<Value, Refusal> {
     match order {
-        SubjectOrder::Submit { tenant, new } => subjects.submit(&tenant, new.submission()?)?,
+        SubjectOrder::Submit { tenant, new } => {
+            subjects.submit(&tenant, new.submission(Environment::Production)?)?;
+        }
         SubjectOrder::Step {
             tenant,
             id,
@@ -100,19 +103,19 @@ pub(crate) fn obey(
         } => subjects.step(&tenant, &id, step, (actor, &reason))?,
         SubjectOrder::Challenge { tenant, id } => return subjects.challenge(&tenant, &id, clock::wall()),
         SubjectOrder::Answer { token } => subjects.answer(verifiers, &token)?,
-        SubjectOrder::List { tenant, after } => return list(subjects, &tenant, after.as_ref()),
+        SubjectOrder::List { tenant, after } => return list(subjects, (&tenant, None), after.as_ref()),
     }
     Ok(json!({}))
 }
 
-/// A page of a tenant's subjects, masked.
+/// A page of a tenant's subjects of an environment, or of all, masked.
 pub(crate) fn list(
     subjects: &Subjects<'_>,
-    tenant: &TenantName,
+    of: (&TenantName, Option<Environment>),
     after: Option<&SubjectId>,
 ) -> Result<Value, Refusal> {
-    subjects.ledger.tenant(tenant)?;
-    let rows = subjects.reader.subjects(tenant, after, LISTED_MAX);
+    subjects.ledger.tenant(of.0)?;
+    let rows = subjects.reader.subjects(of, after, LISTED_MAX);
     let rows = rows.map_err(|error| error.refusal())?;
     let shown = rows.iter().map(|row| subjects.show(row));
     Ok(Value::Array(shown.collect::<Result<_, _>>()?))

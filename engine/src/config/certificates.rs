@@ -84,6 +84,14 @@ fn key_usage(names: &[String]) -> Result<FlagSet<KeyUsages>, String> {
     Ok(all)
 }
 
+/// timeStamping and OCSPSigning (RFC 5280 4.2.1.12), and anyExtendedKeyUsage, which is both: whoever has them speaks for
+/// the authority.
+const SERVANTS: [ObjectIdentifier; 3] = [
+    ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.8"),
+    ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.9"),
+    ObjectIdentifier::new_unwrap("2.5.29.37.0"),
+];
+
 fn identifiers(texts: &[String]) -> Result<Vec<ObjectIdentifier>, String> {
     let read = |text: &String| ObjectIdentifier::new(text).map_err(|error| format!("'{text}': {error}"));
     texts.iter().map(read).collect()
@@ -134,6 +142,15 @@ fn change(profiles: &mut Profiles, spec: &ProfileSpec) -> Result<(), String> {
     let usages = spec.key_usage.as_deref().map(key_usage).transpose()?;
     profile.key_usage = usages.or(profile.key_usage);
     let purposes = spec.purposes.as_deref().map(identifiers).transpose()?;
+    if let Some(own) = purposes
+        .iter()
+        .flatten()
+        .find(|purpose| SERVANTS.contains(purpose))
+    {
+        return Err(format!(
+            "the purpose {own} is for servants of authorities (the profiles tsa and ocsp)"
+        ));
+    }
     profile.purposes = purposes.or_else(|| profile.purposes.take());
     let template = &mut profile.template;
     for (place, said) in [
@@ -241,6 +258,20 @@ mod tests {
                     ..spec("agent")
                 },
                 "serverAuth",
+            ),
+            (
+                ProfileSpec {
+                    purposes: Some(vec!["1.3.6.1.5.5.7.3.9".into()]),
+                    ..spec("agent")
+                },
+                "1.3.6.1.5.5.7.3.9",
+            ),
+            (
+                ProfileSpec {
+                    purposes: Some(vec!["1.3.6.1.5.5.7.3.36".into(), "1.3.6.1.5.5.7.3.8".into()]),
+                    ..spec("enterprise-seal")
+                },
+                "1.3.6.1.5.5.7.3.8",
             ),
             (
                 ProfileSpec {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use actors::answers::{Answer, Sources};
-use actors::lists::ListKind;
+use actors::lists::{ListKind, ServedList};
 use actors::stamp_callers::{self, StampCaller};
 use actors::time_stamps::{TimeSource, Token};
 use documents::{ocsp, tsp};
@@ -12,7 +12,7 @@ use protocol::clock;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::AuthorityName;
 use smallvec::SmallVec;
-use store::{KeptCrl, Reader, StampDraft, Stamped};
+use store::{Reader, StampDraft, Stamped};
 use tokio::sync::oneshot;
 
 use super::Pki;
@@ -67,7 +67,7 @@ impl Desk {
         authority: Option<&str>,
     ) -> Result<Vec<u8>, Refusal> {
         let current = self.pki.current();
-        let stamper = current.stamper(authority, request.hash);
+        let stamper = current.stamper(authority, request.hash, clock::wall());
         let stamper =
             stamper.ok_or_else(|| Refusal::new(Code::NotFound, "no such time-stamping authority"))?;
         if self.pki.store.is_full() {
@@ -137,7 +137,7 @@ impl Desk {
         &self,
         kind: ListKind,
         issuer: &AuthorityName,
-    ) -> Result<Option<Arc<KeptCrl>>, Refusal> {
+    ) -> Result<Option<Arc<ServedList>>, Refusal> {
         self.pki.shelf.get(&self.reader, issuer, kind).map_err(|error| {
             tracing::error!(%error, "a revocation list could not be read");
             error.refusal()

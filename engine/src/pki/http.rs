@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use actors::answers::Answer;
-use actors::lists::ListKind;
+use actors::lists::{ListKind, ServedList};
 use actors::questions::{Asked, Question};
 use bytes::Bytes;
 use documents::{ocsp, tsp};
@@ -23,7 +23,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use protocol::clock::UnixMillis;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::AuthorityName;
-use store::KeptCrl;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::LocalSet;
 
@@ -352,11 +351,11 @@ impl AsRef<[u8]> for Shared {
 }
 
 /// The bytes of a list that is shared.
-struct SharedList(Arc<KeptCrl>);
+struct SharedList(Arc<ServedList>);
 
 impl AsRef<[u8]> for SharedList {
     fn as_ref(&self) -> &[u8] {
-        &self.0.der
+        &self.0.list.der
     }
 }
 
@@ -369,8 +368,10 @@ fn tag_of(bytes: &[u8]) -> String {
 fn list(desk: &Desk, kind: ListKind, name: &AuthorityName, asked: &HeaderMap) -> Reply {
     match desk.list(kind, name) {
         Ok(Some(list)) => {
-            let until = UnixMillis(protocol::clock::wall().0 + LIST_KEPT.as_millis() as u64);
-            let (number, made) = (list.number.to_string(), list.made_at);
+            // Nobody keeps a list for longer than it is good.
+            let kept = UnixMillis(protocol::clock::wall().0 + LIST_KEPT.as_millis() as u64);
+            let until = list.ends.map_or(kept, |ends| ends.min(kept));
+            let (number, made) = (list.list.number.to_string(), list.list.made_at);
             let reply = der(CRL_TYPE, Bytes::from_owner(SharedList(list)));
             shelve(reply, asked, &number, (made, until))
         }

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use protocol::algorithm::KeyKind;
 use protocol::clock::UnixMillis;
 use protocol::error_code::Code;
-use protocol::ids::{AppId, AuthorityName, CredentialId, SubjectId, TenantName};
+use protocol::ids::{AppId, AuthorityName, CredentialId, KeyRow, SubjectId, TenantName};
 use store::{
-    Asked, CertificateChange, Change, DiscardReason, Holder, LedgerAccount, Options, Outcome, Place,
-    Prepared, Record, Renewal, RenewedKey, StoreError, SubjectChange, SubjectKind, SubjectState, Unit,
-    Validity,
+    Asked, CertificateChange, CertificateNumber, CertificateStanding, Change, DiscardReason, Environment,
+    Holder, LedgerAccount, Options, Outcome, Place, Prepared, Record, Renewal, RenewedKey, StoreError,
+    SubjectChange, SubjectKind, SubjectState, SubjectStep, Unit, Validity,
 };
 
 use crate::support::{World, create, open, signed};
@@ -36,10 +36,11 @@ fn tenant() -> TenantName {
     TenantName::new("t").unwrap()
 }
 
-fn renewal(key: Option<RenewedKey>) -> Change {
+fn renewal(seen: (KeyRow, Option<CertificateNumber>), key: Option<RenewedKey>) -> Change {
     Change::Renew(Renewal {
         tenant: tenant(),
         id: CredentialId::new("c").unwrap(),
+        seen,
         chain: vec![b"another".to_vec()],
         validity: Validity {
             from: UnixMillis(T - 1_000),
@@ -47,6 +48,11 @@ fn renewal(key: Option<RenewedKey>) -> Change {
         },
         key,
     })
+}
+
+fn find(world: &World) -> std::sync::Arc<store::Credential> {
+    let tenant = world.store.directory().tenant("t").unwrap();
+    tenant.credential("c").unwrap()
 }
 
 fn refused(outcome: &Outcome) -> Code {
@@ -69,7 +75,8 @@ fn a_signature_whose_certificate_ends_before_its_commit_is_not_released() {
     NOW.store(T, Ordering::SeqCst);
     let folder = tempfile::tempdir().unwrap();
     let world = create(folder.path(), options(), None);
-    world.store.change("test", renewal(None)).unwrap();
+    let seen = (find(&world).key, None);
+    world.store.change("test", renewal(seen, None)).unwrap();
     assert!(matches!(world.sign("in time"), Outcome::Done { .. }));
     let attempt = world.attempt("late");
     world.claim("late", 7);
@@ -108,15 +115,6 @@ fn a_new_key_keeps_the_fence_and_leaves_nothing_of_the_old_one() {
     NOW.store(T, Ordering::SeqCst);
     let folder = tempfile::tempdir().unwrap();
     let world = create(folder.path(), options(), None);
-    let find = |world: &World| {
-        world
-            .store
-            .directory()
-            .tenant("t")
-            .unwrap()
-            .credential("c")
-            .unwrap()
-    };
     let old = find(&world);
     let (running, revoked) = (world.attempt("running"), world.attempt("revoked"));
     world.claim("running", 7);
@@ -128,7 +126,10 @@ fn a_new_key_keeps_the_fence_and_leaves_nothing_of_the_old_one() {
         wrapped: Some(b"new wrapped".as_slice().into()),
         spare: None,
     };
-    world.store.change("test", renewal(Some(key))).unwrap();
+    world
+        .store
+        .change("test", renewal((old.key, None), Some(key)))
+        .unwrap();
     let new = find(&world);
     assert_ne!(new.key, old.key);
     assert_eq!(
@@ -171,6 +172,8 @@ fn certificate(serial: u8, asked: Option<Asked>) -> [Change; 2] {
         }),
         profile: "tls".into(),
         subject: None,
+        environment: Environment::Production,
+        key: [serial; 32],
         counted: true,
         tbs: vec![0],
         not_after: UnixMillis(T + 1_000),
@@ -179,6 +182,7 @@ fn certificate(serial: u8, asked: Option<Asked>) -> [Change; 2] {
         issuer,
         serial: vec![serial],
         certificate: vec![1],
+        states: Vec::new(),
         asked,
     };
     [CertificateChange::Prepare(prepared), issue].map(Change::Certificates)
@@ -243,6 +247,7 @@ fn an_answer_about_a_subject_counts_once_in_time_and_for_what_was_asked() {
     change(SubjectChange::Submit {
         tenant: tenant(),
         id: id.clone(),
+        environment: Environment::Production,
         kind: SubjectKind::Enterprise,
         sealed: b"sealed".as_slice().into(),
         evidence: [1; 32],
@@ -298,4 +303,145 @@ fn an_answer_about_a_subject_counts_once_in_time_and_for_what_was_asked() {
         (SubjectState::Approved, Some("verifier v"))
     );
     assert_eq!(used(&world, Unit::User), 1, "one enterprise account");
+}
+
+/// A certificate of credential `c`, or of a key that is not here.
+fn of_key(serial: u8, credential: Option<&str>, key: [u8; 32], states: Vec<SubjectId>) -> [Change; 2] {
+    let [prepare, issue] = certificate(serial, None);
+    let prepare = match prepare {
+        Change::Certificates(CertificateChange::Prepare(prepared)) => CertificateChange::Prepare(Prepared {
+            holder: Some(Holder {
+                tenant: tenant(),
+                credential: credential.map(|id| CredentialId::new(id).unwrap()),
+            }),
+            key,
+            not_after: UnixMillis(u64::MAX >> 1),
+            ..prepared
+        }),
+        other => panic!("{other:?}"),
+    };
+    let issue = match issue {
+        Change::Certificates(CertificateChange::Issue {
+            issuer,
+            serial,
+            certificate,
+            asked,
+            ..
+        }) => CertificateChange::Issue {
+            issuer,
+            serial,
+            certificate,
+            states,
+            asked,
+        },
+        other => panic!("{other:?}"),
+    };
+    [prepare, issue].map(Change::Certificates)
+}
+
+fn revoke(serial: u8, reason: u8) -> Change {
+    Change::Certificates(CertificateChange::SetStanding {
+        issuer: AuthorityName::new("ca").unwrap(),
+        serial: vec![serial],
+        standing: CertificateStanding::Revoked { reason },
+    })
+}
+
+fn standing(world: &World, serial: u8) -> CertificateStanding {
+    let issuer = AuthorityName::new("ca").unwrap();
+    let found = world.store.reader().unwrap().certificate(&issuer, &[serial]);
+    found.unwrap().unwrap().standing
+}
+
+#[test]
+fn a_renewal_does_not_outrun_a_revocation() {
+    let _alone = CLOCK.lock();
+    NOW.store(T, Ordering::SeqCst);
+    let folder = tempfile::tempdir().unwrap();
+    let world = create(folder.path(), options(), None);
+    let change = |changes: Vec<Change>| world.store.changes("test", changes);
+    change(of_key(1, Some("c"), [1; 32], vec![]).into()).unwrap();
+    let last = || {
+        let id = CredentialId::new("c").unwrap();
+        let reader = world.store.reader().unwrap();
+        reader
+            .last_certificate(&tenant(), &id)
+            .unwrap()
+            .map(|row| row.number)
+    };
+    let key = find(&world).key;
+    // Another certificate was there first.
+    assert_eq!(code(change(vec![renewal((key, None), None)])), Code::WrongState);
+    let seen = (key, last());
+    let other_key = (KeyRow(key.0 + 1), last());
+    assert_eq!(code(change(vec![renewal(other_key, None)])), Code::WrongState);
+    // It is prepared, then the last one is revoked, then it would be issued.
+    let [prepare, issue] = of_key(2, Some("c"), [1; 32], vec![]);
+    change(vec![prepare]).unwrap();
+    change(vec![revoke(1, 4)]).unwrap();
+    assert_eq!(code(change(vec![renewal(seen, None), issue])), Code::WrongState);
+    assert_eq!(standing(&world, 2), CertificateStanding::Prepared);
+    assert!(find(&world).fence.pass().is_none(), "it stays disabled");
+}
+
+#[test]
+fn a_compromised_key_is_over_wherever_it_is_certified() {
+    let _alone = CLOCK.lock();
+    NOW.store(T, Ordering::SeqCst);
+    let folder = tempfile::tempdir().unwrap();
+    let world = create(folder.path(), options(), None);
+    let change = |changes: Vec<Change>| world.store.changes("test", changes);
+    for (serial, credential, key) in [(1, None, 7), (2, Some("c"), 7), (3, None, 7), (4, None, 8)] {
+        change(of_key(serial, credential, [key; 32], vec![]).into()).unwrap();
+    }
+    change(vec![revoke(1, 4)]).unwrap();
+    assert_eq!(
+        standing(&world, 2),
+        CertificateStanding::Issued,
+        "superseded alone"
+    );
+    change(vec![revoke(3, 1)]).unwrap();
+    let revoked = |reason| CertificateStanding::Revoked { reason };
+    assert_eq!([1, 2, 3].map(|n| standing(&world, n)), [4, 1, 1].map(revoked));
+    assert_eq!(standing(&world, 4), CertificateStanding::Issued, "another key");
+    assert!(find(&world).fence.pass().is_none(), "its credential is disabled");
+    let again = change(of_key(5, None, [7; 32], vec![]).into());
+    assert_eq!(code(again), Code::WrongState, "never certified again");
+}
+
+#[test]
+fn what_states_a_subject_is_issued_only_while_that_is_approved() {
+    let _alone = CLOCK.lock();
+    NOW.store(T, Ordering::SeqCst);
+    let folder = tempfile::tempdir().unwrap();
+    let world = create(folder.path(), options(), None);
+    let id = SubjectId::new("s").unwrap();
+    let change = |changes: Vec<Change>| world.store.changes("test", changes);
+    let step = |step| {
+        Change::Subjects(SubjectChange::Step {
+            tenant: tenant(),
+            id: id.clone(),
+            step,
+            by: "operator alice".into(),
+            reason: String::new(),
+        })
+    };
+    let submit = SubjectChange::Submit {
+        tenant: tenant(),
+        id: id.clone(),
+        environment: Environment::Sandbox,
+        kind: SubjectKind::Enterprise,
+        sealed: b"sealed".as_slice().into(),
+        evidence: [1; 32],
+    };
+    change(vec![Change::Subjects(submit), step(SubjectStep::Confirm)]).unwrap();
+    assert_eq!(used(&world, Unit::User), 0, "nothing is charged on a sandbox");
+    change(of_key(1, None, [1; 32], vec![id.clone()]).into()).unwrap();
+    change(vec![step(SubjectStep::Reject)]).unwrap();
+    let late = change(of_key(2, None, [1; 32], vec![id.clone()]).into());
+    assert_eq!(code(late), Code::SubjectNotApproved);
+    let reader = world.store.reader().unwrap();
+    let listed = |environment| reader.subjects((&tenant(), environment), None, 9).unwrap().len();
+    let (production, sandbox) = (Environment::Production, Environment::Sandbox);
+    assert_eq!([None, Some(sandbox), Some(production)].map(listed), [1, 1, 0]);
 }
