@@ -16,7 +16,7 @@ use crate::epoch::{self, DataEpoch};
 use crate::error::{Result, StoreError};
 use crate::incidents::{self, IncidentRow};
 use crate::journal::{self, Entry};
-use crate::keep::{self, Holdings};
+use crate::keep::{self, Holdings, LeftObject};
 use crate::ledger::kind::PackageKind;
 use crate::ledger::{Balance, Package, rows};
 use crate::minutes::{self, DayRecord, MinuteRecord};
@@ -344,6 +344,11 @@ impl Reader {
     /// What there is of a tenant that can be destroyed.
     pub fn holdings(&self, tenant: TenantRow) -> Result<Holdings> {
         keep::holdings(&self.0, tenant)
+    }
+
+    /// Key pairs of a tenant's destroyed keys that may still be in devices.
+    pub fn left_objects(&self, tenant: TenantRow) -> Result<Vec<LeftObject>> {
+        keep::left_objects(&self.0, tenant)
     }
 
     /// The parts of the journal that are in files.
