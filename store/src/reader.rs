@@ -83,11 +83,33 @@ impl Reader {
     pub fn follow_all<E: From<StoreError>>(
         &self,
         from: Sequence,
+        visit: impl FnMut(Sequence, UnixMillis, &[u8]) -> std::result::Result<bool, E>,
+    ) -> std::result::Result<(), E> {
+        self.follow_archives(from, |_| true, visit)
+    }
+
+    /// The same for a copy: archives that are not in it are passed over.
+    pub fn follow_there<E: From<StoreError>>(
+        &self,
+        from: Sequence,
+        visit: impl FnMut(Sequence, UnixMillis, &[u8]) -> std::result::Result<bool, E>,
+    ) -> std::result::Result<(), E> {
+        self.follow_archives(from, Path::is_file, visit)
+    }
+
+    fn follow_archives<E: From<StoreError>>(
+        &self,
+        from: Sequence,
+        is_wanted: impl Fn(&Path) -> bool,
         mut visit: impl FnMut(Sequence, UnixMillis, &[u8]) -> std::result::Result<bool, E>,
     ) -> std::result::Result<(), E> {
         let archives = self.archives()?;
         for archived in archives.iter().filter(|archived| archived.last >= from.0) {
-            let more = archive::follow(&self.home().join(archived.path()), from, &mut visit)?;
+            let path = self.home().join(archived.path());
+            if !is_wanted(&path) {
+                continue;
+            }
+            let more = archive::follow(&path, from, &mut visit)?;
             if !more {
                 return Ok(());
             }
