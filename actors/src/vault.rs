@@ -461,7 +461,10 @@ mod tests {
     fn a_signature_is_sealed_under_a_key_of_its_own() {
         let own = TenantVault::new(&[3; 32]).unwrap();
         let sealed = own.seal_signature(&item(1, "k", 0), b"signature").unwrap();
-        assert_eq!(&own.open_signature(&item(1, "k", 0), &sealed).unwrap()[..], b"signature");
+        assert_eq!(
+            &own.open_signature(&item(1, "k", 0), &sealed).unwrap()[..],
+            b"signature"
+        );
         for other in [item(2, "k", 0), item(1, "l", 0), item(1, "k", 1)] {
             let refused = own.open_signature(&other, &sealed).unwrap_err();
             assert_eq!(refused, VaultError::DoesNotOpen);
@@ -474,6 +477,9 @@ mod tests {
         assert_eq!(&open(&key, UNDER_OWN, &sealed, &label).unwrap()[..], b"signature");
         let other = TenantVault::new(&[4; 32]).unwrap();
         assert!(other.open_signature(&item(1, "k", 0), &sealed).is_err());
-        assert!(own.unwrap(&sealed, &label).is_err(), "not under the tenant's key itself");
+        assert!(
+            own.unwrap(&sealed, &label).is_err(),
+            "not under the tenant's key itself"
+        );
     }
 }
