@@ -15,7 +15,7 @@ use protocol::ids::Sequence;
 use protocol::json::InclusionBody;
 use store::audit::{
     AuditError, Folder, FolderNodes, Follower, InclusionProof, Log, Salts, Signed, SigningKey, State,
-    TilePath, VerifierKey, inclusion,
+    TilePath, VerifierKey, inclusion, with_lines_of,
 };
 use store::{DataEpoch, Reader};
 use tokio::sync::oneshot;
@@ -182,10 +182,15 @@ impl Audit {
         self.cosigned.read().clone().ok_or_else(none)
     }
 
-    /// Keeps what witnesses have signed.
+    /// Keeps what witnesses have signed, beside what others have signed of the same checkpoint before.
     pub fn keep_cosigned(&self, note: &str) -> Result<(), AuditError> {
-        self.folder.write_cosigned(note)?;
-        *self.cosigned.write() = Some(note.into());
+        let mut cosigned = self.cosigned.write();
+        let note = match cosigned.as_deref() {
+            Some(before) => with_lines_of(note, before),
+            None => note.to_owned(),
+        };
+        self.folder.write_cosigned(&note)?;
+        *cosigned = Some(note.into());
         Ok(())
     }
 

@@ -14,8 +14,8 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::{CredentialId, SubjectId, TenantName};
 use protocol::verify::PublicKey;
 use store::{
-    Asked, Change, Credential, Environment, Holder, NewCredential, Place, Reader, RenewedKey, SpareKey,
-    SpareRow,
+    Asked, Change, Credential, Environment, Holder, KeepChange, LeftObject, NewCredential, Place, Reader,
+    RenewedKey, SpareKey, SpareRow,
 };
 
 use crate::registrar::{Certify, Issuer, Ledger};
@@ -209,16 +209,15 @@ impl Keymaster<'_> {
             });
         };
         pool.forget(credential.key);
-        let mut left = Vec::new();
-        if let Place::Device { devices, object } = place {
-            for device in devices.iter() {
-                if let Err(error) = pool.destroy(device, &object) {
-                    tracing::error!(device = &**device, %error, "a destroyed key is still in a device");
-                    left.push(device.to_string());
-                }
-            }
-        }
-        Ok(left)
+        let Place::Device { devices, object } = place else {
+            return Ok(Vec::new());
+        };
+        let places = devices.iter().map(|device| LeftObject {
+            device: device.to_string(),
+            object: object.to_vec(),
+        });
+        let left = clear_devices(pool, self.ledger, tenant, places.collect());
+        Ok(left.into_iter().map(|left| left.device).collect())
     }
 
     /// Makes spare pairs of a kind until there are `high`, if there are fewer than `low`. Says how many it made.
@@ -501,6 +500,36 @@ fn at<'a>(devices: impl IntoIterator<Item = &'a str>, object: &[u8]) -> Place {
         devices: devices.into_iter().map(Arc::from).collect(),
         object: object.into(),
     }
+}
+
+/// Takes key pairs of destroyed keys out of their devices, records which are gone, and returns those that may still be
+/// there.
+pub fn clear_devices(
+    pool: &Pool<Task>,
+    ledger: &dyn Ledger,
+    tenant: &TenantName,
+    objects: Vec<LeftObject>,
+) -> Vec<LeftObject> {
+    let is_gone = |place: &LeftObject| match pool.destroy(&place.device, &place.object) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::error!(device = place.device, %error, "a destroyed key is still in a device");
+            false
+        }
+    };
+    let (gone, left): (Vec<_>, Vec<_>) = objects.into_iter().partition(is_gone);
+    if gone.is_empty() {
+        return left;
+    }
+    let change = KeepChange::ObjectsGone {
+        tenant: tenant.clone(),
+        objects: gone,
+    };
+    // What is not recorded is looked for once more when the tenant is destroyed.
+    if let Err(error) = ledger.change(Change::Keep(change)) {
+        tracing::error!(%error, "objects are gone out of devices, and that cannot be recorded");
+    }
+    left
 }
 
 /// The devices that take jobs and have a wrapping key.

@@ -1,12 +1,16 @@
 //! A task: one attempt on its way through the pool, and the sink that takes it from there to the journal.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use documents::cms::PreparedCms;
 use hsm_pool::device::ckr::Class;
 use hsm_pool::job::{Finished, Home, JobError, Sink, Work};
+use parking_lot::Mutex;
 use protocol::algorithm::{Algorithm, Format, KeyKind};
+use protocol::clock;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::{KeyRow, TenantRow};
 use protocol::stages::Mark;
@@ -118,6 +122,8 @@ pub struct ToJournal {
     pub cores: Arc<[Arc<CoreRemote>]>,
     /// Seals what the journal keeps.
     pub vault: Arc<Vault>,
+    /// What was said of failed jobs.
+    pub said: Said,
 }
 
 impl Sink<Task> for ToJournal {
@@ -128,7 +134,10 @@ impl Sink<Task> for ToJournal {
                 Ok(signature) => {
                     (work.finish(signature)).and_then(|(attempt, signature)| self.seal(attempt, signature))
                 }
-                Err(error) => Err((work.attempt, refusal_of(&error))),
+                Err(error) => {
+                    self.log(&work.place, &error);
+                    Err((work.attempt, refusal_of(&error)))
+                }
             };
             match ended {
                 Ok((attempt, released)) => drafts.push(Draft::Signed(attempt, released)),
@@ -142,7 +151,60 @@ impl Sink<Task> for ToJournal {
     }
 }
 
+/// A line about failed jobs is written once in this time for each device; the others are counted in the next one.
+const SAID_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// When lines about failed jobs were written, by device and what they say.
+#[derive(Debug, Default)]
+pub struct Said(Mutex<HashMap<(Box<str>, &'static str), (Instant, u64)>>);
+
+impl Said {
+    /// Whether a line is written now, and how many others it stands for.
+    fn admit(&self, device: &str, what: &'static str, now: Instant) -> Option<u64> {
+        let mut lines = self.0.lock();
+        let (last, others) = match lines.entry((device.into(), what)) {
+            Entry::Vacant(place) => {
+                place.insert((now, 0));
+                return Some(0);
+            }
+            Entry::Occupied(known) => known.into_mut(),
+        };
+        if now.saturating_duration_since(*last) < SAID_AGAIN_AFTER {
+            *others += 1;
+            return None;
+        }
+        *last = now;
+        Some(std::mem::take(others))
+    }
+}
+
+/// What a line about a failed job says, where one is due.
+const fn line_about(error: &JobError) -> Option<&'static str> {
+    match error {
+        JobError::Key(_) => Some("a key cannot be used"),
+        JobError::Device { .. } => Some("a device has answered with an error"),
+        JobError::Rejected => Some("a signature did not verify and was not released"),
+        _ => None,
+    }
+}
+
 impl ToJournal {
+    /// The pool's own words stay in the log: they may name modules and tokens.
+    fn log(&self, place: &Place, error: &JobError) {
+        let Some(what) = line_about(error) else { return };
+        let device = match place {
+            Place::Device { devices, .. } => devices.first().map_or("none", |name| name),
+            Place::Wrapped { .. } => "any with the wrapping key",
+            Place::Software | Place::Destroyed => "software",
+        };
+        let admitted = self.said.admit(device, what, clock::monotonic());
+        let Some(others) = admitted else { return };
+        match error {
+            JobError::Device { .. } => tracing::warn!(device, %error, others, "{what}"),
+            _ => tracing::error!(device, %error, others, "{what}"),
+        }
+    }
+
     /// The signature with the form that the journal keeps: it must go with the tenant's key.
     fn seal(
         &self,
@@ -172,8 +234,7 @@ impl ToJournal {
     }
 }
 
-/// What the caller hears when the pool brings no signature. The pool's own words stay in the log: they may name
-/// modules and tokens.
+/// What the caller hears when the pool brings no signature.
 fn refusal_of(error: &JobError) -> Refusal {
     match error {
         JobError::Expired => Refusal::new(
@@ -187,24 +248,14 @@ fn refusal_of(error: &JobError) -> Refusal {
             Code::UnsupportedAlgorithm,
             format!("the credential's key cannot do {algorithm}"),
         ),
-        JobError::Key(text) => {
-            tracing::error!(error = text, "a key cannot be used");
-            Refusal::new(Code::DataCorrupt, "the credential's key cannot be used")
-        }
+        JobError::Key(_) => Refusal::new(Code::DataCorrupt, "the credential's key cannot be used"),
         JobError::Device {
-            text,
-            class: Class::Busy,
-        } => {
-            tracing::warn!(error = text, "device");
-            Refusal::new(Code::Overloaded, "the device that holds the key has no room").retry_after_ms(100)
-        }
-        JobError::Device { text, .. } => {
-            tracing::warn!(error = text, "device");
-            Refusal::new(
-                Code::DeviceFailed,
-                "the device that holds the key answered with an error",
-            )
-        }
+            class: Class::Busy, ..
+        } => Refusal::new(Code::Overloaded, "the device that holds the key has no room").retry_after_ms(100),
+        JobError::Device { .. } => Refusal::new(
+            Code::DeviceFailed,
+            "the device that holds the key answered with an error",
+        ),
         JobError::WorkerLost => {
             Refusal::new(Code::DeviceFailed, "the device that holds the key did not answer")
         }
@@ -213,13 +264,27 @@ fn refusal_of(error: &JobError) -> Refusal {
             "the device that holds the key is not available",
         )
         .retry_after_ms(1_000),
-        JobError::Rejected => {
-            tracing::error!("a signature did not verify and was not released");
-            Refusal::new(
-                Code::SignatureRejected,
-                "the signature did not verify and was not released",
-            )
-        }
+        JobError::Rejected => Refusal::new(
+            Code::SignatureRejected,
+            "the signature did not verify and was not released",
+        ),
         JobError::Internal => Refusal::new(Code::Internal, "signing failed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_about_a_device_is_written_once_a_second_and_counts_the_others() {
+        let (said, from) = (Said::default(), clock::monotonic());
+        let admit = |device, ms| said.admit(device, "what", from + Duration::from_millis(ms));
+        assert_eq!(admit("left", 0), Some(0));
+        assert_eq!(admit("left", 1), None);
+        assert_eq!(admit("right", 2), Some(0), "another device");
+        assert_eq!(admit("left", 999), None);
+        assert_eq!(admit("left", 1_000), Some(2));
+        assert_eq!(admit("left", 2_000), Some(0));
     }
 }

@@ -3,12 +3,17 @@
 //! destroys them, wherever copies of them are.
 //!
 //! AES-256-GCM with a random nonce for each value; what a value belongs to is authenticated with it, so that a
-//! wrapped key cannot be moved to another row. Format: one version byte (1 under the master key, 2 under a tenant's), 12
-//! bytes nonce, ciphertext and tag.
+//! wrapped key cannot be moved to another row. Format: one version byte (1 under the master key, 2 under a tenant's, 3
+//! under a key for one signature), 12 bytes nonce, ciphertext and tag.
+//!
+//! Random nonces allow 2^32 values under a key (NIST SP 800-38D, 8.3). Keys and secrets never are that many; signatures
+//! may be, so each is sealed under a key of its own: HKDF-Expand (RFC 5869) of the tenant's key for what the signature
+//! belongs to.
 
 use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
+use aws_lc_rs::hkdf::{self, HKDF_SHA256, Prk};
 use hsm_pool::keys::{KeyMaterial, KeySource, WrappedKey};
 use parking_lot::Mutex;
 use protocol::clock::UnixMillis;
@@ -22,6 +27,7 @@ use zeroize::Zeroizing;
 
 const UNDER_MASTER: u8 = 1;
 const UNDER_TENANT: u8 = 2;
+const UNDER_OWN: u8 = 3;
 const NONCE_BYTES: usize = 12;
 /// Bytes of the master key.
 pub const MASTER_KEY_BYTES: usize = 32;
@@ -65,7 +71,11 @@ pub struct Vault {
 }
 
 /// A tenant's own key in use.
-pub struct TenantVault(RandomizedNonceKey);
+pub struct TenantVault {
+    key: RandomizedNonceKey,
+    /// What keys for signatures are derived from.
+    signatures: Prk,
+}
 
 impl std::fmt::Debug for TenantVault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -139,8 +149,7 @@ impl Vault {
     pub fn open_data_key(&self, tenant: &TenantName, wrapped: &[u8]) -> Result<Arc<TenantVault>, VaultError> {
         let load = || {
             let key = self.unwrap(wrapped, tenant_label(tenant).as_bytes())?;
-            let key = RandomizedNonceKey::new(&AES_256_GCM, &key).map_err(|_| VaultError::KeyLength)?;
-            Ok(Arc::new(TenantVault(key)))
+            Ok(Arc::new(TenantVault::new(&key)?))
         };
         self.tenants.get_or_insert_with(tenant, load)
     }
@@ -186,7 +195,7 @@ impl Vault {
         item: &Item,
         signature: &[u8],
     ) -> Result<Vec<u8>, VaultError> {
-        self.of_tenant(tenant)?.wrap(signature, &signature_label(item))
+        self.of_tenant(tenant)?.seal_signature(item, signature)
     }
 
     /// A signature as it was released, out of its entry.
@@ -197,7 +206,7 @@ impl Vault {
         sealed: &[u8],
     ) -> Result<SignatureBytes, Refusal> {
         let own = self.of_row(reader, item.tenant)?;
-        let opened = own.unwrap(sealed, &signature_label(item));
+        let opened = own.open_signature(item, sealed);
         Ok(SignatureBytes::from_slice(&opened.map_err(VaultError::refusal)?))
     }
 
@@ -224,19 +233,55 @@ impl Vault {
 }
 
 impl TenantVault {
+    fn new(key: &[u8]) -> Result<Self, VaultError> {
+        // The key is random, so nothing has to be extracted from it (RFC 5869, 3.3).
+        Ok(Self {
+            key: RandomizedNonceKey::new(&AES_256_GCM, key).map_err(|_| VaultError::KeyLength)?,
+            signatures: Prk::new_less_safe(HKDF_SHA256, key),
+        })
+    }
+
+    /// Encrypts a signature under a key for its item alone. An item is signed once, or as often as it failed.
+    fn seal_signature(&self, item: &Item, signature: &[u8]) -> Result<Vec<u8>, VaultError> {
+        let label = signature_label(item);
+        seal(&self.signature_key(&label)?, UNDER_OWN, signature, &label)
+    }
+
+    fn open_signature(&self, item: &Item, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+        let label = signature_label(item);
+        open(&self.signature_key(&label)?, UNDER_OWN, sealed, &label)
+    }
+
+    fn signature_key(&self, label: &[u8]) -> Result<RandomizedNonceKey, VaultError> {
+        let mut key = Zeroizing::new([0; MASTER_KEY_BYTES]);
+        let label = [label];
+        let derived = self.signatures.expand(&label, KeyBytes);
+        (derived.and_then(|derived| derived.fill(&mut key[..]))).map_err(|_| VaultError::Encrypt)?;
+        RandomizedNonceKey::new(&AES_256_GCM, &key[..]).map_err(|_| VaultError::Encrypt)
+    }
+
     /// Encrypts a value for what it belongs to.
     pub fn wrap(&self, plain: &[u8], belongs_to: &[u8]) -> Result<Vec<u8>, VaultError> {
-        seal(&self.0, UNDER_TENANT, plain, belongs_to)
+        seal(&self.key, UNDER_TENANT, plain, belongs_to)
     }
 
     /// Decrypts a value for what it belongs to.
     pub fn unwrap(&self, wrapped: &[u8], belongs_to: &[u8]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
-        open(&self.0, UNDER_TENANT, wrapped, belongs_to)
+        open(&self.key, UNDER_TENANT, wrapped, belongs_to)
     }
 
     /// Wraps an app's secret.
     pub fn wrap_secret(&self, app: &AppId, secret: &[u8]) -> Result<Vec<u8>, VaultError> {
         self.wrap(secret, app_label(app).as_bytes())
+    }
+}
+
+/// The length of a derived key.
+struct KeyBytes;
+
+impl hkdf::KeyType for KeyBytes {
+    fn len(&self) -> usize {
+        MASTER_KEY_BYTES
     }
 }
 
@@ -390,5 +435,51 @@ mod tests {
         let anew = Vault::new(&[1; 32]).unwrap();
         assert!(anew.open_data_key(&names[1], &keys[0]).is_err());
         assert!(anew.open_data_key(&names[0], &keys[0]).is_ok());
+    }
+
+    fn item(app: u32, key: &str, at: u16) -> Item {
+        Item {
+            tenant: TenantRow(1),
+            app: protocol::ids::AppRow(app),
+            credential: protocol::ids::CredentialRow(1),
+            key: key.into(),
+            item: at,
+            of: 1,
+            request: store::RequestHash([7; 16]),
+            algorithm: protocol::algorithm::Algorithm::EcdsaP256Sha256,
+            format: protocol::algorithm::Format::Raw,
+            digest: SmallVec::from_slice(&[5; 32]),
+            proof: store::Proof {
+                kind: store::ProofKind::SessionMac,
+                bytes: SmallVec::from_slice(&[1; 32]),
+                base: None,
+            },
+        }
+    }
+
+    #[test]
+    fn a_signature_is_sealed_under_a_key_of_its_own() {
+        let own = TenantVault::new(&[3; 32]).unwrap();
+        let sealed = own.seal_signature(&item(1, "k", 0), b"signature").unwrap();
+        assert_eq!(
+            &own.open_signature(&item(1, "k", 0), &sealed).unwrap()[..],
+            b"signature"
+        );
+        for other in [item(2, "k", 0), item(1, "l", 0), item(1, "k", 1)] {
+            let refused = own.open_signature(&other, &sealed).unwrap_err();
+            assert_eq!(refused, VaultError::DoesNotOpen);
+        }
+        // HKDF-Expand-SHA256 of the tenant's key for the label, and nothing else.
+        let label = signature_label(&item(1, "k", 0));
+        let mac = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &[3; 32]);
+        let derived = aws_lc_rs::hmac::sign(&mac, &[&label[..], &[1]].concat());
+        let key = RandomizedNonceKey::new(&AES_256_GCM, derived.as_ref()).unwrap();
+        assert_eq!(&open(&key, UNDER_OWN, &sealed, &label).unwrap()[..], b"signature");
+        let other = TenantVault::new(&[4; 32]).unwrap();
+        assert!(other.open_signature(&item(1, "k", 0), &sealed).is_err());
+        assert!(
+            own.unwrap(&sealed, &label).is_err(),
+            "not under the tenant's key itself"
+        );
     }
 }

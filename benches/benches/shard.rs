@@ -10,7 +10,7 @@ use actors::call::{Arrival, Ask, Call, ReplyTo, Stream};
 use actors::core::{Core, CoreRemote};
 use actors::gate::{self, SignFields};
 use actors::services::{Limits, Services, router};
-use actors::task::{Task, ToJournal};
+use actors::task::{Said, Task, ToJournal};
 use actors::vault::{StoredKeys, Vault};
 use benches::{parties, random_key, store};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -65,6 +65,7 @@ fn services(folder: &std::path::Path) -> Arc<Services> {
         store: Arc::clone(&store),
         cores: Arc::clone(&cores),
         vault: Arc::clone(&vault),
+        said: Said::default(),
     });
     let config = PoolConfig {
         lanes: hsm_pool::elastic::Bounds { min: 1, max: 1 },

@@ -37,7 +37,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Refusal> {
         Command::Serve { dev } => {
             let config = config::load(&layers)?;
             telemetry::start(&config.log, config.log_format, &config.home, config.log_days)?;
-            serve::serve(config, layers, dev)
+            let served = serve::serve(config, layers, dev);
+            telemetry::stop();
+            served
         }
         Command::Init => operate::init(&config::load(&layers)?),
         Command::Config {

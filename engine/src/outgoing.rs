@@ -69,6 +69,14 @@ impl Failure {
         let (text, for_good) = (text.to_string(), true);
         Self { text, for_good }
     }
+
+    /// A tenant's key that is destroyed or does not open stays so; a store that cannot be read now may be later.
+    fn of_key(refusal: Refusal) -> Self {
+        match refusal.code {
+            Code::TenantClosed | Code::DataCorrupt => Self::for_good(refusal),
+            _ => Self::now(refusal),
+        }
+    }
 }
 
 /// A webhook and the secret that signs what goes there.
@@ -224,7 +232,7 @@ impl Round {
         let secret = match owner {
             Owner::Operators => self.vault.unwrap(&webhook.secret, label.as_bytes()),
             Owner::Tenant(row) => {
-                let own = self.vault.of_row(&self.reader, row).map_err(Failure::for_good)?;
+                let own = self.vault.of_row(&self.reader, row).map_err(Failure::of_key)?;
                 own.unwrap(&webhook.secret, label.as_bytes())
             }
         };
@@ -364,6 +372,10 @@ mod tests {
             "its time is over before the next try"
         );
         assert_eq!(next(0, Failure::for_good("410")), None);
+        let of_key = |code| next(0, Failure::of_key(Refusal::new(code, "its key")));
+        assert_eq!(of_key(Code::TenantClosed), None, "it is destroyed");
+        assert_eq!(of_key(Code::DataCorrupt), None, "it does not open");
+        assert_eq!(of_key(Code::Internal), Some(10_500), "it could not be read");
         let done = conclude(&message(0), Ok(()), UnixMillis(0), 0);
         assert!(matches!(done, OutboxWrite::Delivered { row: 7 }));
     }

@@ -12,7 +12,7 @@ use actors::core::{Core, CoreRemote};
 use actors::keeper::{Keeper, SpawnCore};
 use actors::minutes::{MinuteKeeper, Probe};
 use actors::services::{Limits, Services, router};
-use actors::task::{Task, ToJournal};
+use actors::task::{Said, Task, ToJournal};
 use actors::time_stamps::TimeSource;
 use actors::vault::{StoredKeys, Vault};
 use hsm_pool::device::DeviceConfig;
@@ -43,7 +43,7 @@ use crate::pki::{self, Pki};
 use crate::registration::{self, Registration, Waiting};
 use crate::shutdown::Books;
 use crate::traces::Traces;
-use crate::{key_pools, master_key, reconciler, shutdown};
+use crate::{key_pools, master_key, reconciler, shutdown, telemetry};
 
 /// Runs the engine until it is told to stop.
 pub(crate) fn serve(config: Config, layers: Layers, dev: bool) -> Result<(), Refusal> {
@@ -128,6 +128,7 @@ fn identity(config: &Config, dev_ca: Option<&DevCa>) -> Result<Identity, Refusal
 fn end_process(error: &store::StoreError) {
     tracing::error!(%error, "the store has failed; the engine stops so that nothing unrecorded is released");
     eprintln!("cinnabar: {}: {error}", error.refusal().code);
+    telemetry::stop();
     std::process::exit(4);
 }
 
@@ -400,6 +401,7 @@ fn start_pool(
         store: Arc::clone(store),
         cores: Arc::clone(cores),
         vault: Arc::clone(vault),
+        said: Said::default(),
     });
     let pool_config = PoolConfig {
         lanes: config.lanes,

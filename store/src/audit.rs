@@ -36,7 +36,7 @@ pub use folder::{Folder, FolderNodes};
 pub use follower::{Follower, State};
 pub use leaf::{Salt, commitment, leaf_of};
 pub use log::{Log, Signed};
-pub use note::{Note, NoteError, SigningKey, VerifierKey};
+pub use note::{Note, NoteError, SigningKey, VerifierKey, with_lines_of};
 pub use proof::{InclusionProof, ProofTextError};
 pub use salts::Salts;
 pub use tile::{Tile, TilePath};

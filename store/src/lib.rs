@@ -77,7 +77,7 @@ pub use fence::{Epoch, Fence};
 pub use incidents::{IncidentChange, IncidentError, IncidentRow, IncidentStep};
 pub use index::{Claim, Delivery, KeyIndex, Known, Outcome, Release, Settled, State, Waiters};
 pub use journal::Entry;
-pub use keep::{Holdings, KeepChange};
+pub use keep::{Holdings, KeepChange, LeftObject};
 pub use ledger::change::LedgerChange;
 pub use ledger::kind::{KindError, PackageKind, Tier};
 pub use ledger::{Balance, LedgerAccount, Package, PackageRow, Unit};

@@ -317,7 +317,8 @@ fn settled_state(record: &Record) -> Option<(Fingerprint, State)> {
     Some((record.item()?.fingerprint(), state))
 }
 
-fn read_pending(db: &Connection) -> Result<Vec<(Item, Option<PackageRow>)>> {
+/// Items that somebody was told are pending.
+pub(crate) fn read_pending(db: &Connection) -> Result<Vec<(Item, Option<PackageRow>)>> {
     let mut statement = db.prepare("SELECT item, package FROM pending")?;
     let rows = statement.query_map([], |row| {
         let package = row.get::<_, Option<u32>>(1)?.map(PackageRow);

@@ -19,7 +19,7 @@ use crate::epoch::{self, DataEpoch};
 use crate::error::{Result, StoreError};
 use crate::incidents::{self, IncidentRow};
 use crate::journal::{self, Entry};
-use crate::keep::{self, Holdings};
+use crate::keep::{self, Holdings, LeftObject};
 use crate::ledger::kind::PackageKind;
 use crate::ledger::{Balance, Package, rows};
 use crate::minutes::{self, DayRecord, MinuteRecord};
@@ -87,11 +87,33 @@ impl Reader {
     pub fn follow_all<E: From<StoreError>>(
         &self,
         from: Sequence,
+        visit: impl FnMut(Sequence, UnixMillis, &[u8]) -> std::result::Result<bool, E>,
+    ) -> std::result::Result<(), E> {
+        self.follow_archives(from, |_| true, visit)
+    }
+
+    /// The same for a copy: archives that are not in it are passed over.
+    pub fn follow_there<E: From<StoreError>>(
+        &self,
+        from: Sequence,
+        visit: impl FnMut(Sequence, UnixMillis, &[u8]) -> std::result::Result<bool, E>,
+    ) -> std::result::Result<(), E> {
+        self.follow_archives(from, Path::is_file, visit)
+    }
+
+    fn follow_archives<E: From<StoreError>>(
+        &self,
+        from: Sequence,
+        is_wanted: impl Fn(&Path) -> bool,
         mut visit: impl FnMut(Sequence, UnixMillis, &[u8]) -> std::result::Result<bool, E>,
     ) -> std::result::Result<(), E> {
         let archives = self.archives()?;
         for archived in archives.iter().filter(|archived| archived.last >= from.0) {
-            let more = archive::follow(&self.home().join(archived.path()), from, &mut visit)?;
+            let path = self.home().join(archived.path());
+            if !is_wanted(&path) {
+                continue;
+            }
+            let more = archive::follow(&path, from, &mut visit)?;
             if !more {
                 return Ok(());
             }
@@ -416,6 +438,11 @@ impl Reader {
     /// What there is of a tenant that can be destroyed.
     pub fn holdings(&self, tenant: TenantRow) -> Result<Holdings> {
         keep::holdings(&self.0, tenant)
+    }
+
+    /// Key pairs of a tenant's destroyed keys that may still be in devices.
+    pub fn left_objects(&self, tenant: TenantRow) -> Result<Vec<LeftObject>> {
+        keep::left_objects(&self.0, tenant)
     }
 
     /// The parts of the journal that are in files.

@@ -458,7 +458,7 @@ fn insert_home(db: &Connection, key: KeyRow, device: &str) -> Result<()> {
 }
 
 fn destroy_key(db: &Connection, credential: Arc<Credential>) -> Result<Effect> {
-    db.execute("DELETE FROM key_home WHERE key = ?", [credential.key.0])?;
+    keep::leave_objects(db, keep::KeyOrTenant::Key(credential.key))?;
     let sql = "UPDATE key SET wrapped = NULL, kek = NULL, object = NULL, destroyed = TRUE WHERE row = ?";
     db.execute(sql, [credential.key.0])?;
     turn(db, "credential", credential.row.0, false)?;

@@ -6,10 +6,10 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::error::{Result, StoreError};
 use crate::ledger::rows;
-use crate::{approvals, archive, incidents, minutes, operators, outbox, statement, subjects, tenancy};
+use crate::{approvals, archive, incidents, keep, minutes, operators, outbox, statement, subjects, tenancy};
 
 /// What this version reads and writes (`docs/store-format.md`).
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 /// The WAL-reset corruption bug is in every SQLite before this one.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -107,7 +107,7 @@ const SCHEMA: &str = "
 ";
 
 /// Tables that chapters of their own describe.
-const PARTS: [&str; 10] = [
+const PARTS: [&str; 11] = [
     rows::SCHEMA,
     tenancy::SCHEMA,
     minutes::SCHEMA,
@@ -117,6 +117,7 @@ const PARTS: [&str; 10] = [
     incidents::SCHEMA,
     outbox::SCHEMA,
     archive::SCHEMA,
+    keep::SCHEMA,
     subjects::SCHEMA,
 ];
 

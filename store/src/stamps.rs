@@ -18,6 +18,7 @@ use crate::fence::Epoch;
 use crate::journal::Batch;
 use crate::ledger::{LedgerAccount, Package, PackageRow, Transfer, Unit, rows};
 use crate::record::{Record, Stamped};
+use crate::tail::ChainPoint;
 use crate::tenancy::TenantState;
 use crate::usage::Tally;
 
@@ -152,6 +153,13 @@ impl Plan {
     }
 }
 
+/// What was committed.
+struct WrittenStamps {
+    verdicts: Vec<std::result::Result<Sequence, Refusal>>,
+    /// Where the journal ends now, and whose books have changed, when; `None`: nothing was written.
+    settled: Option<(ChainPoint, BTreeSet<TenantRow>, UnixMillis)>,
+}
+
 fn exhausted() -> Refusal {
     Refusal::new(
         Code::QuotaExhausted,
@@ -166,8 +174,13 @@ impl<W: Clone> Committer<W> {
             return;
         }
         match self.write_stamps(&drafts) {
-            Ok(verdicts) => {
-                for (draft, verdict) in drafts.into_iter().zip(verdicts) {
+            Ok(written) => {
+                // They are recorded and charged: from here on no error is an answer.
+                if let Err(error) = self.settle_stamps(&written) {
+                    (self.fatal)(&error);
+                    return;
+                }
+                for (draft, verdict) in drafts.into_iter().zip(written.verdicts) {
                     (draft.reply)(verdict);
                 }
             }
@@ -185,7 +198,8 @@ impl<W: Clone> Committer<W> {
         }
     }
 
-    fn write_stamps(&mut self, drafts: &[StampDraft]) -> Result<Vec<std::result::Result<Sequence, Refusal>>> {
+    /// Judges and writes them. An error means that nothing is written.
+    fn write_stamps(&mut self, drafts: &[StampDraft]) -> Result<WrittenStamps> {
         let mut plan = Plan {
             at: (self.clock)(),
             batch: Batch::starting_at(self.end.sequence + 1),
@@ -198,7 +212,10 @@ impl<W: Clone> Committer<W> {
             plan.judge(&transaction, draft)?;
         }
         if plan.batch.is_empty() {
-            return Ok(plan.verdicts);
+            return Ok(WrittenStamps {
+                verdicts: plan.verdicts,
+                settled: None,
+            });
         }
         let point = plan.batch.chain_point(&self.end);
         plan.batch.insert(&transaction, plan.at, &point.chain)?;
@@ -206,15 +223,25 @@ impl<W: Clone> Committer<W> {
         let transfers: Vec<Transfer> = plan.purses.values().flat_map(Purse::transfers).collect();
         rows::post(&transaction, plan.batch.first(), plan.at, &transfers)?;
         transaction.commit()?;
-        self.end = point;
-        self.tail.note(point)?;
         // What is left of packages with a limit is in the books, too, which let it lapse.
         let limited = transfers
             .iter()
             .filter(|moved| moved.from == LedgerAccount::Available);
         let tenants: BTreeSet<TenantRow> = limited.map(|moved| moved.tenant).collect();
-        self.read_books(&tenants, plan.at)?;
-        Ok(plan.verdicts)
+        Ok(WrittenStamps {
+            verdicts: plan.verdicts,
+            settled: Some((point, tenants, plan.at)),
+        })
+    }
+
+    /// What was written is durable: remember it.
+    fn settle_stamps(&mut self, written: &WrittenStamps) -> Result<()> {
+        if let Some((point, tenants, at)) = &written.settled {
+            self.end = *point;
+            self.tail.note(*point)?;
+            self.read_books(tenants, *at)?;
+        }
+        Ok(())
     }
 }
 

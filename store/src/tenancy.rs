@@ -201,6 +201,11 @@ impl Allowance {
         fits
     }
 
+    /// Calls that have a place now.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
     /// Gives the place back.
     pub fn leave(&self) {
         self.in_flight.fetch_sub(1, Ordering::AcqRel);

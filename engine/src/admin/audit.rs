@@ -200,6 +200,8 @@ pub(crate) struct Erased {
 
 /// Leaves whose salts are erased at once.
 const ERASED_AT_ONCE: usize = 65_536;
+/// Entries that are read in one view of the database: while one is open its log cannot be cut short.
+const READ_AT_ONCE: u64 = 262_144;
 
 /// Erases the salts of every entry about a request of a tenant, in the journal and in archives. All of them must be
 /// logged, and the tiles on disk.
@@ -208,26 +210,54 @@ pub(crate) fn erase_tenant(
     reader: &Reader,
     tenant: TenantRow,
 ) -> Result<Erased, AuditError> {
-    let salts = Salts::writable(folder.path())?;
-    let (mut erased, mut some) = (Erased::default(), Vec::new());
-    reader.follow_all(Sequence(1), |sequence, _, record| -> Result<bool, AuditError> {
+    let mut erasure = Erasure {
+        salts: Salts::writable(folder.path())?,
+        tenant,
+        erased: Erased::default(),
+        some: Vec::new(),
+    };
+    // Archives are read whole: they are files.
+    let archived = reader.archives()?.last().map_or(0, |archived| archived.last);
+    let (mut from, mut read) = (Sequence(1), READ_AT_ONCE);
+    while read >= READ_AT_ONCE {
+        read = 0;
+        reader.follow_all(from, |sequence, _, record| -> Result<bool, AuditError> {
+            erasure.take(sequence, record)?;
+            from = Sequence(sequence.0 + 1);
+            read += 1;
+            Ok(read < READ_AT_ONCE || sequence.0 < archived)
+        })?;
+    }
+    erasure.salts.erase(erasure.some)?;
+    Ok(erasure.erased)
+}
+
+/// An erasure under way.
+struct Erasure {
+    salts: Salts,
+    tenant: TenantRow,
+    erased: Erased,
+    /// Leaves whose salts are to be erased next.
+    some: Vec<u64>,
+}
+
+impl Erasure {
+    fn take(&mut self, sequence: Sequence, record: &[u8]) -> Result<(), AuditError> {
         let about = store::tenant_of(record).map_err(|_| AuditError::EntryMissing(sequence.0))?;
-        let Some((_, signed)) = about.filter(|(row, _)| *row == tenant) else {
-            return Ok(true);
+        let Some((_, signed)) = about.filter(|(row, _)| *row == self.tenant) else {
+            return Ok(());
         };
-        erased.signatures += u64::from(signed);
+        self.erased.signatures += u64::from(signed);
         let index = sequence.0 - 1;
-        if salts.get(index)?.is_some() {
-            erased.salts += 1;
-            some.push(index);
+        if self.salts.get(index)?.is_some() {
+            self.erased.salts += 1;
+            self.some.push(index);
         }
-        if some.len() >= ERASED_AT_ONCE {
-            salts.erase(some.drain(..))?;
+        if self.some.len() >= ERASED_AT_ONCE {
+            self.salts.erase(self.some.drain(..))?;
         }
-        Ok(true)
-    })?;
-    salts.erase(some)?;
-    Ok(erased)
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use actors::call::Ticket;
 use actors::certificates::Authority;
+use actors::keymaster;
 use actors::registrar::Ledger;
 use actors::vault::VaultError;
 use base64::Engine as _;
@@ -13,10 +14,10 @@ use base64::engine::general_purpose::STANDARD;
 use protocol::algorithm::KeyKind;
 use protocol::clock::{self, UnixMillis};
 use protocol::error_code::{Code, Refusal};
-use protocol::ids::{AuthorityName, KeyRow, TenantName};
+use protocol::ids::{AuthorityName, TenantName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::{Archived, Change, Holdings, KeepChange, Place, Reader, StoreError, StoreHandle, Tenant};
+use store::{Archived, Change, Holdings, KeepChange, LeftObject, Reader, StoreError, StoreHandle, Tenant};
 
 use super::audit::{self, Erased};
 use super::operator::Operator;
@@ -81,13 +82,9 @@ impl Destruction<'_> {
         let before = reader.holdings(tenant.row).map_err(|error| error.refusal())?;
         let resumed = tenant.data_key().is_none();
         if !resumed {
+            self.check_settled(&tenant)?;
             self.wait_for_leaves(&reader)?;
         }
-        let places: Vec<_> = tenant
-            .credentials()
-            .iter()
-            .map(|one| (one.key, one.place()))
-            .collect();
         let change = KeepChange::DestroyTenant {
             tenant: name,
             order: order.clone(),
@@ -99,17 +96,25 @@ impl Destruction<'_> {
             changed => changed.err(),
         };
         vault.forget(&tenant, store.directory());
+        let left = reader.left_objects(tenant.row).map_err(|error| error.refusal())?;
+        let had_left = !left.is_empty();
+        self.clear_devices(&tenant, left);
+        // Entries that were on their way become leaves, too; without an engine there were none.
+        if resumed || self.operator.services.is_some() {
+            self.wait_for_leaves(&reader)?;
+        }
         let erased = audit::erase_tenant(&self.operator.audit, &reader, tenant.row);
         let erased = erased.map_err(|error| error.refusal())?;
         // A crash may have come between the two; what it has left is certified when it is gone.
         if erased.salts == 0
+            && !had_left
             && let Some(refusal) = refused.take()
         {
             return Err(refusal);
         }
         // Whoever was reading meanwhile may have unwrapped it once more.
         vault.forget(&tenant, store.directory());
-        let still_in = self.clear_devices(&places);
+        let still_in = reader.left_objects(tenant.row).map_err(|error| error.refusal())?;
         let after = reader.holdings(tenant.row).map_err(|error| error.refusal())?;
         if after != Holdings::default() || vault.of_tenant(&tenant).err() != Some(VaultError::Destroyed) {
             let text = format!(
@@ -127,6 +132,21 @@ impl Destruction<'_> {
             "signature": STANDARD.encode(&signature[..]),
             "signer": documents::x509::to_pem(&signer.certificate),
         }))
+    }
+
+    /// Whoever is being served may still become an entry, whose salt nobody would erase.
+    fn check_settled(&self, tenant: &Tenant) -> Result<(), Refusal> {
+        let apps = self.operator.store.directory().apps();
+        let own = apps.iter().filter(|app| app.tenant.row == tenant.row);
+        let running: u32 = own.map(|app| app.allowance.in_flight()).sum();
+        if running > 0 {
+            let text = format!(
+                "tenant '{}' has {running} calls in flight; it is destroyed when they have ended",
+                tenant.name
+            );
+            return Err(Refusal::new(Code::WrongState, text).retry_after_ms(1_000));
+        }
+        Ok(())
     }
 
     /// Waits until the audit log has taken in all that was committed: an entry that is logged later would get a salt that
@@ -163,29 +183,13 @@ impl Destruction<'_> {
         found.ok_or_else(|| Refusal::new(Code::Usage, none))
     }
 
-    /// Takes the keys out of the lanes and the devices. Returns the devices that still have one.
-    fn clear_devices(&self, places: &[(KeyRow, Place)]) -> Vec<String> {
-        let mut left = BTreeSet::new();
-        for (key, place) in places {
-            if let Some(pool) = &self.operator.pool {
-                pool.forget(*key);
-            }
-            let Place::Device { devices, object } = place else {
-                continue;
-            };
-            for device in devices.iter() {
-                let gone =
-                    (self.operator.pool.as_ref()).is_some_and(|pool| pool.destroy(device, object).is_ok());
-                if !gone {
-                    tracing::error!(
-                        device = &**device,
-                        "a destroyed tenant's key is still in a device"
-                    );
-                    left.insert(device.to_string());
-                }
-            }
+    /// Takes the keys out of the lanes and the devices. What is still in a device stays recorded.
+    fn clear_devices(&self, tenant: &Tenant, objects: Vec<LeftObject>) {
+        let Some(pool) = &self.operator.pool else { return };
+        for credential in tenant.credentials() {
+            pool.forget(credential.key);
         }
-        left.into_iter().collect()
+        keymaster::clear_devices(pool, self.ledger, &tenant.name, objects);
     }
 
     fn certificate(
@@ -193,8 +197,9 @@ impl Destruction<'_> {
         tenant: &Tenant,
         order: &str,
         (destroyed, erased): (Holdings, Erased),
-        still_in: &[String],
+        still_in: &[LeftObject],
     ) -> Result<String, Refusal> {
+        let still_in: BTreeSet<&str> = still_in.iter().map(|left| &*left.device).collect();
         let text = json!({
             "certificate": "destruction of a tenant's keys and secrets",
             "tenant": tenant.name,

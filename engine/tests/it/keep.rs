@@ -412,25 +412,48 @@ fn a_lost_audit_log_is_begun_anew_from_archives_and_journal() {
     let new = leaves(folder.path());
     assert_ne!(new["log"], old["log"], "another log, with another name");
     let archived = made[0]["last_entry"].as_u64().unwrap();
+    let count = |found: &Value, what: &str| found["journal"][what].as_u64().unwrap();
+    assert_eq!((count(&new, "archived"), count(&new, "lost")), (0, 0));
+    let away = folder.path().join("away");
+    std::fs::rename(folder.path().join("var/archive"), &away).unwrap();
+    let without = leaves(folder.path());
+    assert_eq!(count(&without, "archived"), archived, "they are not in the copy");
     assert_eq!(
-        (&new["journal"]["archived"], &new["journal"]["lost"]),
-        (&archived.into(), &0.into())
+        count(&without, "recomputed") + archived,
+        count(&new, "recomputed")
     );
     // Without its archives no log is begun: nothing may be said of entries that are not there.
     std::fs::remove_dir_all(folder.path().join("var/audit")).unwrap();
-    std::fs::rename(folder.path().join("var/archive"), folder.path().join("away")).unwrap();
     let engine = Setup::default().start_in(folder);
     crate::support::wait_until("the log says that it stands still", || {
         engine.metric("cinnabar_audit_stopped") > 0.0
     });
-    let logs = std::fs::read_dir(engine.home().join("logs")).unwrap().flatten();
-    let said = logs
-        .map(|file| std::fs::read_to_string(file.path()).unwrap())
-        .collect::<String>();
-    assert!(
-        said.contains("audit_log_stopped") && said.contains(".arc"),
-        "{said}"
-    );
+    crate::support::wait_until("its files say why", || {
+        let logs = std::fs::read_dir(engine.home().join("logs")).unwrap().flatten();
+        let said = logs
+            .map(|file| std::fs::read_to_string(file.path()).unwrap())
+            .collect::<String>();
+        said.contains("audit_log_stopped") && said.contains(".arc")
+    });
+}
+
+#[test]
+fn a_journal_that_has_lost_its_beginning_is_not_taken_for_archived() {
+    let engine = Engine::start();
+    sign(&engine, 0..3);
+    let folder = engine.stop();
+    leaves(folder.path());
+    let script = "import sqlite3, sys\n\
+        db = sqlite3.connect(sys.argv[1])\n\
+        db.execute('DELETE FROM journal WHERE first = (SELECT min(first) FROM journal)')\n\
+        db.commit()";
+    let mut python = Command::new("python3");
+    python
+        .args(["-c", script])
+        .arg(folder.path().join("var/cinnabar.db"));
+    run(&mut python).ok();
+    let checked = run_in(folder.path(), &["audit", "verify", "--dir", "var"]);
+    checked.refused(4, "data_corrupt");
 }
 
 #[test]

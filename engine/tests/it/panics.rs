@@ -102,6 +102,24 @@ fn a_core_that_ends_costs_no_call() {
     assert!(out <= BACK, "back after {out:?}");
 }
 
+#[test]
+fn a_panic_is_in_the_log_files_whatever_else_is_logged() {
+    let engine = Setup::default().set("cores", 1).set("log", "store=info").start();
+    engine.operate("rehearse shard");
+    wait_until("started anew", || engine.metric(ACTORS) > 0.0);
+    let folder = engine.stop();
+    let files = std::fs::read_dir(folder.path().join("var/logs"))
+        .unwrap()
+        .flatten();
+    let said = files
+        .map(|file| std::fs::read_to_string(file.path()).unwrap())
+        .collect::<String>();
+    assert!(
+        said.contains("\"panic: ") && said.contains("\"place\":"),
+        "{said}"
+    );
+}
+
 /// Batches so large that every fourth call or so waits for units.
 fn victim_of_a_prepaid_app() -> Victim {
     let engine = Setup::default().set("cores", 1).start();

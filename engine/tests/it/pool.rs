@@ -723,3 +723,33 @@ fn devices_need_a_running_engine_and_say_so() {
     let line = "key create --tenant acme --kind p256 --device hsm-1 seal";
     run_in(folder.path(), &line.split(' ').collect::<Vec<_>>()).refused(2, "usage");
 }
+
+#[test]
+fn keys_of_a_destroyed_tenant_are_certified_as_left_until_they_are_out_of_their_devices() {
+    let engine = Site::new().softhsm("hsm-1").softhsm("hsm-2").start();
+    for (name, id) in [("hsm-1", "one"), ("hsm-2", "other")] {
+        let create = format!("key create --tenant demo --kind p256 --device {name} {id}");
+        cinnabar(&engine, &create).ok();
+        assert!(labels(&engine, name).contains(&format!("demo/{id}")));
+    }
+    cinnabar(&engine, "device drain hsm-2").ok();
+    cinnabar(&engine, "device remove hsm-2").ok();
+    cinnabar(&engine, "tenant close demo --confirm demo").ok();
+    let destroy = |file: &str| format!("tenant destroy demo --order letter-1 --certificate {file}");
+    let certified = |file: &str| {
+        cinnabar(&engine, &destroy(file)).ok();
+        let text = std::fs::read_to_string(folder(&engine).join(file)).unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    let first = certified("first.json");
+    assert_eq!(first["still_in_devices"], json!(["hsm-2"]), "{first}");
+    assert!(!labels(&engine, "hsm-1").contains(&"demo/one".to_owned()));
+    cinnabar(&engine, "device add hsm-2").ok();
+    wait_for_state(&engine, "hsm-2", "active");
+    assert!(labels(&engine, "hsm-2").contains(&"demo/other".to_owned()));
+    let second = certified("second.json");
+    assert_eq!(second["still_in_devices"], json!([]), "{second}");
+    assert_eq!(second["completes_an_earlier_one"], true);
+    assert!(!labels(&engine, "hsm-2").contains(&"demo/other".to_owned()));
+    cinnabar(&engine, &destroy("third.json")).refused(2, "already_exists");
+}

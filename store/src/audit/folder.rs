@@ -117,11 +117,16 @@ impl Folder {
     /// What authorities for time stamps have said, in the order of sizes.
     pub fn stamps(&self) -> Result<Vec<String>> {
         let folder = self.0.join(STAMPS);
-        let Ok(files) = std::fs::read_dir(&folder) else {
-            return Ok(Vec::new());
+        let files = match std::fs::read_dir(&folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            files => files.map_err(AuditError::file(&folder))?,
         };
         let is_stamp = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "json");
-        let mut paths: Vec<_> = files.flatten().map(|file| file.path()).filter(is_stamp).collect();
+        let mut paths = Vec::new();
+        for file in files {
+            paths.push(file.map_err(AuditError::file(&folder))?.path());
+        }
+        paths.retain(is_stamp);
         paths.sort();
         let read = |path: &PathBuf| std::fs::read_to_string(path).map_err(AuditError::file(path));
         paths.iter().map(read).collect()

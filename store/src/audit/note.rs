@@ -217,6 +217,25 @@ impl<'t> Note<'t> {
     }
 }
 
+/// A note with the lines of another note of the same text besides, but for those of keys that have signed it itself.
+pub fn with_lines_of(note: &str, other: &str) -> String {
+    let mut all = note.to_owned();
+    let (Ok(known), Ok(old)) = (Note::parse(note), Note::parse(other)) else {
+        return all;
+    };
+    if known.text != old.text {
+        return all;
+    }
+    for line in other[old.text.len() + 1..].lines() {
+        let by = read_signature(line);
+        if by.is_some_and(|by| known.signature_of(by.name, by.id).is_none()) {
+            all.push_str(line);
+            all.push('\n');
+        }
+    }
+    all
+}
+
 fn read_signature(line: &str) -> Option<Signature<'_>> {
     let (name, base64) = line.strip_prefix(DASH)?.split_once(' ')?;
     let bytes = STANDARD.decode(base64).ok()?;
@@ -226,4 +245,24 @@ fn read_signature(line: &str) -> Option<Signature<'_>> {
         id: u32::from_be_bytes(*id),
         bytes: bytes.to_vec(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_same_text_are_kept_and_a_newer_line_of_a_key_counts() {
+        let note = "log\n5\n\n\u{2014} log AAAAAAA=\n";
+        let line =
+            |name: &str, last: u8| format!("\u{2014} {name} {}\n", STANDARD.encode([0, 0, 0, 1, last]));
+        let old = format!("{note}{}{}", line("a", 1), line("b", 1));
+        let new = format!("{note}{}", line("b", 2));
+        let merged = with_lines_of(&new, &old);
+        assert_eq!(merged, format!("{new}{}", line("a", 1)));
+        assert_eq!(with_lines_of(&merged, &old), merged);
+        let another = new.replacen("\n5\n", "\n6\n", 1);
+        assert_eq!(with_lines_of(&another, &old), another);
+        assert_eq!(with_lines_of(&new, "nothing"), new);
+    }
 }

@@ -25,7 +25,7 @@ pub struct LeafCount {
     pub erased: u64,
     /// Entries that were lost, which an operator accepted.
     pub lost: u64,
-    /// Before the journal that was given begins.
+    /// Entries in archives that the journal names and that are not beside it.
     pub archived: u64,
 }
 
@@ -191,16 +191,20 @@ impl<'f> Walk<'f> {
         let mut salts = salts.as_ref().map(Salts::in_order);
         let mut count = LeafCount::default();
         let size = self.size;
-        journal.follow(Sequence(1), |sequence, at, record| -> Result<bool> {
+        let archives = journal.archives()?;
+        let is_archived = |number: u64| {
+            let mut all = archives.iter();
+            all.any(|archived| (archived.first..=archived.last).contains(&number))
+        };
+        journal.follow_there(Sequence(1), |sequence, at, record| -> Result<bool> {
             if self.edge.size() >= size {
                 return Ok(false);
             }
-            let begins = self.edge.size() == 0;
             while self.edge.size() + 1 < sequence.0.min(size + 1) {
                 let number = self.edge.size() + 1;
                 match self.next()? == LOST {
                     true => count.lost += 1,
-                    false if begins => count.archived += 1,
+                    false if is_archived(number) => count.archived += 1,
                     false => return Err(AuditError::EntryMissing(number)),
                 }
             }

@@ -12,7 +12,7 @@ use super::BackupError;
 use crate::tail::ChainPoint;
 
 /// What this version writes and reads.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 pub(super) const MANIFEST: &str = "manifest.json";
 /// The manifest's hash, sealed by whoever holds the master key.
 pub(super) const SEAL: &str = "manifest.seal";
