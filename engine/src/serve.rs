@@ -277,8 +277,10 @@ impl Engine {
             false => None,
         };
         operations.watch(&services, &config)?;
+        let stop = shutdown::take_signals()?;
         announce(&config, dev_files.as_ref(), link.as_deref());
-        shutdown::wait_for_signal().await?;
+        // If whoever waits for signals could not say anything any more, stopping is the right thing, too.
+        let _ = stop.await;
         pki.book();
         shutdown::stop(&config, &services, &phase, keeper, books).await;
         Ok(())

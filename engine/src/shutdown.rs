@@ -35,8 +35,9 @@ pub(crate) async fn wait_until_ready(services: &Services) {
     }
 }
 
-/// Waits for SIGTERM or SIGINT.
-pub(crate) async fn wait_for_signal() -> Result<(), Refusal> {
+/// Takes SIGTERM and SIGINT from now on; what is returned is told of the first. Before anybody is told that the engine
+/// serves, so that nobody can stop it the hard way by being quick.
+pub(crate) fn take_signals() -> Result<oneshot::Receiver<()>, Refusal> {
     let failed = |error: std::io::Error| Refusal::new(Code::Internal, format!("signals: {error}"));
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
     let (sender, arrived) = oneshot::channel();
@@ -48,9 +49,7 @@ pub(crate) async fn wait_for_signal() -> Result<(), Refusal> {
         .name("signals".into())
         .spawn(wait)
         .map_err(failed)?;
-    // If the thread could not say anything any more, stopping is the right thing, too.
-    let _ = arrived.await;
-    Ok(())
+    Ok(arrived)
 }
 
 /// The threads that keep account of what the cores answer.

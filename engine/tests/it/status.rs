@@ -479,10 +479,7 @@ fn is_listed(engine: &Engine, serial: &[u8]) -> bool {
         .any(|kind| Crl::parse(&fetch(engine, kind)).unwrap().find(serial).is_some())
 }
 
-#[test]
-fn the_listener_refuses_what_is_no_request_in_clear_words() {
-    let engine = Engine::start();
-    let mut connection = Connection::open(engine.pki).unwrap();
+fn refuses_other_methods_and_paths(connection: &mut Connection) {
     for (method, path, status, allowed) in [
         ("GET", "/tsa", 405, "POST"),
         ("PUT", "/ocsp", 405, "POST"),
@@ -499,6 +496,13 @@ fn the_listener_refuses_what_is_no_request_in_clear_words() {
             "{method} {path}"
         );
     }
+}
+
+#[test]
+fn the_listener_refuses_what_is_no_request_in_clear_words() {
+    let engine = Engine::start();
+    let mut connection = Connection::open(engine.pki).unwrap();
+    refuses_other_methods_and_paths(&mut connection);
     // SHA-1 is no hash for a time stamp (badAlg), and a digest has the length of its hash (badDataFormat).
     let sha1 = [
         &[
