@@ -52,20 +52,10 @@ fn an_enterprise_is_certified_after_two_operators_have_approved_it() {
     let details = json!({ "name": NAME, "registration": NUMBER });
     submit(&engine, "s-1", "enterprise", &details).ok();
     submit(&engine, "s-1", "enterprise", &details).refused(2, "already_exists");
-    submit(
-        &engine,
-        "s-2",
-        "enterprise",
-        &json!({ "name": "", "registration": "1" }),
-    )
-    .refused(2, "usage");
-    submit(
-        &engine,
-        "s-2",
-        "agent",
-        &json!({ "name": "李雷", "registration": "1" }),
-    )
-    .refused(2, "usage");
+    let nameless = json!({ "name": "", "registration": "1" });
+    submit(&engine, "s-2", "enterprise", &nameless).refused(2, "usage");
+    let alone = json!({ "name": "李雷", "registration": "1" });
+    submit(&engine, "s-2", "agent", &alone).refused(2, "usage");
     let agent = json!({ "name": "李雷", "registration": "110101199001011234", "enterprise": "s-1" });
     submit(&engine, "s-2", "agent", &agent).ok();
 
@@ -113,10 +103,14 @@ fn an_enterprise_is_certified_after_two_operators_have_approved_it() {
         "acme",
     )
     .refused(2, "certificate_request_refused");
-    // What is rejected later is not certified any more.
+    a_rejected_one_is_not_certified(&engine);
+}
+
+/// What is rejected later is not certified any more.
+fn a_rejected_one_is_not_certified(engine: &Engine) {
     let line = ["subject", "reject", "--tenant", "acme", "s-2", "--reason", "left"];
     engine.cli(&line).ok();
-    issue(&engine, "--tenant acme --profile agent --subject s-2", "acme").refused(2, "subject_not_approved");
+    issue(engine, "--tenant acme --profile agent --subject s-2", "acme").refused(2, "subject_not_approved");
 }
 
 #[test]
