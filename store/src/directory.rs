@@ -458,7 +458,8 @@ mod tests {
     #[test]
     fn a_certificate_counts_through_its_last_second() {
         let cell = CertificateCell::new(None);
-        assert_eq!((cell.check(UnixMillis(u64::MAX)), cell.ends()), (Ok(()), None));
+        let far = UnixMillis(u64::MAX / 2);
+        assert_eq!((cell.check(far), cell.ends()), (Ok(()), None));
         let validity = Validity {
             from: UnixMillis(1_000),
             to: UnixMillis(5_000),

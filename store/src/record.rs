@@ -365,7 +365,7 @@ impl<'b> Signed<'b> {
 
     /// A time stamp belongs to no credential.
     fn read_stamp(d: &mut minicbor::Decoder<'b>) -> Result<Self, minicbor::decode::Error> {
-        d.array()?;
+        let fields = d.array()?.unwrap_or(0);
         let stamp_fields = d.array()?.unwrap_or(0);
         let mut stamp = Self {
             tenant: d.u32()?,
@@ -380,7 +380,10 @@ impl<'b> Signed<'b> {
         for _ in 4..stamp_fields {
             d.skip()?;
         }
-        stamp.package = d.decode()?;
+        // The last field is left out where nothing was charged.
+        if fields > 1 {
+            stamp.package = d.decode()?;
+        }
         Ok(stamp)
     }
 

@@ -238,6 +238,14 @@ fn entries_that_moved_to_an_archive_are_taken_on_the_log_s_word() {
     sql(home.path())
         .execute("DELETE FROM journal WHERE first < 30", [])
         .unwrap();
+    let missing = judge(home.path(), None);
+    assert!(matches!(missing, Err(AuditError::EntryMissing(1))), "{missing:?}");
+    sql(home.path())
+        .execute(
+            "INSERT INTO archive VALUES (1, 29, 202601, zeroblob(32), zeroblob(32), 0, zeroblob(32), 0)",
+            [],
+        )
+        .unwrap();
     let leaves = judge(home.path(), None).unwrap().leaves.unwrap();
     assert_eq!(leaves.archived, 29);
     // And the log can still be made again, as long as there are its bundles.
