@@ -154,9 +154,12 @@ impl Sink<Task> for ToJournal {
 /// A line about failed jobs is written once in this time for each device; the others are counted in the next one.
 const SAID_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
+/// A device, or none, and the line about it.
+type About = (Box<str>, &'static str);
+
 /// When lines about failed jobs were written, by device and what they say.
 #[derive(Debug, Default)]
-pub struct Said(Mutex<HashMap<(Box<str>, &'static str), (Instant, u64)>>);
+pub struct Said(Mutex<HashMap<About, (Instant, u64)>>);
 
 impl Said {
     /// Whether a line is written now, and how many others it stands for.
