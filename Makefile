@@ -5,6 +5,8 @@
 # make soak    a million steps of the ledger against its model, then SOAK (20m) at 60 % load: memory, drift
 # make overload   devices of known capacity, offered half to ten times of it: a table and a picture
 # make fairness   one tenant at ten times its share beside nine at half of theirs
+# make peers   OpenBao, certomancer, SoftHSM2, p11-kit and openssl with the same work: a table
+# make profile a flame graph of the engine under load, and microseconds by thread and task
 # make bench-pki   time stamps and OCSP answers over HTTP, a million certificates
 # make bench-devices   devices through the pool and around it, wrapped keys     make clean   remove what was built
 
@@ -18,7 +20,7 @@ CERTIFICATES ?= 1000000
 STEPS ?= 1000000
 SOAK ?= 20m
 
-.PHONY: run build test check crash chaos soak bench bench-pki bench-devices load overload fairness deps test-deps clean
+.PHONY: run build test check crash chaos soak bench bench-pki bench-devices load overload fairness peers profile deps test-deps clean
 
 run: deps
 	$(CARGO) build --release --locked -p engine
@@ -68,6 +70,13 @@ load: build
 # A quarter of an hour, six runs for each of two devices; SECONDS_EACH=10 takes three minutes.
 overload: build test-deps
 	scripts/overload.sh
+
+profile: build
+	scripts/profile.sh
+
+# Half an hour; ROUNDS=1 SECONDS_EACH=2 takes three minutes.
+peers: build test-deps
+	scripts/peers.sh
 
 fairness: build test-deps
 	scripts/fairness.sh

@@ -3,6 +3,7 @@ binary=${BINARIES:-$PWD/target/release}
 folder=$(mktemp -d)
 engine=
 watch=
+on=() # what engine and load tool are started by, as `taskset`
 end() {
     for process in $watch $engine; do kill "$process" 2>/dev/null || true; done
     wait 2>/dev/null || true
@@ -12,7 +13,7 @@ trap end EXIT
 
 start_engine() { # start_engine ARGUMENTS…: serves in $folder, with free ports
     cd "$folder"
-    "$binary/cinnabar" --home var --listen 127.0.0.1:0 --admin 127.0.0.1:0 --set pki=127.0.0.1:0 --console 127.0.0.1:0 "$@" serve --dev >out 2>err &
+    "${on[@]}" "$binary/cinnabar" --home var --listen 127.0.0.1:0 --admin 127.0.0.1:0 --set pki=127.0.0.1:0 --console 127.0.0.1:0 "$@" serve --dev >out 2>err &
     engine=$!
     until grep -q '^cinnabar is ready' out; do
         kill -0 $engine 2>/dev/null || { cat err >&2; exit 4; }
@@ -56,7 +57,7 @@ slow_device() { # slow_device MS: what a call takes from now on
 
 load() { # load ARGUMENTS…: the report goes into json; a promise that is not kept is for the report to say, a failure ends the script
     local status=0
-    "$binary/cinnabar-load" run --progress none --json json "$@" >text 2>&1 || status=$?
+    "${on[@]}" "$binary/cinnabar-load" run --progress none --json json "$@" >text 2>&1 || status=$?
     [[ $status == 0 || $status == 1 || $status == 5 ]] || { cat text >&2; exit 4; }
 }
 

@@ -1,5 +1,7 @@
 //! What the benches share: a store with one tenant, app and credential, and attempts to commit to it.
 
+pub mod path;
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -291,7 +291,8 @@ fn run_children(
     for (lines, child) in said.iter_mut().zip(&mut children) {
         let mut text = String::new();
         lines.read_to_string(&mut text).unwrap();
-        sum += text.trim().parse::<f64>().unwrap();
+        let said: serde_json::Value = serde_json::from_str(&text).unwrap();
+        sum += said["per_second"].as_f64().unwrap();
         child.wait().unwrap();
     }
     sum
@@ -348,16 +349,28 @@ fn direct(arguments: &[String]) {
     let verify = verify == "true";
     println!("ready");
     std::io::stdin().read_line(&mut String::new()).unwrap();
-    let (from, mut count) = (soon(0), 0u64);
+    let (from, mut took) = (soon(0), Vec::new());
     let long = Duration::from_millis(milliseconds.parse().unwrap());
-    while from.elapsed() < long {
+    let mut before = from;
+    while before - from < long {
         let signature = sign();
         if verify {
             public.verify(algorithm, &digest, &signature).unwrap();
         }
-        count += 1;
+        let now = soon(0);
+        took.push((now - before).as_micros() as u64);
+        before = now;
     }
-    println!("{}", count as f64 / from.elapsed().as_secs_f64());
+    println!("{}", told(&mut took, before - from));
+}
+
+fn told(took: &mut [u64], long: Duration) -> serde_json::Value {
+    took.sort_unstable();
+    let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize];
+    serde_json::json!({
+        "per_second": took.len() as f64 / long.as_secs_f64(),
+        "latency_us": { "p50": at(0.5), "p99": at(0.99), "max": at(1.0) },
+    })
 }
 
 /// `p11-kit server`, which forks a process for each of its clients; ended when dropped.

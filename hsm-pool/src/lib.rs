@@ -22,6 +22,8 @@ pub mod job;
 pub mod keys;
 pub mod lanes;
 pub mod multi;
+mod nonce;
 pub mod pool;
 pub mod queue;
+mod sm2_key;
 pub mod soft;

@@ -4,13 +4,12 @@
 //! jobs make it worth while is measured at the start, for each kind, and so is whether what comes out verifies: a kind
 //! that fails either is signed one at a time, as everything is without the library.
 //!
-//! The order to read in: [`library`] calls C, [`numbers`] reads keys for it, [`nonce`] and [`encode`] prepare what is
-//! signed.
+//! The order to read in: [`library`] calls C, [`numbers`] reads keys for it, [`encode`] and `crate::nonce`
+//! prepare what is signed.
 
 mod encode;
 mod library;
 mod measure;
-mod nonce;
 mod numbers;
 
 use std::path::Path;
@@ -18,16 +17,14 @@ use std::path::Path;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use protocol::algorithm::{Algorithm, KeyKind};
 use protocol::verify::{SignatureBytes, pair_to_der};
-use sm2::elliptic_curve::ff::PrimeField;
-use sm2::elliptic_curve::ops::Reduce;
-use sm2::{FieldBytes, Scalar};
 use zeroize::Zeroizing;
 
+use crate::nonce::{self, Fresh, words};
+use crate::sm2_key::Sm2Key;
 use crate::soft::SoftKey;
 use library::{EcdsaJob, Ed25519Job, Library, Pair, Results, RsaJob};
 pub use library::{LoadError, PINNED, WIDTH};
 pub use measure::Gain;
-use nonce::{Fresh, words};
 pub(crate) use numbers::Numbers;
 
 /// One signature to be made; all of a call are of one kind of key.
@@ -114,17 +111,15 @@ impl Multi {
         let mut inputs = Vec::with_capacity(tasks.len());
         let mut nonces = Vec::with_capacity(tasks.len());
         for (task, fresh) in tasks.iter().zip(&*fresh) {
-            let Some(Numbers::Sm2 { bytes, inverse }) = task.key.numbers() else {
-                return None;
-            };
+            let key = task.key.sm2()?;
             let e = task.key.sm2_e(task.algorithm, task.input, task.user_id)?;
-            let nonce = nonce::sm2(bytes, &e, fresh);
+            let nonce = key.nonce(&e, fresh);
             nonces.push(words(&*nonce));
-            inputs.push((e, nonce, inverse));
+            inputs.push((e, nonce, key));
         }
         let points = self.library.sm2_points(&nonces);
-        let finish = |((e, nonce, inverse), point): (&Sm2Input<'_>, &Option<_>)| {
-            sm2_signature(e, nonce, inverse, point.as_ref()?)
+        let finish = |((e, nonce, key), point): (&Sm2Input<'_>, &Option<_>)| {
+            key.finish(e, nonce, &uncompressed(point.as_ref()?))
         };
         Some(inputs.iter().zip(&points).map(finish).collect())
     }
@@ -186,7 +181,7 @@ fn rsa_job<'a>(task: &Task<'a>, encoded: &'a Vec<u8>) -> Option<RsaJob<'a>> {
     Some(RsaJob { encoded, key })
 }
 
-type Sm2Input<'a> = ([u8; 32], Zeroizing<[u8; 32]>, &'a Zeroizing<Scalar>);
+type Sm2Input<'a> = ([u8; 32], Zeroizing<[u8; 32]>, &'a Sm2Key);
 
 /// Prepares each task, runs the library, and shapes what comes out.
 fn gather<'a, W, J, R>(
@@ -233,33 +228,13 @@ fn der([r, s]: &Pair, half: usize) -> Option<SignatureBytes> {
     pair_to_der(&pair[..2 * half])
 }
 
-/// r = e + x mod n, s = (1 + d)⁻¹ · (k − r·d) = (1 + d)⁻¹ · (k + r) − r mod n. A point that is not on the curve was
-/// computed wrongly and gives nothing.
-fn sm2_signature(
-    e: &[u8; 32],
-    nonce: &[u8; 32],
-    inverse: &Scalar,
-    [x, y]: &[[u64; 4]; 2],
-) -> Option<SignatureBytes> {
-    let (x, y) = (big_endian(x), big_endian(y));
-    let point = [&[4][..], &x, &y].concat();
-    sm2::PublicKey::from_sec1_bytes(&point).ok()?;
-    let nonce = Zeroizing::new(Option::<Scalar>::from(Scalar::from_repr(FieldBytes::from(
-        *nonce,
-    )))?);
-    let reduced = |bytes: [u8; 32]| <Scalar as Reduce<FieldBytes>>::reduce(&FieldBytes::from(bytes));
-    let r = reduced(*e) + reduced(x);
-    let s = *inverse * (*nonce + r) - r;
-    let zero = Scalar::default();
-    if r == zero || r + *nonce == zero || s == zero {
-        return None;
-    }
-    pair_to_der(&[r.to_repr(), s.to_repr()].concat())
-}
-
-fn big_endian(words: &[u64; 4]) -> [u8; 32] {
-    let mut bytes = [0; 32];
-    for (chunk, word) in bytes.rchunks_mut(8).zip(words) {
+/// 4 ‖ x ‖ y (SEC 1, 2.3.3) of words that come least significant first.
+fn uncompressed(point: &[[u64; 4]; 2]) -> [u8; 65] {
+    let mut bytes = [4; 65];
+    for (chunk, word) in bytes[1..]
+        .chunks_mut(8)
+        .zip(point.iter().flat_map(|words| words.iter().rev()))
+    {
         chunk.copy_from_slice(&word.to_be_bytes());
     }
     bytes

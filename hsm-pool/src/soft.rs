@@ -1,20 +1,18 @@
 //! Software keys: generated, read and used in this process.
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
-use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{self as sig, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
 use der::Decode;
 use protocol::algorithm::{Algorithm, KeyKind};
-use protocol::verify::{
-    BadSignature, PublicKey, SM2_DEFAULT_USER_ID, SignatureBytes, import_digest, pair_to_der, sm2_z,
-};
-use sm2::dsa::signature::hazmat::RandomizedPrehashSigner;
+use protocol::verify::{BadSignature, PublicKey, SM2_DEFAULT_USER_ID, SignatureBytes, import_digest, sm2_z};
 use sm2::elliptic_curve::Generate;
 use sm2::pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey};
 use zeroize::Zeroizing;
 
 use crate::multi::Numbers;
+use crate::sm2_key::Sm2Key;
 
 /// Why a software key cannot be made, read or used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -111,7 +109,7 @@ enum Private {
 }
 
 struct Sm2 {
-    key: sm2::dsa::SigningKey,
+    key: Sm2Key,
     /// xA ‖ yA, for Z.
     point: [u8; 64],
 }
@@ -165,6 +163,14 @@ impl SoftKey {
 
     pub(crate) const fn numbers(&self) -> Option<&Numbers> {
         self.numbers.as_ref()
+    }
+
+    /// The private key, if it is an SM2 key.
+    pub(crate) fn sm2(&self) -> Option<&Sm2Key> {
+        match &self.private {
+            Private::Sm2(key) => Some(&key.key),
+            _ => None,
+        }
     }
 
     /// What an SM2 signature is made of: e, given or computed from the message.
@@ -247,8 +253,7 @@ impl Sm2 {
             .strip_prefix(&[4])?
             .try_into()
             .ok()?;
-        // Z comes with each request, so the library's own user id is not used.
-        let key = sm2::dsa::SigningKey::new("", &secret).ok()?;
+        let key = Sm2Key::new(Zeroizing::new(secret.to_bytes().into()))?;
         Some(Self { key, point })
     }
 
@@ -260,47 +265,18 @@ impl Sm2 {
 
     /// Hedged: the nonce comes from RFC 6979 with fresh randomness mixed in (SEMANTICS 3.2).
     fn sign(&self, e: &[u8]) -> Result<SignatureBytes, SoftKeyError> {
-        let mut random = SystemCryptoRandom(SystemRandom::new());
-        // The library gives up on a nonce above the order, once in 2^32; a second try has another.
+        let e = e.try_into().map_err(|_| SoftKeyError::Sign)?;
+        let random = SystemRandom::new();
+        // A nonce gives no signature once in 2^32; a second try has another.
         for _ in 0..4 {
-            if let Ok(signature) = self.key.sign_prehash_with_rng(&mut random, e) {
-                return pair_to_der(&signature.to_bytes()).ok_or(SoftKeyError::Sign);
+            let mut fresh = Zeroizing::new([0; 32]);
+            random.fill(&mut *fresh).map_err(|_| SoftKeyError::Sign)?;
+            if let Some(signature) = self.key.sign(e, &fresh) {
+                return Ok(signature);
             }
         }
         Err(SoftKeyError::Sign)
     }
-}
-
-/// The operating system's randomness, by the library we use everywhere, in the shape the SM2 crate asks for.
-struct SystemCryptoRandom(SystemRandom);
-
-mod random {
-    use aws_lc_rs::rand::SecureRandom;
-    use sm2::dsa::signature::rand_core::{TryCryptoRng, TryRng};
-
-    use super::SystemCryptoRandom;
-
-    impl TryRng for SystemCryptoRandom {
-        type Error = aws_lc_rs::error::Unspecified;
-
-        fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
-            let mut bytes = [0; 4];
-            self.0.fill(&mut bytes)?;
-            Ok(u32::from_ne_bytes(bytes))
-        }
-
-        fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
-            let mut bytes = [0; 8];
-            self.0.fill(&mut bytes)?;
-            Ok(u64::from_ne_bytes(bytes))
-        }
-
-        fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Self::Error> {
-            self.0.fill(out)
-        }
-    }
-
-    impl TryCryptoRng for SystemCryptoRandom {}
 }
 
 #[cfg(test)]

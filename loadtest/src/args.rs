@@ -33,12 +33,14 @@ pub(crate) enum Command {
     /// Holds one report against another.
     Compare(Compare),
     /// Sends one plain HTTP query over and over, each as soon as the one before is answered: time stamps, OCSP.
-    Http(Closed),
+    Http(Http),
+    /// Keeps requests in flight, each followed by the next as soon as it is answered: for comparisons with tools that do so.
+    Closed(Box<Closed>),
 }
 
 /// One query, and how it is asked.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct Closed {
+pub(crate) struct Http {
     /// The listener.
     #[arg(long)]
     pub(crate) address: SocketAddr,
@@ -58,6 +60,9 @@ pub(crate) struct Closed {
     /// Bytes that the body of each answer must begin with, lengths aside; hexadecimal.
     #[arg(long, value_parser = hexadecimal, default_value = "")]
     pub(crate) expect: Hexadecimal,
+    /// A header field, as "Name: value"; may be given more than once.
+    #[arg(long, value_name = "FIELD", value_parser = header)]
+    pub(crate) header: Vec<String>,
     /// Connections.
     #[arg(long, default_value_t = 16)]
     pub(crate) connections: usize,
@@ -88,6 +93,13 @@ fn hexadecimal(text: &str) -> Result<Hexadecimal, String> {
     bytes
         .map(Vec::into_boxed_slice)
         .ok_or_else(|| "not hexadecimal".to_owned())
+}
+
+fn header(text: &str) -> Result<String, String> {
+    let named = text.split_once(':').is_some_and(|(name, _)| !name.is_empty());
+    (named && !text.contains(['\r', '\n']))
+        .then(|| text.to_owned())
+        .ok_or_else(|| "a header field is like \"Name: value\"".to_owned())
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
@@ -312,6 +324,27 @@ pub(crate) struct FindMax {
     pub(crate) confirm: u32,
 }
 
+/// `cinnabar-load closed`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Closed {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// The credential to sign with; several are used in turn.
+    #[arg(long, value_name = "ID", required = true)]
+    pub(crate) credential: Vec<String>,
+    /// Requests that are always on their way.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) in_flight: u32,
+    /// How long.
+    #[arg(long, value_parser = duration, default_value = "10s")]
+    pub(crate) duration: Duration,
+    /// How long before that, not counted.
+    #[arg(long, value_parser = duration, default_value = "1s")]
+    pub(crate) warm_up: Duration,
+    #[command(flatten)]
+    pub(crate) outputs: Outputs,
+}
+
 /// `cinnabar-load replay`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Replay {
@@ -461,6 +494,7 @@ mod tests {
         assert_eq!(duration("2h"), Ok(Duration::from_secs(7_200)));
         assert!(duration("-1s").is_err() && duration("soon").is_err() && duration("NaN").is_err());
         assert!(positive_rate("0").is_err() && positive_rate("-3").is_err() && positive_rate("1e3").is_ok());
+        assert!(header("X-Token: a").is_ok() && header("none").is_err() && header("A: b\r\nC: d").is_err());
         assert_eq!(share("2/3"), Ok(Share { which: 1, of: 3 }));
         assert!(
             ["0/3", "4/3", "1", "a/b", "1/0"]

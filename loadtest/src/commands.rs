@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use protocol::error_code::{Code, Refusal};
 
-use crate::args::{Common, Compare, FindMax, Load as LoadArgs, Merge, Outputs, Replay, Run, Share};
+use crate::args::{Closed, Common, Compare, FindMax, Load as LoadArgs, Merge, Outputs, Replay, Run, Share};
 use crate::compare::{Tolerance, compare};
 use crate::files;
 use crate::live::Live;
@@ -52,6 +52,25 @@ pub(crate) fn run(run: &Run) -> Result<u8, Refusal> {
     };
     let mix = mix(&run.common, &run.load)?;
     one_load(&run.common, &mix, &load, &run.outputs, run.shape.name())
+}
+
+/// Keeps as many requests in flight as were asked for. The exit code. What a server can do shows so, and not how long its
+/// callers would wait: one that stalls is not asked meanwhile.
+pub(crate) fn closed(arguments: &Closed) -> Result<u8, Refusal> {
+    let common = Common {
+        open_max: arguments.in_flight,
+        ..arguments.common.clone()
+    };
+    let mix = Mix::read(&common, &arguments.credential, None)?;
+    need_profile(&mix)?;
+    let load = Load {
+        name: format!("{} requests in flight", arguments.in_flight),
+        schedule: Schedule::closed(arguments.warm_up, arguments.duration),
+        phases: vec![("closed".into(), arguments.duration.as_secs_f64())],
+        share: ALONE,
+        start_at: None,
+    };
+    one_load(&common, &mix, &load, &arguments.outputs, "closed")
 }
 
 /// Sends a recorded log. The exit code.

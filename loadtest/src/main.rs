@@ -10,16 +10,16 @@
 //! What came of it: [`tally`] (histograms of each thread), [`collect`] (seconds put together), [`hlog`] (interval logs),
 //! [`report`], [`sla`] (the verdict), [`merge`], [`compare`]; [`live`] shows it while it lasts, [`outputs`] afterwards.
 //!
-//! Beside all that, [`closed`]: one plain HTTP query over and over, for what a certificate service can do.
+//! Beside all that, [`http`]: one plain HTTP query over and over, for what a certificate service can do.
 
 mod args;
-mod closed;
 mod collect;
 mod commands;
 mod compare;
 mod files;
 mod fleet;
 mod hlog;
+mod http;
 mod live;
 mod merge;
 mod mix;
@@ -65,7 +65,8 @@ fn main() -> ExitCode {
         Command::Replay(replay) => commands::replay(replay),
         Command::Merge(merge) => commands::merge(merge),
         Command::Compare(compare) => commands::compare_reports(compare),
-        Command::Http(arguments) => closed::run(arguments),
+        Command::Closed(closed) => commands::closed(closed),
+        Command::Http(arguments) => http::run(arguments),
     };
     match done {
         Ok(code) => ExitCode::from(code),

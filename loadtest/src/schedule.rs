@@ -51,6 +51,8 @@ pub(crate) struct Recorded {
 enum Source {
     Spans(Arc<[Span]>, Arrivals, u64),
     Log(Arc<[Recorded]>),
+    /// No times: each request follows on an answer.
+    Closed,
 }
 
 /// The whole of a run's departures, from which each thread of each agent takes its share.
@@ -105,6 +107,21 @@ impl Schedule {
             source: Source::Log(log.into()),
             warm_up: Duration::ZERO,
         }
+    }
+
+    /// No times of its own, for so long: the sender keeps requests in flight.
+    pub(crate) const fn closed(warm_up: Duration, length: Duration) -> Self {
+        Self {
+            source: Source::Closed,
+            warm_up,
+            length,
+            requests: u64::MAX,
+        }
+    }
+
+    /// Whether requests follow on answers.
+    pub(crate) const fn is_closed(&self) -> bool {
+        matches!(self.source, Source::Closed)
     }
 
     /// When counting begins, from the start.
@@ -181,6 +198,7 @@ impl Departures {
                     class: Some(recorded.class),
                 })
             }
+            Source::Closed => None,
             Source::Spans(spans, ..) => {
                 // What adding up the phases rounds away must not bring one request more.
                 while self.place >= spans.get(self.span)?.past - 1e-6 {

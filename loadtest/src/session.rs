@@ -27,7 +27,7 @@ use crate::schedule::Schedule;
 use crate::server::Reading;
 use crate::tally::Totals;
 use crate::work::Work;
-use crate::worker::{self, Crew, Lines, News, Orders};
+use crate::worker::{self, Crew, Lines, Loop, News, Orders};
 
 /// How often the view moves.
 const LOOK: Duration = Duration::from_millis(100);
@@ -191,6 +191,11 @@ impl Session {
                 first_number: self.loads * NUMBERS_MAX,
                 start,
                 counted_from,
+                closed: load.schedule.is_closed().then(|| Loop {
+                    first: index,
+                    stride: threads,
+                    end: counted_from + load.schedule.length(),
+                }),
                 phases: load.phases.len(),
                 classes: self.labels.len(),
             };

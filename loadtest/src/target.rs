@@ -56,7 +56,11 @@ pub(crate) fn judge(
         .iter()
         .map(|(address, apps)| format!("{} at {address}", apps.join(", ")))
         .collect();
-    let text = format!("up to {signatures} metered signatures for {}", list.join("; "));
+    let number = match signatures {
+        u64::MAX => "any number of".to_owned(),
+        most => format!("up to {most}"),
+    };
+    let text = format!("{number} metered signatures for {}", list.join("; "));
     Ok(Some((first, Question { text })))
 }
 

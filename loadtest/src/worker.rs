@@ -51,8 +51,19 @@ pub(crate) struct Orders {
     pub(crate) first_number: u64,
     pub(crate) start: Instant,
     pub(crate) counted_from: Instant,
+    /// Set when requests follow on answers; then there are no departures.
+    pub(crate) closed: Option<Loop>,
     pub(crate) phases: usize,
     pub(crate) classes: usize,
+}
+
+/// A load without a schedule: `open_max` requests in flight until it ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Loop {
+    /// The number of this thread's first request, and how far apart its numbers are.
+    pub(crate) first: u64,
+    pub(crate) stride: u64,
+    pub(crate) end: Instant,
 }
 
 /// What a worker says.
@@ -106,7 +117,14 @@ async fn serve(crew: Rc<Crew>, lines: &mut Lines) -> Result<(), Refusal> {
             open: Cell::new(0),
         });
         let local = LocalSet::new();
-        let sent = local.run_until(send_all(&trip, orders, &sleeper, lines)).await;
+        let sent = match orders.closed {
+            None => local.run_until(send_all(&trip, orders, &sleeper, lines)).await,
+            Some(order) => {
+                local
+                    .run_until(send_in_loops(&trip, &orders, order, &sleeper, lines))
+                    .await
+            }
+        };
         // Requests without an answer are booked as lost when their tasks go.
         drop(local);
         sent?;
@@ -137,6 +155,21 @@ struct Trip {
     recorder: RefCell<Recorder>,
     /// Counted requests without an answer.
     open: Cell<usize>,
+}
+
+impl Trip {
+    /// What a departure asks for, booked as offered.
+    fn prepare(&self, departure: &Departure) -> (Wanted, Group) {
+        let work = &self.crew.work;
+        let wanted = work.wanted(departure);
+        let group = Group {
+            phase: departure.phase,
+            class: wanted.class,
+            signatures: work.signatures(wanted),
+        };
+        self.recorder.borrow_mut().offered(group);
+        (wanted, group)
+    }
 }
 
 async fn send_all(trip: &Rc<Trip>, orders: Orders, sleeper: &Sleeper, lines: &Lines) -> Result<(), Refusal> {
@@ -174,6 +207,45 @@ async fn send_all(trip: &Rc<Trip>, orders: Orders, sleeper: &Sleeper, lines: &Li
         }
     }
     finish(trip, sleeper, lines, keeper).await
+}
+
+/// As many callers as may be in flight, each of which asks again as soon as it is answered.
+async fn send_in_loops(
+    trip: &Rc<Trip>,
+    orders: &Orders,
+    order: Loop,
+    sleeper: &Sleeper,
+    lines: &Lines,
+) -> Result<(), Refusal> {
+    let keeper = tokio::task::spawn_local(keep_connected(Rc::clone(trip)));
+    let number = Rc::new(Cell::new(orders.first_number + order.first));
+    for _ in 0..trip.crew.open_max {
+        let caller = call_again(Rc::clone(trip), Rc::clone(&number), order, orders.counted_from);
+        tokio::task::spawn_local(caller);
+    }
+    while clock::monotonic() < order.end && !trip.crew.stop.load(Ordering::Relaxed) {
+        hand_on(trip, lines, clock::monotonic());
+        let slept = sleeper.sleep(REPAIR_EVERY).await;
+        slept.map_err(|error| crate::files::failed("timer", error))?;
+    }
+    finish(trip, sleeper, lines, keeper).await
+}
+
+async fn call_again(trip: Rc<Trip>, number: Rc<Cell<u64>>, order: Loop, counted_from: Instant) {
+    loop {
+        let now = clock::monotonic();
+        if now >= order.end || trip.crew.stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let departure = Departure {
+            number: number.replace(number.get() + order.stride),
+            at: Duration::ZERO,
+            phase: (now >= counted_from).then_some(0),
+            class: None,
+        };
+        let (wanted, group) = trip.prepare(&departure);
+        one(Open::new(Rc::clone(&trip), group, now), wanted).await;
+    }
 }
 
 /// Waits for the answers that are still to come.
@@ -215,14 +287,7 @@ fn hand_on(trip: &Trip, lines: &Lines, now: Instant) {
 }
 
 fn send(trip: &Rc<Trip>, departure: &Departure, intended: Instant) {
-    let work = &trip.crew.work;
-    let wanted = work.wanted(departure);
-    let group = Group {
-        phase: departure.phase,
-        class: wanted.class,
-        signatures: work.signatures(wanted),
-    };
-    trip.recorder.borrow_mut().offered(group);
+    let (wanted, group) = trip.prepare(departure);
     if trip.open.get() >= trip.crew.open_max {
         trip.recorder.borrow_mut().lost(group, None);
         return;

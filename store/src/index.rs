@@ -386,6 +386,16 @@ impl<W> KeyIndex<W> {
                 shard.remove(&entry.key);
             }
         }
+        // A hash map marks the places of what was removed, and doubles when too many are marked. What is left moves into
+        // one of the same size, so that memory stays what one round of keys needs.
+        let room = flushed.len() * 5 / 4 / SHARDS;
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let mut anew =
+                HashMap::with_capacity_and_hasher(room.max(shard.len()), BuildHasherDefault::default());
+            anew.extend(shard.drain());
+            *shard = anew;
+        }
     }
 
     /// Items that are running now.

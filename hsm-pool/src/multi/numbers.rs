@@ -3,11 +3,10 @@
 use der::asn1::{AnyRef, ContextSpecific, OctetStringRef, UintRef};
 use der::{Decode, Sequence};
 use protocol::algorithm::KeyKind;
-use sm2::{NonZeroScalar, Scalar};
 use zeroize::Zeroizing;
 
 use super::library::RsaNumbers;
-use super::nonce::words;
+use crate::nonce::words;
 
 /// A private key as numbers.
 pub(crate) enum Numbers {
@@ -22,10 +21,6 @@ pub(crate) enum Numbers {
     Ed25519 {
         seed: Zeroizing<[u8; 32]>,
         public: [u8; 32],
-    },
-    Sm2 {
-        bytes: Zeroizing<[u8; 32]>,
-        inverse: Zeroizing<Scalar>,
     },
     Rsa(Box<RsaNumbers>),
 }
@@ -81,15 +76,8 @@ impl Numbers {
                     bytes,
                 })
             }
-            KeyKind::Sm2 => {
-                let bytes = scalar::<32>(inner)?;
-                let secret = Zeroizing::new(NonZeroScalar::try_from(bytes.as_slice()).ok()?);
-                let inverse = Option::from((Scalar::ONE + **secret).invert())?;
-                Some(Self::Sm2 {
-                    bytes,
-                    inverse: Zeroizing::new(inverse),
-                })
-            }
+            // Its key has what it takes.
+            KeyKind::Sm2 => None,
             KeyKind::Ed25519 => {
                 let seed = <&OctetStringRef>::from_der(inner).ok()?.as_bytes();
                 let info = spki::SubjectPublicKeyInfoRef::from_der(public_key).ok()?;

@@ -107,12 +107,9 @@ impl Run {
         if &footer[32..] != MAGIC || expected != length {
             return Err(unsound("a run whose footer does not fit"));
         }
-        let mut filter = vec![0; words * 8];
-        read((MAGIC.len() + count * ENTRY_BYTES) as u64, &mut filter)?;
-        let filter = filter
-            .chunks_exact(8)
-            .map(|b| u64::from_le_bytes(std::array::from_fn(|i| b[i])));
-        let bloom = Bloom::from_words(filter.collect()).ok_or_else(|| unsound("a run without a filter"))?;
+        let words = read_words(&file, (MAGIC.len() + count * ENTRY_BYTES) as u64, words)
+            .map_err(StoreError::file(path))?;
+        let bloom = Bloom::from_words(words).ok_or_else(|| unsound("a run without a filter"))?;
         let range = Range {
             first: field(1),
             last: field(2),
@@ -205,6 +202,19 @@ impl Run {
     }
 }
 
+/// The words of a filter, a piece at a time: a copy of the whole of it would be the largest block this process ever asks for.
+fn read_words(file: &File, from: u64, count: usize) -> std::io::Result<Vec<u64>> {
+    let mut words = Vec::with_capacity(count);
+    let mut piece = [0; 1 << 13];
+    while words.len() < count {
+        let length = piece.len().min((count - words.len()) * 8);
+        file.read_exact_at(&mut piece[..length], from + words.len() as u64 * 8)?;
+        let whole = piece[..length].chunks_exact(8);
+        words.extend(whole.map(|b| u64::from_le_bytes(std::array::from_fn(|i| b[i]))));
+    }
+    Ok(words)
+}
+
 fn entries_of(bytes: &[u8]) -> impl Iterator<Item = Entry> {
     bytes
         .chunks_exact(ENTRY_BYTES)
@@ -227,7 +237,11 @@ fn write_all(
         count += 1;
         out.write_all(&entry.to_bytes()).map_err(StoreError::file(path))?;
     }
-    let mut rest: Vec<u8> = bloom.words().iter().flat_map(|word| word.to_le_bytes()).collect();
+    for word in bloom.words() {
+        out.write_all(&word.to_le_bytes())
+            .map_err(StoreError::file(path))?;
+    }
+    let mut rest = Vec::with_capacity(FOOTER_BYTES);
     for field in [count, range.first, range.last, bloom.words().len() as u64] {
         rest.extend_from_slice(&field.to_le_bytes());
     }

@@ -14,28 +14,28 @@ const P384_ORDER: U384 = U384::from_be_hex(
 );
 
 /// Fresh randomness for one nonce.
-pub(super) type Fresh = [u8; 32];
+pub(crate) type Fresh = [u8; 32];
 
-pub(super) fn p256(key: &[u8; 32], digest: &[u8], fresh: &Fresh) -> Zeroizing<[u8; 32]> {
+pub(crate) fn p256(key: &[u8; 32], digest: &[u8], fresh: &Fresh) -> Zeroizing<[u8; 32]> {
     let mut nonce = Zeroizing::new([0; 32]);
     KGenerator::<Sha256, _>::new(key, digest, fresh, &P256_ORDER).fill_next_k(&mut *nonce);
     nonce
 }
 
-pub(super) fn sm2(key: &[u8; 32], e: &[u8], fresh: &Fresh) -> Zeroizing<[u8; 32]> {
+pub(crate) fn sm2(key: &[u8; 32], e: &[u8], fresh: &Fresh) -> Zeroizing<[u8; 32]> {
     let mut nonce = Zeroizing::new([0; 32]);
     KGenerator::<Sha256, _>::new(key, e, fresh, &SM2_ORDER).fill_next_k(&mut *nonce);
     nonce
 }
 
-pub(super) fn p384(key: &[u8; 48], digest: &[u8], fresh: &Fresh) -> Zeroizing<[u8; 48]> {
+pub(crate) fn p384(key: &[u8; 48], digest: &[u8], fresh: &Fresh) -> Zeroizing<[u8; 48]> {
     let mut nonce = Zeroizing::new([0; 48]);
     KGenerator::<Sha384, _>::new(key, digest, fresh, &P384_ORDER).fill_next_k(&mut *nonce);
     nonce
 }
 
 /// The words of a big-endian number, least significant first.
-pub(super) fn words<const W: usize>(bytes: &[u8]) -> Zeroizing<[u64; W]> {
+pub(crate) fn words<const W: usize>(bytes: &[u8]) -> Zeroizing<[u64; W]> {
     let mut words = Zeroizing::new([0; W]);
     for (word, chunk) in words.iter_mut().zip(bytes.rchunks(8)) {
         *word = chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));

@@ -1,5 +1,6 @@
 //! `cinnabar-load http`: one query over and over on connections that stay open, each as soon as the one before it is
-//! answered. For what is plain HTTP with a body that never changes: time stamps, OCSP. A closed loop measures what a
+//! answered. For what is plain HTTP with a body that never changes: time stamps, OCSP, and other
+//! servers to compare with. A closed loop measures what a
 //! server can do, not how long its callers would wait; for that there are the other commands.
 //!
 //! One thread, one epoll set, no allocation on the way: on a machine that client and server share, what the client uses
@@ -16,7 +17,7 @@ use protocol::error_code::{Code, Refusal};
 use rustix::event::{Timespec, epoll};
 use serde_json::{Value, json};
 
-use crate::args::Closed;
+use crate::args::Http;
 use crate::server::Reading;
 
 /// Longest head of an answer, and longest answer.
@@ -144,7 +145,7 @@ impl Lane {
 }
 
 /// Asks until the time is over. The exit code.
-pub(crate) fn run(arguments: &Closed) -> Result<u8, Refusal> {
+pub(crate) fn run(arguments: &Http) -> Result<u8, Refusal> {
     if !arguments.address.ip().is_loopback() && !arguments.allow_target.contains(&arguments.address) {
         let text = format!(
             "{0} is not loopback; --allow-target {0} says that load is welcome there",
@@ -169,18 +170,23 @@ pub(crate) fn run(arguments: &Closed) -> Result<u8, Refusal> {
 }
 
 /// The query as it goes over the wire.
-fn query(arguments: &Closed) -> Result<Vec<u8>, Refusal> {
-    let Closed {
+fn query(arguments: &Http) -> Result<Vec<u8>, Refusal> {
+    let Http {
         address, path, kind, ..
     } = arguments;
+    let fields: String = arguments
+        .header
+        .iter()
+        .map(|line| format!("{line}\r\n"))
+        .collect();
     let Some(file) = &arguments.body else {
-        return Ok(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").into_bytes());
+        return Ok(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{fields}\r\n").into_bytes());
     };
     let body = std::fs::read(file)
         .map_err(|error| Refusal::new(Code::Usage, format!("{}: {error}", file.display())))?;
     let length = body.len();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n{fields}\r\n"
     );
     Ok([head.into_bytes(), body].concat())
 }
