@@ -10,6 +10,7 @@ use documents::ocsp::{self, CertId};
 use protocol::clock::UnixMillis;
 use protocol::ids::AuthorityName;
 use quick_cache::sync::Cache;
+use sla::answer::Outcome;
 use store::{CertificateStanding, Reader, Standings, StoreError};
 
 use crate::certificates::{Authorities, Authority};
@@ -30,6 +31,18 @@ pub struct Answer {
     pub der: Vec<u8>,
     /// When it was made and until when others may keep it; `None`: not at all.
     pub shelf: Option<(UnixMillis, UnixMillis)>,
+    /// How it counts under the service agreement.
+    pub outcome: Outcome,
+}
+
+/// What we cannot answer is our fault; the other refusals say what was wrong with the request.
+const fn outcome_of(refusal: ocsp::Refusal) -> Outcome {
+    match refusal {
+        ocsp::Refusal::InternalError | ocsp::Refusal::TryLater => Outcome::Failed,
+        ocsp::Refusal::MalformedRequest | ocsp::Refusal::SignatureRequired | ocsp::Refusal::Unauthorized => {
+            Outcome::CallerFault
+        }
+    }
 }
 
 impl From<ocsp::Refusal> for Answer {
@@ -37,6 +50,7 @@ impl From<ocsp::Refusal> for Answer {
         Self {
             der: refusal.to_der().to_vec(),
             shelf: None,
+            outcome: outcome_of(refusal),
         }
     }
 }
@@ -103,9 +117,13 @@ impl Answers {
         }
         let made = match hot {
             Some(id) => self.make(sources, id, now),
-            None => sources
-                .sign(request, now)
-                .map(|der| Arc::new(Answer { der, shelf: None })),
+            None => sources.sign(request, now).map(|der| {
+                Arc::new(Answer {
+                    der,
+                    shelf: None,
+                    outcome: Outcome::Result,
+                })
+            }),
         };
         made.unwrap_or_else(|refusal| Arc::new(refusal.into()))
     }
@@ -122,6 +140,7 @@ impl Answers {
         let answer = Arc::new(Answer {
             der: answered,
             shelf: is_known.then_some((now, UnixMillis(now.0 + KEPT_MS))),
+            outcome: Outcome::Result,
         });
         if is_known {
             let kept = Kept {

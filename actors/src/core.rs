@@ -19,6 +19,7 @@ use protocol::clock::{self, UnixMillis};
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::TenantRow;
 use protocol::message::{Answer, ItemOutcome};
+use sla::minute::Asked;
 use store::{App, Environment, Outcome, Tenant};
 use tokio::sync::Notify;
 
@@ -352,6 +353,28 @@ impl Core {
         let latency = clock::monotonic().saturating_duration_since(received);
         let outcome = minutes::outcome(&Err(refusal.clone()));
         self.note_minute(Some(app), outcome, latency, clock::wall());
+        let series = Series {
+            operation: asked.0,
+            transport: asked.1,
+            algorithm: None,
+            ending: outcome.into(),
+        };
+        self.recorded.borrow_mut().record(series, latency);
+    }
+
+    /// Notes an answer of the certificate service to a proved app.
+    pub fn note_certificates(
+        &self,
+        app: &App,
+        outcome: sla::answer::Outcome,
+        received: Instant,
+        asked: (Operation, Transport),
+    ) {
+        let latency = clock::monotonic().saturating_duration_since(received);
+        if app.environment != Environment::Sandbox {
+            let log = &self.remote.minutes;
+            log.note_certificates(clock::wall(), Asked::ByApp, outcome, latency);
+        }
         let series = Series {
             operation: asked.0,
             transport: asked.1,

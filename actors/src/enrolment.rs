@@ -2,6 +2,8 @@
 //! profile allows, has an authority certify, and records what comes of it in one step; it makes requests for other
 //! authorities and takes in what they answer. Blocking: for operators' threads and the registration desk, never for a core.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use documents::csr;
 use documents::x509::{self, Name, PathRules, PolicyRules, Terms};
 use hsm_pool::device::DeviceKey;
@@ -20,7 +22,7 @@ use store::{
 };
 
 use crate::bill::moment;
-use crate::certificates::{Authorities, Authority, Wanted, authority_algorithm, key_hash};
+use crate::certificates::{Authorities, Authority, Wanted, authority_algorithm, check_clock, key_hash};
 use crate::keymaster::{Keymaster, refuse as device_refused};
 use crate::profiles::{self, CertificateProfile, Names, Proof};
 use crate::registrar::{Certify, Issued, Issuer, Ledger};
@@ -111,6 +113,8 @@ pub fn show(row: &CertificateRow) -> Value {
         "not_after": moment(row.not_after),
         "not_after_ms": row.not_after.0,
         "certificate": signed.then(|| x509::to_pem(&row.der)),
+        // What was to be signed and never was given out.
+        "to_be_signed": (!signed).then(|| STANDARD.encode(&row.der)),
     })
 }
 
@@ -250,6 +254,13 @@ impl Enrolment<'_> {
         };
         let algorithm = authority_algorithm(credential.kind).unwrap_or(Algorithm::Ed25519);
         let prepared = csr::prepare(&subject, &public_key, algorithm).map_err(refused)?;
+        let digest = protocol::algorithm::Hash::Sha256.digest(prepared.to_sign());
+        self.ledger
+            .change(Change::Certificates(CertificateChange::ExportRequest {
+                tenant: tenant.clone(),
+                credential: id.clone(),
+                digest: std::array::from_fn(|at| digest[at]),
+            }))?;
         let signature = self.sign(tenant, &credential, &public_key, algorithm, prepared.to_sign())?;
         prepared.assemble(&signature).map_err(internal)
     }
@@ -315,7 +326,11 @@ impl Enrolment<'_> {
     }
 
     /// What a certificate of a tenant is, by its serial number.
-    pub fn by_serial(&self, of: (&TenantName, Environment), serial: &str) -> Result<CertificateRow, Refusal> {
+    pub fn by_serial(
+        &self,
+        of: (&TenantName, Option<Environment>),
+        serial: &str,
+    ) -> Result<CertificateRow, Refusal> {
         let missing = || Refusal::new(Code::NotFound, "no such certificate");
         let bytes = subjects::unhex(serial).ok_or_else(missing)?;
         let found = self.reader.certificates_by_serial(of, &bytes);
@@ -552,6 +567,7 @@ impl Enrolment<'_> {
         request: Option<&csr::Request>,
         now: UnixMillis,
     ) -> Result<Issued, Refusal> {
+        check_clock(self.reader, now)?;
         let profile = self.authorities.profiles().for_subjects(&application.profile)?;
         let kind = x509::check_public_key(public_key).map_err(refused)?.kind();
         profile.check_kind(&application.profile, kind)?;

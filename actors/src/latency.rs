@@ -36,6 +36,16 @@ pub enum Operation {
     Credentials,
     /// The app's usage.
     Usage,
+    /// Certificates: issued, renewed, changed, listed.
+    Certificates,
+    /// Those whose identities are checked.
+    Subjects,
+    /// Time stamps (RFC 3161).
+    TimeStamp,
+    /// How certificates stand (RFC 6960).
+    Status,
+    /// Revocation lists.
+    Lists,
 }
 
 /// The way it came.
@@ -46,6 +56,8 @@ pub enum Transport {
     Quic,
     /// JSON.
     Https,
+    /// The standard bindings of the pki listener.
+    Http,
 }
 
 /// How it ended.
@@ -87,6 +99,11 @@ impl Operation {
             Self::Lookup => "lookup",
             Self::Credentials => "credentials",
             Self::Usage => "usage",
+            Self::Certificates => "certificates",
+            Self::Subjects => "subjects",
+            Self::TimeStamp => "timestamp",
+            Self::Status => "status",
+            Self::Lists => "lists",
         }
     }
 }
@@ -97,6 +114,7 @@ impl Transport {
         match self {
             Self::Quic => "quic",
             Self::Https => "https",
+            Self::Http => "http",
         }
     }
 }

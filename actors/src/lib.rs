@@ -15,7 +15,8 @@
 //! make an operator's changes, [`stats`] counts, [`latency`] measures; [`audit`] signs a tree over the journal and proves
 //! what is in it; [`alerts`] says what is wrong, [`outgoing`] how messages to the outside are addressed, signed and tried
 //! again; [`certificates`] and [`time_stamps`] are the authorities, on threads of their own: [`lists`] and [`answers`] say
-//! what became of a certificate, [`stamp_callers`] who may have a time stamp, and over [`questions`] the cores ask them. [`enrolment`] is how
+//! what became of a certificate, [`stamp_callers`] who may have a time stamp, over [`questions`] the cores ask them, and [`answer_log`] counts what they answer to others. What
+//! apps ask about certificates waits in [`fair`] lines; [`enrolment`] is how
 //! somebody comes to a certificate, by which [`profiles`], and [`subjects`] whose identity was checked for it.
 //!
 //! Who talks to whom: front → core → shard → {index, metering, reader, pool}; pool → committing thread → core → shard
@@ -23,6 +24,7 @@
 
 pub mod agreement;
 pub mod alerts;
+pub mod answer_log;
 pub mod answers;
 pub mod audit;
 pub mod bill;
@@ -32,6 +34,7 @@ pub mod core;
 mod deadline;
 pub mod enrolment;
 pub mod expiry;
+pub mod fair;
 pub mod gate;
 pub mod keeper;
 pub mod keymaster;

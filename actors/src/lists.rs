@@ -19,6 +19,8 @@ use crate::registrar::Ledger;
 const LIST_MS: u64 = 24 * 3_600_000;
 /// From this age on a full list is replaced, in milliseconds: half of its life is left for those who fetch it late.
 const LIST_RENEWED_MS: u64 = LIST_MS / 2;
+/// Whoever revokes publishes that himself, and has done so after this time, in milliseconds, or could not.
+const PUBLISHING_MS_MAX: u64 = 5_000;
 /// Tries to make a list while others make some, too.
 const TRIES: usize = 3;
 
@@ -67,6 +69,21 @@ fn revoked(rows: &[RevokedRow]) -> impl Iterator<Item = crl::Revoked<'_>> {
         reason: Reason::from_number(row.reason).unwrap_or(Reason::Unspecified),
         invalid_since: None,
     })
+}
+
+/// What the next list says of when it was made: never earlier than the one before it, where the clock was set back a little.
+/// Where it was set back by more than a list lives, one of the two times is wrong, and nothing is published before somebody
+/// has looked.
+fn this_update(last: Option<&KeptCrl>, now: UnixMillis) -> Result<UnixMillis, Refusal> {
+    let last = last.map_or(UnixMillis(0), |last| last.made_at);
+    if last.0.saturating_sub(now.0) > LIST_MS {
+        let text = format!(
+            "the clock is {} ms behind the last revocation list: none is made",
+            last.0 - now.0
+        );
+        return Err(Refusal::new(Code::ClockBehind, text));
+    }
+    Ok(now.max(last))
 }
 
 /// Whether a list is there that needs no successor yet. One that was made before the store was restored does: its
@@ -141,6 +158,8 @@ impl Authorities {
         let rows = reader
             .revoked(&issuer.name, listed_from(now))
             .map_err(store_failed)?;
+        let last = reader.crl(&issuer.name).map_err(store_failed)?;
+        let now = this_update(last.as_ref(), now)?;
         let delta_url = || format!("{}/delta/{}.crl", self.base_url, issuer.name);
         let spec = crl::Spec {
             issuer: &issuer.certificate,
@@ -167,6 +186,8 @@ impl Authorities {
             .map_err(store_failed)?;
         let full = reader.crl(&issuer.name).map_err(store_failed)?;
         let full = full.ok_or_else(|| internal("a delta list needs a full list"))?;
+        let last = reader.delta(&issuer.name, full.number).map_err(store_failed)?;
+        let now = this_update(last.as_ref().or(Some(&full)), now)?;
         let base = Crl::parse(&full.der).map_err(internal)?;
         let spec = crl::Spec {
             issuer: &issuer.certificate,
@@ -180,28 +201,64 @@ impl Authorities {
         keep(ledger, issuer, &spec, changes(&base, &rows, now))
     }
 
-    /// Publishes every list that is missing or has lived half of its life, and those of a store that was restored.
+    /// Publishes every list that is missing or has lived half of its life, and those of a store that was restored. One that
+    /// cannot be made, because its device does not work, say, keeps no other waiting; the first such error is told.
     pub fn publish_due(&self, ledger: &dyn Ledger, reader: &Reader, now: UnixMillis) -> Result<(), Refusal> {
-        for issuer in self.list.iter().filter(|authority| authority.role.certifies()) {
-            let next = reader.next_crl(&issuer.name).map_err(store_failed)?;
-            let mut full = reader.crl(&issuer.name).map_err(store_failed)?;
-            if !full
-                .as_ref()
-                .is_some_and(|full| is_current(full, next, LIST_RENEWED_MS, now))
-            {
-                self.publish(ledger, reader, issuer, now)?;
-                full = reader.crl(&issuer.name).map_err(store_failed)?;
-            }
-            if let (Some(delta_ms), Some(full)) = (self.delta_ms, full) {
-                let delta = reader.delta(&issuer.name, full.number).map_err(store_failed)?;
-                let is_current = |delta: KeptCrl| now.0.abs_diff(delta.made_at.0) < delta_ms;
-                if !delta.is_some_and(is_current) {
-                    self.publish_as(ListKind::Delta, ledger, reader, issuer, now)?;
-                }
+        let issuers = self.list.iter().filter(|authority| authority.role.certifies());
+        let published = issuers.map(|issuer| self.publish_due_of(ledger, reader, issuer, now));
+        published.fold(Ok(()), Result::and)
+    }
+
+    fn publish_due_of(
+        &self,
+        ledger: &dyn Ledger,
+        reader: &Reader,
+        issuer: &Authority,
+        now: UnixMillis,
+    ) -> Result<(), Refusal> {
+        let next = reader.next_crl(&issuer.name).map_err(store_failed)?;
+        let mut full = reader.crl(&issuer.name).map_err(store_failed)?;
+        if !full
+            .as_ref()
+            .is_some_and(|full| is_current(full, next, LIST_RENEWED_MS, now))
+        {
+            self.publish(ledger, reader, issuer, now)?;
+            full = reader.crl(&issuer.name).map_err(store_failed)?;
+        }
+        if let (Some(delta_ms), Some(full)) = (self.delta_ms, full) {
+            let delta = reader.delta(&issuer.name, full.number).map_err(store_failed)?;
+            let is_current = |delta: KeptCrl| now.0.abs_diff(delta.made_at.0) < delta_ms;
+            if !delta.is_some_and(is_current) {
+                self.publish_as(ListKind::Delta, ledger, reader, issuer, now)?;
             }
         }
-        Ok(())
+        self.publish_missed(ledger, reader, issuer, now)
     }
+
+    /// Publishes a revocation whose own list could not be made.
+    fn publish_missed(
+        &self,
+        ledger: &dyn Ledger,
+        reader: &Reader,
+        issuer: &Authority,
+        now: UnixMillis,
+    ) -> Result<(), Refusal> {
+        let Some(full) = reader.crl(&issuer.name).map_err(store_failed)? else {
+            return Ok(());
+        };
+        let delta = reader.delta(&issuer.name, full.number).map_err(store_failed)?;
+        let newest = delta.map_or(full.made_at, |delta| delta.made_at.max(full.made_at));
+        let last = reader.last_revocation(&issuer.name).map_err(store_failed)?;
+        match is_missed(last, newest, now) {
+            true => self.publish_change(ledger, reader, issuer, now).map(drop),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Whether a revocation is on no list, and whoever has revoked will not publish it any more.
+fn is_missed(revoked: Option<UnixMillis>, newest: UnixMillis, now: UnixMillis) -> bool {
+    revoked.is_some_and(|at| at > newest && now.0.saturating_sub(at.0) > PUBLISHING_MS_MAX)
 }
 
 /// Signs a list and keeps it.
@@ -289,6 +346,32 @@ mod tests {
             der: Vec::new(),
             made_at: UnixMillis(made_at),
         }
+    }
+
+    #[test]
+    fn a_revocation_that_is_on_no_list_is_published_by_whoever_looks_next() {
+        let at = UnixMillis;
+        assert!(!is_missed(None, at(50_000), at(99_000)));
+        assert!(
+            !is_missed(Some(at(50_000)), at(50_000), at(99_000)),
+            "it is on it"
+        );
+        assert!(
+            !is_missed(Some(at(60_000)), at(50_000), at(61_000)),
+            "it is being made"
+        );
+        assert!(is_missed(Some(at(60_000)), at(50_000), at(66_000)));
+    }
+
+    #[test]
+    fn a_list_says_never_that_it_is_older_than_the_one_before_it() {
+        let now = UnixMillis(10 * LIST_MS);
+        let of = |made_at| this_update(Some(&list(7, made_at)), now).map_err(|refusal| refusal.code);
+        assert_eq!(this_update(None, now).unwrap(), now);
+        assert_eq!(of(now.0 - 5), Ok(now));
+        assert_eq!(of(now.0 + 5), Ok(UnixMillis(now.0 + 5)), "the clock was set back");
+        assert_eq!(of(now.0 + LIST_MS), Ok(UnixMillis(now.0 + LIST_MS)));
+        assert_eq!(of(now.0 + LIST_MS + 1), Err(Code::ClockBehind));
     }
 
     #[test]

@@ -20,12 +20,13 @@ use protocol::ids::TenantRow;
 use protocol::message::{Answer, ItemOutcome};
 use sla::answer::Outcome;
 use sla::calendar::MinuteIndex;
-use sla::minute::{Minute, Service, Tally, UserId};
+use sla::minute::{Asked, Minute, Service, Tally, UserId};
 use store::{MinuteRecord, ObservedRecords};
 
 use crate::services::Services;
 use days::Days;
 use judged::Judged;
+use protocol::latency::micros;
 
 /// How often the cores are asked and the engine is probed.
 const BEAT: Duration = Duration::from_secs(1);
@@ -44,25 +45,43 @@ struct Counted {
     days: Days,
 }
 
+impl Counted {
+    /// The minute that is counted now: nearly always the last one.
+    fn minute(&mut self, index: MinuteIndex) -> &mut Minute {
+        if self.minutes.last().is_none_or(|(last, _)| *last != index) {
+            self.minutes.push((index, Minute::default()));
+        }
+        let last = self.minutes.len() - 1;
+        &mut self.minutes[last].1
+    }
+}
+
 impl MinuteLog {
     /// Notes how a request ended.
     pub(crate) fn note(&self, at: UnixMillis, user: Option<TenantRow>, outcome: Outcome, latency: Duration) {
         let index = MinuteIndex::of_unix_seconds(at.seconds());
-        let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        let latency_us = micros(latency);
         let user = user.map(|row| UserId(row.0));
         let mut counted = self.0.lock();
-        let Counted { minutes, days } = &mut *counted;
         if outcome.is_averaged() {
-            days.record(index, latency_us);
+            counted.days.record(index, latency_us);
         }
-        match minutes.last_mut() {
-            Some((last, minute)) if *last == index => minute.record(user, outcome, latency_us),
-            _ => {
-                let mut minute = Minute::default();
-                minute.record(user, outcome, latency_us);
-                minutes.push((index, minute));
-            }
-        }
+        counted.minute(index).record(user, outcome, latency_us);
+    }
+
+    /// Notes how a request to the certificate service ended.
+    pub(crate) fn note_certificates(
+        &self,
+        at: UnixMillis,
+        asked: Asked,
+        outcome: Outcome,
+        latency: Duration,
+    ) {
+        let index = MinuteIndex::of_unix_seconds(at.seconds());
+        let mut counted = self.0.lock();
+        counted
+            .minute(index)
+            .record_certificates(asked, outcome, micros(latency));
     }
 
     fn take(&self) -> Counted {
@@ -90,7 +109,8 @@ fn of_item(item: &ItemOutcome) -> Outcome {
     }
 }
 
-fn of_code(code: Code) -> Outcome {
+/// How a refusal with this code counts.
+pub fn of_code(code: Code) -> Outcome {
     match code {
         Code::OutcomePending | Code::OutcomeUnknown => Outcome::Pending,
         // A 429 is only ever given for going beyond the contract.
@@ -208,7 +228,7 @@ impl MinuteKeeper {
     /// Starts it. `probe` says each second whether the services work.
     pub fn start(
         services: Arc<Services>,
-        probe: impl Fn(UnixMillis) -> Probe + Send + 'static,
+        probe: impl FnMut(UnixMillis) -> Probe + Send + 'static,
     ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -235,7 +255,7 @@ impl MinuteKeeper {
     }
 }
 
-fn keep(services: &Services, mut book: Book, stop: &AtomicBool, probe: impl Fn(UnixMillis) -> Probe) {
+fn keep(services: &Services, mut book: Book, stop: &AtomicBool, mut probe: impl FnMut(UnixMillis) -> Probe) {
     let mut beats = 0;
     loop {
         let stopping = stop.load(Ordering::Acquire);
@@ -258,8 +278,10 @@ fn keep(services: &Services, mut book: Book, stop: &AtomicBool, probe: impl Fn(U
 fn collect(services: &Services, book: &mut Book, now: UnixMillis, probe: Probe) {
     let mut judged = services.minutes.look();
     let mut beat = Minute::default();
-    for core in services.cores.iter() {
-        let Counted { minutes, days } = core.minutes.take();
+    let cores = services.cores.iter().map(|core| &core.minutes);
+    let desks = services.answer_logs.iter().map(|log| &log.minutes);
+    for log in cores.chain(desks) {
+        let Counted { minutes, days } = log.take();
         book.days.merge(days);
         for (index, part) in minutes {
             beat.merge(&part);

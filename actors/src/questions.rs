@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use protocol::error_code::{Code, Refusal};
+use sla::answer::Outcome;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::stamp_callers::StampCaller;
@@ -26,8 +27,8 @@ pub enum Question {
     Status(Vec<u8>),
 }
 
-/// TimeStampResp or OCSPResponse, in DER; or why there is none.
-pub type QuestionReply = Result<Vec<u8>, Refusal>;
+/// TimeStampResp or OCSPResponse, in DER, and how it counts: a rejection can be our fault. Or why there is none.
+pub type QuestionReply = Result<(Vec<u8>, Outcome), Refusal>;
 
 /// A question and where its answer goes.
 pub struct Asked {
@@ -57,17 +58,27 @@ impl Lines {
 
     /// Asks one thread after the other; refused at once where too many wait.
     pub fn ask(&self, question: Question) -> Result<oneshot::Receiver<QuestionReply>, Refusal> {
-        let full = || {
-            let text = "too many questions wait for the certificate service";
-            Refusal::new(Code::Overloaded, text).retry_after_ms(100)
-        };
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let count = self.threads.len().max(1);
-        let line = self.threads.get(turn % count).ok_or_else(full)?;
-        let (reply, answer) = oneshot::channel();
-        line.try_send(Asked { question, reply }).map_err(|_| full())?;
-        Ok(answer)
+        ask(self.threads.get(turn % count).ok_or_else(full)?, question)
     }
+
+    /// Asks every thread for a sign of life: a question that is none, which costs nothing to answer.
+    pub fn sound(&self) -> Result<Vec<oneshot::Receiver<QuestionReply>>, Refusal> {
+        let all = self.threads.iter();
+        all.map(|line| ask(line, Question::Status(Vec::new()))).collect()
+    }
+}
+
+fn full() -> Refusal {
+    let text = "too many questions wait for the certificate service";
+    Refusal::new(Code::Overloaded, text).retry_after_ms(100)
+}
+
+fn ask(line: &mpsc::Sender<Asked>, question: Question) -> Result<oneshot::Receiver<QuestionReply>, Refusal> {
+    let (reply, answer) = oneshot::channel();
+    line.try_send(Asked { question, reply }).map_err(|_| full())?;
+    Ok(answer)
 }
 
 #[cfg(test)]

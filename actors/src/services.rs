@@ -12,6 +12,7 @@ use protocol::ids::CredentialRow;
 use quick_cache::sync::Cache;
 use store::{Delivery, Outcome, StoreHandle};
 
+use crate::answer_log::AnswerLog;
 use crate::audit::Audit;
 use crate::call::Ticket;
 use crate::core::{CoreRemote, Event};
@@ -86,6 +87,8 @@ pub struct Services {
     pub audit: OnceLock<Audit>,
     /// The certificate service, once it has been started.
     pub certificates: OnceLock<Lines>,
+    /// What its threads have answered, one for each.
+    pub answer_logs: Arc<[Arc<AnswerLog>]>,
     pub(crate) reader: ReaderHandle,
     pub(crate) chains: Arc<Chains>,
     stopping: AtomicBool,
@@ -106,6 +109,7 @@ impl Services {
         let reports = Reports::start(store.reader()?, Arc::clone(store.directory()));
         let metering = MeteringHandle::new(cores.len());
         let stopping = AtomicBool::new(false);
+        let answer_logs = cores.iter().map(|_| Arc::default()).collect();
         Ok(Self {
             store,
             pool,
@@ -120,6 +124,7 @@ impl Services {
             reports,
             audit: OnceLock::new(),
             certificates: OnceLock::new(),
+            answer_logs,
             reader,
             chains,
             stopping,
@@ -140,8 +145,9 @@ impl Services {
 
     /// Brings together what the cores have measured; once a second, by one thread.
     pub fn collect_latency(&self, now: UnixMillis) -> Arc<Recorded> {
-        let outboxes = self.cores.iter().map(|core| &core.latency);
-        self.latency.collect(outboxes, now)
+        let cores = self.cores.iter().map(|core| &core.latency);
+        let desks = self.answer_logs.iter().map(|log| &log.latency);
+        self.latency.collect(cores.chain(desks), now)
     }
 
     /// Whether capacity is being extended: by the pool itself, or because an operator says so.

@@ -5,7 +5,7 @@ use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use documents::x509::{Name, NameParts};
-use protocol::algorithm::{Algorithm, InputKind, KeyKind};
+use protocol::algorithm::{Algorithm, Hash, InputKind, KeyKind};
 use protocol::clock::UnixMillis;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::{SubjectId, TenantName};
@@ -191,16 +191,20 @@ impl Subjects<'_> {
         let mut nonce = [0; NONCE_BYTES];
         rand::fill(&mut nonce).map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
         let (nonce, expires) = (hex(&nonce), UnixMillis(now.0 + ANSWER_MS));
+        let known = details(self.vault, &*self.ledger.tenant(tenant)?, &row)?;
+        let details = details_hash(&nonce, row.kind, &known);
         self.ledger.change(Change::Subjects(SubjectChange::Challenge {
             nonce: nonce.clone(),
             tenant: tenant.clone(),
             subject: id.clone(),
+            details,
             expires,
         }))?;
         Ok(json!({
             "nonce": nonce,
             "subject": id,
             "evidence_sha256": row.evidence.map(|hash| hex(&hash)),
+            "details_sha256": hex(&details),
             "expires": moment(expires),
         }))
     }
@@ -208,13 +212,17 @@ impl Subjects<'_> {
     /// Takes a verification service's signed answer.
     pub fn answer(&self, verifiers: &[Verifier], token: &str) -> Result<(), Refusal> {
         let (verifier, statement) = read_token(verifiers, token)?;
-        let evidence = unhex(&statement.evidence_sha256)
-            .and_then(|bytes| bytes.try_into().ok())
-            .ok_or_else(|| refused("evidence_sha256 is not the hexadecimal form of 32 bytes"))?;
+        let hash = |text: &str, name: &str| {
+            let bytes = unhex(text).and_then(|bytes| bytes.try_into().ok());
+            bytes.ok_or_else(|| refused(&format!("{name} is not the hexadecimal form of 32 bytes")))
+        };
+        let evidence = hash(&statement.evidence_sha256, "evidence_sha256")?;
+        let details = hash(&statement.details_sha256, "details_sha256")?;
         self.ledger.change(Change::Subjects(SubjectChange::Answer {
             nonce: statement.nonce,
             subject: statement.subject,
             evidence,
+            details,
             confirmed: statement.confirmed,
             by: format!("verifier {verifier}"),
         }))
@@ -243,6 +251,20 @@ impl Subjects<'_> {
             "changed": moment(row.changed),
         }))
     }
+}
+
+/// What a verification service computes of what it was shown, to say that it is the same: lines of nonce, kind, name,
+/// registration number and, of a person, the enterprise's id. The nonce keeps names from being guessed by their hashes.
+fn details_hash(nonce: &str, kind: SubjectKind, known: &Details) -> [u8; 32] {
+    let kind = match kind {
+        SubjectKind::Enterprise => "enterprise",
+        SubjectKind::Agent => "agent",
+        SubjectKind::LegalRepresentative => "legal-representative",
+    };
+    let enterprise = known.enterprise.as_ref().map_or("", SubjectId::as_str);
+    let text = [nonce, kind, &known.name, &known.registration, enterprise].join("\n");
+    let digest = Hash::Sha256.digest(text.as_bytes());
+    std::array::from_fn(|at| digest[at])
 }
 
 /// The first character, and that there are others.
@@ -288,6 +310,7 @@ struct Statement {
     nonce: String,
     subject: SubjectId,
     evidence_sha256: String,
+    details_sha256: String,
     confirmed: bool,
 }
 
@@ -412,7 +435,8 @@ mod tests {
 
     #[test]
     fn an_answer_counts_only_under_the_services_own_key() {
-        let payload = r#"{"nonce":"n","subject":"s-1","evidence_sha256":"00","confirmed":true}"#;
+        let payload =
+            r#"{"nonce":"n","subject":"s-1","evidence_sha256":"00","details_sha256":"00","confirmed":true}"#;
         for (kind, alg, algorithm) in [
             (KeyKind::P256, "ES256", Algorithm::EcdsaP256Sha256),
             (KeyKind::Ed25519, "EdDSA", Algorithm::Ed25519),

@@ -9,15 +9,17 @@ use documents::x509::ObjectIdentifier;
 use parking_lot::Mutex;
 use protocol::clock::UnixMillis;
 use protocol::error_code::{Code, Refusal};
-use store::{CertificateChange, Change, Reader};
+use store::{CertificateChange, Change, Reader, SerialBlocks};
 
 use crate::certificates::{Authorities, Authority};
 use crate::registrar::Ledger;
 
 /// Serial numbers that one durable write reserves.
 const BLOCK: u64 = 10_000;
-/// A block older than this is given up, in milliseconds: a later start holds the clock against its time.
-const BLOCK_MS: u64 = 60_000;
+/// A block older than this is given up, in milliseconds. A later start knows of its last token that it is no later than
+/// the end of its last block, and stamps nothing before that: after a crash for so long at most, and not at all where the
+/// clock was set back meanwhile.
+const BLOCK_MS: u64 = 2_000;
 /// After a step the clock must hold still for so long before it is believed again, in milliseconds.
 const QUIET_MS: u64 = 60_000;
 
@@ -215,7 +217,15 @@ pub struct Token {
 pub struct TimeStamper {
     authority: Arc<Authority>,
     tokens: tsp::Authority,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
+}
+
+/// No token of an earlier life is later than this.
+const fn end_of_block(known: SerialBlocks) -> UnixMillis {
+    match known.reserved_at.0 {
+        0 => UnixMillis(0),
+        reserved => UnixMillis(reserved.saturating_add(BLOCK_MS)),
+    }
 }
 
 impl TimeStamper {
@@ -224,8 +234,44 @@ impl TimeStamper {
         authorities: &Authorities,
         authority: Arc<Authority>,
         reader: &Reader,
-        rule: ClockRule,
-        policy: ObjectIdentifier,
+        (rule, policy): (ClockRule, ObjectIdentifier),
+    ) -> Result<Self, Refusal> {
+        let known = reader
+            .serial_blocks(&authority.name)
+            .map_err(|error| error.refusal())?;
+        let state = State {
+            serials: Serials {
+                next: known.next,
+                end: known.next,
+                tag: [0; 8],
+                until: UnixMillis(0),
+            },
+            clock: ClockJudge::new(rule, end_of_block(known)),
+            doubt: None,
+        };
+        Self::with_state(
+            authorities,
+            authority,
+            (rule, policy),
+            Arc::new(Mutex::new(state)),
+        )
+    }
+
+    /// The same authority as it is now, with another certificate perhaps; numbers and times go on.
+    pub fn again(
+        &self,
+        authorities: &Authorities,
+        authority: Arc<Authority>,
+        terms: (ClockRule, ObjectIdentifier),
+    ) -> Result<Self, Refusal> {
+        Self::with_state(authorities, authority, terms, Arc::clone(&self.state))
+    }
+
+    fn with_state(
+        authorities: &Authorities,
+        authority: Arc<Authority>,
+        (rule, policy): (ClockRule, ObjectIdentifier),
+        state: Arc<Mutex<State>>,
     ) -> Result<Self, Refusal> {
         let refuse = |error: &dyn std::fmt::Display| {
             Refusal::new(
@@ -236,22 +282,10 @@ impl TimeStamper {
         let chain = authorities.chain(&authority);
         let tokens = tsp::Authority::new(&chain, authority.algorithm, policy, rule.accuracy());
         let tokens = tokens.map_err(|error| refuse(&error))?;
-        let known = reader
-            .serial_blocks(&authority.name)
-            .map_err(|error| error.refusal())?;
         Ok(Self {
-            tokens,
-            state: Mutex::new(State {
-                serials: Serials {
-                    next: known.next,
-                    end: known.next,
-                    tag: [0; 8],
-                    until: UnixMillis(0),
-                },
-                clock: ClockJudge::new(rule, known.reserved_at),
-                doubt: None,
-            }),
             authority,
+            tokens,
+            state,
         })
     }
 
@@ -267,6 +301,10 @@ impl TimeStamper {
         clock: &dyn TimeSource,
         request: &tsp::Request,
     ) -> Result<Token, Failure> {
+        if self.authority.revoked {
+            tracing::error!(authority = %self.authority.name, "a revoked authority stamps no times");
+            return Err(Failure::SystemFailure);
+        }
         let (now, serial) = self.next(ledger, clock)?;
         let prepared = self.tokens.prepare(request, &serial, now)?;
         let failed = |error: &dyn std::fmt::Display| {
@@ -350,6 +388,30 @@ mod tests {
             assert_eq!(judge.judge(at(19_990, 1_000, SURE)), Err(Doubt::WentBack(10)));
             assert_eq!(judge.judge(at(20_000, 1_010, SURE)), Ok(UnixMillis(20_000)));
         }
+    }
+
+    #[test]
+    fn a_later_life_stamps_nothing_that_an_earlier_one_may_have_stamped() {
+        let known = SerialBlocks {
+            next: 10_001,
+            reserved_at: UnixMillis(50_000),
+        };
+        // The last token of the block that was reserved then is earlier than its end, whatever the clock is set to.
+        let mut judge = ClockJudge::new(ClockRule::Unverified, end_of_block(known));
+        assert_eq!(
+            judge.judge(at(49_000, 1, SURE)),
+            Err(Doubt::WentBack(1_000 + BLOCK_MS))
+        );
+        assert_eq!(
+            judge.judge(at(50_001, 2, SURE)),
+            Err(Doubt::WentBack(BLOCK_MS - 1))
+        );
+        assert!(judge.judge(at(50_000 + BLOCK_MS, 3, SURE)).is_ok());
+        let none = SerialBlocks {
+            next: 1,
+            reserved_at: UnixMillis(0),
+        };
+        assert_eq!(end_of_block(none), UnixMillis(0));
     }
 
     #[test]

@@ -25,8 +25,8 @@ use protocol::clock::{self, UnixMillis};
 use protocol::error_code::Refusal;
 use protocol::ids::{AuthorityName, CredentialId, TenantName};
 use store::{
-    CertificateChange, CertificateStanding, Change, Directory, Environment, Holder, Prepared, Reader, Role,
-    StoreHandle,
+    By, CertificateChange, CertificateStanding, Change, Directory, Environment, Holder, Prepared, Reader,
+    Role, StoreHandle,
 };
 
 const COMMIT: usize = 500;
@@ -77,7 +77,7 @@ fn name(text: &str) -> AuthorityName {
 
 /// A root that issues, and its OCSP responder.
 fn make_authorities(store: &StoreHandle<u32>, vault: &Vault) -> Authorities {
-    let load = || Authorities::load(&store.reader().unwrap(), vault, "http://pki.example").unwrap();
+    let load = || Authorities::load(&store.reader().unwrap(), vault, &None, "http://pki.example").unwrap();
     let plan = |own: &str, role, issuer: Option<&str>| AuthorityPlan {
         name: name(own),
         role,
@@ -85,13 +85,14 @@ fn make_authorities(store: &StoreHandle<u32>, vault: &Vault) -> Authorities {
         subject: subject(own),
         issuer: issuer.map(name),
         days: 3650,
+        device: None,
     };
     for plan in [
         plan("root", Role::Root, None),
         plan("ca", Role::Issuing, Some("root")),
         plan("ocsp", Role::Ocsp, Some("ca")),
     ] {
-        found(&load(), &Books(store), vault, plan, clock::wall()).unwrap();
+        found(&load(), &Books(store), (vault, &None), plan, clock::wall()).unwrap();
     }
     load()
 }
@@ -188,6 +189,7 @@ fn revoke(store: &StoreHandle<u32>, numbers: std::ops::Range<usize>) {
             issuer: name("ca"),
             serial: serial(number),
             standing: CertificateStanding::Revoked { reason: SUPERSEDED },
+            by: By::Operator,
         })
     };
     store.changes("bench", numbers.map(change).collect()).unwrap();
@@ -260,7 +262,7 @@ fn publish(store: &StoreHandle<u32>, vault: &Vault, authorities: &Authorities, r
         || Crl::parse(&list.der).unwrap().entries().len(),
         |entries, _| format!("{entries} entries, {} KiB", list.der.len() >> 10),
     );
-    let deltas = Authorities::load(reader, vault, "http://pki.example")
+    let deltas = Authorities::load(reader, vault, &None, "http://pki.example")
         .unwrap()
         .with_deltas(Some(3_600_000));
     measure(

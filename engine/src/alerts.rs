@@ -26,8 +26,8 @@ use store::{
 const BEAT: Duration = Duration::from_secs(1);
 /// How often certificates that end are looked at, in milliseconds.
 const ENDS_LOOKED_AT_MS: u64 = 60_000;
-/// Certificates that are told of at a time.
-const ENDING_MAX: u32 = 10_000;
+/// Certificates that are told of in one commit.
+const WARNED_MAX: u32 = 64;
 const DAY_MS: u64 = 24 * 3_600_000;
 /// The record of a minute is complete so many seconds after it.
 const MINUTE_SETTLED_S: u64 = 5;
@@ -257,27 +257,50 @@ impl Watcher {
 
     /// Looks at certificates that end, once a minute, and tells their holders.
     fn see_ends(&mut self, now: UnixMillis) -> Result<(), Refusal> {
-        let Some(most) = self.warn_days.first().copied() else {
-            return Ok(());
-        };
         if now.0.abs_diff(self.ends_looked_at.0) < ENDS_LOOKED_AT_MS {
             return Ok(());
         }
         self.ends_looked_at = now;
-        let until = UnixMillis(now.0.saturating_add(u64::from(most) * DAY_MS));
-        let rows = self.reader.certificates_ending(now, until, ENDING_MAX);
-        let rows = rows.map_err(|error| error.refusal())?;
-        self.ending = expiry::conditions(&rows, &self.warn_days, now);
-        for row in &rows {
-            if let Some(days) = expiry::due(row, &self.warn_days, now) {
-                self.warn(row, days, now)?;
-            }
+        let until = |days: u32| UnixMillis(now.0.saturating_add(u64::from(days) * DAY_MS));
+        let failed = |error: StoreError| error.refusal();
+        let mut ending = Vec::new();
+        // The fewest days first: of those that end tomorrow nobody is told that they end in a month.
+        let mut from = now;
+        for &days in self.warn_days.iter().rev() {
+            let span = (from, until(days));
+            let count = self.reader.count_ending(span).map_err(failed)?;
+            let first = self
+                .reader
+                .certificates_ending(span.0, span.1, 1)
+                .map_err(failed)?;
+            ending.extend(expiry::condition(days, count, first.first()));
+            self.warn_all(span, days, now)?;
+            from = UnixMillis(span.1.0 + 1);
         }
+        ending.reverse();
+        self.ending = ending;
         Ok(())
     }
 
-    /// Told and noted in one step: nobody is told twice of the same.
-    fn warn(&self, row: &CertificateRow, days: u32, now: UnixMillis) -> Result<(), Refusal> {
+    /// Tells of everything that ends in a span, however much that is, so many at a time.
+    fn warn_all(&self, span: (UnixMillis, UnixMillis), days: u32, now: UnixMillis) -> Result<(), Refusal> {
+        loop {
+            let rows = self.reader.certificates_unwarned(span, days, WARNED_MAX);
+            let rows = rows.map_err(|error| error.refusal())?;
+            let mut changes = Vec::new();
+            for row in &rows {
+                changes.extend(self.warning(row, days, now)?);
+            }
+            if changes.is_empty() || self.services.closed().is_some() {
+                return Ok(());
+            }
+            // Told and noted in one step: nobody is told twice of the same.
+            let told = self.services.store.changes("engine", changes);
+            told.map_err(|error| error.refusal())?;
+        }
+    }
+
+    fn warning(&self, row: &CertificateRow, days: u32, now: UnixMillis) -> Result<Vec<Change>, Refusal> {
         let mut changes = vec![Change::Certificates(CertificateChange::Warn {
             issuer: row.issuer.clone(),
             serial: row.serial.clone(),
@@ -292,8 +315,7 @@ impl Watcher {
                 give_up: UnixMillis(now.0 + self.alarms.give_up_ms),
             }));
         }
-        let told = self.services.store.changes("engine", changes);
-        told.map_err(|error| error.refusal())
+        Ok(changes)
     }
 
     fn expire(&self, now: UnixMillis) -> Result<(), StoreError> {

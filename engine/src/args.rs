@@ -746,12 +746,34 @@ pub(crate) enum CaCommand {
         /// The authority that certifies it; without it, it certifies itself.
         #[arg(long)]
         issuer: Option<AuthorityName>,
-        /// For how long it is valid, never beyond its issuer.
-        #[arg(long, default_value_t = 3650)]
-        days: u64,
+        /// For how long it is valid, never beyond its issuer [default: what the profile says].
+        #[arg(long)]
+        days: Option<u64>,
+        /// The device in which its key is made and stays; for those who certify. Without it, a software key.
+        #[arg(long)]
+        device: Option<String>,
         /// Where to write what was done; the signature over it goes into FILE.sig.
         #[arg(long, value_name = "FILE")]
         transcript: PathBuf,
+    },
+    /// Has an authority's key certified again, by the same issuer and for the same name, and writes a signed transcript.
+    Renew {
+        /// Its name.
+        name: AuthorityName,
+        /// For how long it is valid, never beyond its issuer [default: what the profile says].
+        #[arg(long)]
+        days: Option<u64>,
+        /// Where to write what was done; the signature over it goes into FILE.sig.
+        #[arg(long, value_name = "FILE")]
+        transcript: PathBuf,
+    },
+    /// Revokes an authority for good: no credential that it or one below it has certified signs any more.
+    Revoke {
+        /// Its name.
+        name: AuthorityName,
+        /// By its name in RFC 5280 5.3.1, such as cACompromise.
+        #[arg(long)]
+        reason: String,
     },
     /// Lists the authorities.
     List,
@@ -1110,6 +1132,10 @@ pub(crate) struct RestoreArguments {
     /// The file `tail` of the lost data folder, if it is left: it says how many entries are lost.
     #[arg(long, value_name = "FILE", conflicts_with = "verify")]
     pub(crate) tail: Option<PathBuf>,
+    /// The list of erased subjects that the lost engine kept elsewhere (setting `erasures`): what the backup still holds of
+    /// them is erased again.
+    #[arg(long, value_name = "FILE", conflicts_with = "verify")]
+    pub(crate) erasures: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -138,6 +138,9 @@ pub(crate) struct Spec {
     tsa_anonymous_rate: Option<u32>,
     /// How often delta revocation lists are made, in minutes; 0: none are, and each change makes a full list.
     crl_delta_minutes: u32,
+    /// Where the list of erased subjects is kept, outside of the data folder: `restore --erasures` takes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erasures: Option<PathBuf>,
     /// HTTPS for operators.
     console: SocketAddr,
     /// Names under which `console` is reached, beside its address and `localhost`.
@@ -277,6 +280,7 @@ impl Default for Spec {
             tsa_anonymous: None,
             tsa_anonymous_rate: None,
             crl_delta_minutes: 0,
+            erasures: None,
             console: address(9444),
             console_names: Vec::new(),
             dual_control: Vec::new(),
@@ -354,6 +358,7 @@ pub(crate) struct PkiConfig {
     warn_days: Arc<[u32]>,
     anonymous_rate: Option<u32>,
     delta_minutes: u32,
+    erasures: Option<PathBuf>,
 }
 
 impl PkiConfig {
@@ -381,6 +386,7 @@ impl PkiConfig {
             anonymous_rate: self
                 .anonymous_rate
                 .unwrap_or(if dev { 0 } else { ANONYMOUS_RATE }),
+            erasures: self.erasures.clone(),
         }
     }
 }
@@ -527,7 +533,7 @@ fn check(mut spec: Spec) -> Result<Config, Refusal> {
     }
     check_devices(&spec.device)?;
     check_key_pools(&spec.key_pool, &spec.device)?;
-    let policy = policy(&spec.tsa_policy)?;
+    let pki = pki_config(&spec)?;
     let lanes = if spec.lanes == 0 { processors } else { spec.lanes };
     Ok(Config {
         console: operators::console(&spec)?,
@@ -537,19 +543,7 @@ fn check(mut spec: Spec) -> Result<Config, Refusal> {
         home: spec.home,
         listen: spec.listen,
         admin: spec.admin,
-        pki: PkiConfig {
-            address: spec.pki,
-            url: spec.pki_url.map(|url| url.trim_end_matches('/').to_owned()),
-            clock: spec.tsa_clock,
-            accuracy_ms: spec.tsa_accuracy_ms,
-            policy,
-            anonymous: spec.tsa_anonymous,
-            profiles: Arc::new(certificates::profiles(&spec.certificate_profile)?),
-            verifiers: certificates::verifiers(&spec.verifier)?,
-            warn_days: certificates::warn_days(&spec.certificate_warn_days),
-            anonymous_rate: spec.tsa_anonymous_rate,
-            delta_minutes: spec.crl_delta_minutes,
-        },
+        pki,
         cores: cores.min(256),
         lanes: Bounds {
             min: lanes,
@@ -581,6 +575,24 @@ fn check(mut spec: Spec) -> Result<Config, Refusal> {
         log_days: spec.log_days,
         key_pools: spec.key_pool,
         devices: spec.device,
+    })
+}
+
+fn pki_config(spec: &Spec) -> Result<PkiConfig, Refusal> {
+    let url = spec.pki_url.as_ref();
+    Ok(PkiConfig {
+        address: spec.pki,
+        url: url.map(|url| url.trim_end_matches('/').to_owned()),
+        clock: spec.tsa_clock,
+        accuracy_ms: spec.tsa_accuracy_ms,
+        policy: policy(&spec.tsa_policy)?,
+        anonymous: spec.tsa_anonymous,
+        profiles: Arc::new(certificates::profiles(&spec.certificate_profile)?),
+        verifiers: certificates::verifiers(&spec.verifier)?,
+        warn_days: certificates::warn_days(&spec.certificate_warn_days),
+        anonymous_rate: spec.tsa_anonymous_rate,
+        delta_minutes: spec.crl_delta_minutes,
+        erasures: spec.erasures.clone(),
     })
 }
 

@@ -25,8 +25,8 @@ use protocol::ids::{AppId, AuthorityName, CredentialId, OperatorName, SubjectId,
 use protocol::verify::SM2_DEFAULT_USER_ID;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use store::{
-    AuthorityRow, CertificateChange, Change, Environment, OperatorChange, Reader, Role, Roles, Store,
-    StoreHandle, SubjectChange, SubjectKind, SubjectStep,
+    AuthorityKey, AuthorityRow, CertificateChange, Change, Environment, OperatorChange, Reader, Role, Roles,
+    Store, StoreHandle, SubjectChange, SubjectKind, SubjectStep,
 };
 use zeroize::Zeroizing;
 
@@ -280,8 +280,11 @@ fn set_up_authorities(pki: &Pki, ca: &DevCa) -> Result<(), Refusal> {
                     role: Role::Development,
                     kind,
                     issuer: None,
-                    wrapped: known.wrapped.clone(),
+                    key: AuthorityKey::Software {
+                        wrapped: known.wrapped.clone(),
+                    },
                     certificate: known.certificate.clone(),
+                    serial: x509::serial_number(&known.certificate).map_err(internal)?,
                 },
             )))?;
         }
@@ -299,8 +302,10 @@ fn set_up_authorities(pki: &Pki, ca: &DevCa) -> Result<(), Refusal> {
             subject: subject(&format!("Cinnabar development {servant}"))?,
             issuer: Some(name(issuer)?),
             days: LEAF_DAYS,
+            device: None,
         };
-        found(&current.authorities, &ledger, &pki.vault, plan, clock::wall())?;
+        let keys = (&*pki.vault, &pki.devices);
+        found(&current.authorities, &ledger, keys, plan, clock::wall())?;
     }
     pki.reload()
 }

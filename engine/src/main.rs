@@ -8,6 +8,7 @@ mod cli;
 mod config;
 mod console;
 mod dev;
+mod erasures;
 mod front;
 mod key_pools;
 mod latency_log;

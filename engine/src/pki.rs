@@ -1,19 +1,23 @@
 //! The certificate service of an engine: its authorities, the threads that sign for them, the listener in front
-//! (`pki/http.rs`) and what its threads answer with (`pki/desk.rs`). What is decided is decided in
+//! (`pki/http.rs`) and what its threads answer with (`pki/desk.rs`), and whether they do (`pki/sounding.rs`). What is decided is decided in
 //! `actors::{certificates, lists, answers, time_stamps, stamp_callers}`.
 
 pub(crate) mod clock;
 mod desk;
 mod http;
+pub(crate) mod openapi;
+pub(crate) mod sounding;
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use actors::answer_log::AnswerLog;
 use actors::answers::{Answers, Sources};
 use actors::call::Ticket;
-use actors::certificates::Authorities;
+use actors::certificates::{Authorities, Devices};
 use actors::enrolment::Enrolment;
 use actors::lists::Shelf;
 use actors::profiles::Profiles;
@@ -35,6 +39,7 @@ use store::{Allowance, CertificateChange, Change, Contract, Reader, Role, StoreH
 use self::desk::Desk;
 use self::http::Server;
 use crate::admin::operator::AsActor;
+use crate::erasures::ErasureList;
 
 /// How often the publisher looks whether a list is due, or an answer.
 const PUBLISHER_LOOKS: Duration = Duration::from_secs(10);
@@ -60,6 +65,8 @@ pub(crate) struct PkiSettings {
     pub(crate) anonymous: bool,
     /// How many a second, in all.
     pub(crate) anonymous_rate: u32,
+    /// Where the list of erased subjects is kept.
+    pub(crate) erasures: Option<PathBuf>,
 }
 
 /// Authorities and time stampers as they are now.
@@ -97,6 +104,8 @@ pub(crate) struct Pki {
     pub(crate) store: Arc<StoreHandle<Ticket>>,
     pub(crate) vault: Arc<Vault>,
     pub(crate) settings: PkiSettings,
+    /// Where keys of authorities may be; only a running engine has them.
+    pub(crate) devices: Devices,
     current: RwLock<Arc<Current>>,
     answers: Answers,
     shelf: Shelf,
@@ -111,6 +120,7 @@ impl Pki {
     pub(crate) fn open(
         store: Arc<StoreHandle<Ticket>>,
         vault: Arc<Vault>,
+        devices: Devices,
         settings: PkiSettings,
     ) -> Result<Self, Refusal> {
         let rate = settings.anonymous_rate;
@@ -118,6 +128,7 @@ impl Pki {
             store,
             vault,
             settings,
+            devices,
             current: RwLock::default(),
             answers: Answers::default(),
             shelf: Shelf::default(),
@@ -143,29 +154,22 @@ impl Pki {
     /// Takes in authorities that were made meanwhile. Time stampers go on with their numbers.
     pub(crate) fn reload(&self) -> Result<(), Refusal> {
         let reader = self.reader()?;
-        let authorities = Authorities::load(&reader, &self.vault, &self.settings.base_url)?
+        let authorities = Authorities::load(&reader, &self.vault, &self.devices, &self.settings.base_url)?
             .with_profiles(Arc::clone(&self.settings.profiles))
             .with_deltas(self.settings.delta_ms);
         let known = self.current();
+        let terms = (self.settings.clock, self.settings.policy);
         let mut stampers = Vec::new();
-        for authority in authorities
-            .all()
-            .iter()
-            .filter(|one| one.role == Role::TimeStamping)
-        {
+        for authority in authorities.all().iter() {
+            if authority.role != Role::TimeStamping {
+                continue;
+            }
             let mut kept = known.stampers.iter();
-            stampers.push(
-                match kept.find(|stamper| stamper.authority().name == authority.name) {
-                    Some(stamper) => Arc::clone(stamper),
-                    None => Arc::new(TimeStamper::open(
-                        &authorities,
-                        Arc::clone(authority),
-                        &reader,
-                        self.settings.clock,
-                        self.settings.policy,
-                    )?),
-                },
-            );
+            let stamper = match kept.find(|stamper| stamper.authority().name == authority.name) {
+                Some(known) => known.again(&authorities, Arc::clone(authority), terms)?,
+                None => TimeStamper::open(&authorities, Arc::clone(authority), &reader, terms)?,
+            };
+            stampers.push(Arc::new(stamper));
         }
         *self.current.write() = Arc::new(Current {
             authorities,
@@ -233,20 +237,21 @@ impl Pki {
     }
 }
 
-/// Starts `threads` threads that answer what comes to the listener, and the publisher. Returns how the cores ask them.
+/// Starts a thread for each log that answers what comes to the listener, and the publisher. Returns how the cores ask them.
 pub(crate) fn start(
     pki: &Arc<Pki>,
     clock: &Arc<dyn TimeSource>,
-    threads: usize,
+    logs: &[Arc<AnswerLog>],
     listener: TcpListener,
 ) -> Result<Lines, Refusal> {
     let mut servers = Vec::new();
-    let (lines, questions) = Lines::new(threads.max(1));
-    for (number, questions) in questions.into_iter().enumerate() {
+    let (lines, questions) = Lines::new(logs.len());
+    for (number, (questions, log)) in questions.into_iter().zip(logs).enumerate() {
         let desk = Desk {
             reader: pki.reader()?,
             pki: Arc::clone(pki),
             clock: Arc::clone(clock),
+            log: Arc::clone(log),
         };
         let (server, run) = Server::new(questions);
         spawn(&format!("pki-{number}"), move || run(desk))?;
@@ -267,7 +272,15 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Refusal>
 
 /// Lives as long as the process.
 fn publish(pki: &Pki, reader: &Reader) {
+    let mut erasures = pki.settings.erasures.clone().map(ErasureList::new);
+    let mut keep_erasures = || {
+        if let Some(Err(error)) = erasures.as_mut().map(|list| list.keep(reader)) {
+            tracing::error!(%error, "the list of erased subjects could not be kept; it is tried again");
+        }
+    };
+    keep_erasures();
     for _ in tick(PUBLISHER_LOOKS) {
+        keep_erasures();
         let now = protocol::clock::wall();
         if let Err(error) = pki.publish_due(now) {
             tracing::warn!(%error, "a revocation list could not be made; it is tried again");

@@ -39,8 +39,9 @@ use crate::front::{FrontContext, FrontLimits, Phase, http, quic, sockets, tls};
 use crate::latency_log::LatencyKeeper;
 use crate::operations::Operations;
 use crate::pki::clock::SystemClock;
+use crate::pki::sounding::Sounding;
 use crate::pki::{self, Pki};
-use crate::registration::{self, Registration, Waiting};
+use crate::registration::{self, Registration};
 use crate::shutdown::Books;
 use crate::traces::Traces;
 use crate::{key_pools, master_key, reconciler, shutdown, telemetry};
@@ -140,7 +141,6 @@ struct Engine {
     admin: std::net::TcpListener,
     pki_listener: std::net::TcpListener,
     console: (std::net::TcpListener, Arc<rustls::ServerConfig>),
-    waiting: Waiting,
     phase: watch::Sender<Phase>,
 }
 
@@ -181,7 +181,6 @@ impl Engine {
             console: console_tls,
         } = tls::configs(identity, &services.store)?;
         let (phase, phases) = watch::channel(Phase::Serving);
-        let (desk, waiting) = Registration::new();
         let mut reset_key = [0; 32];
         aws_lc_rs::rand::fill(&mut reset_key).map_err(|_| Refusal::new(Code::Internal, "no randomness"))?;
         let reset_key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &reset_key);
@@ -201,7 +200,7 @@ impl Engine {
                 http_silence_max: Duration::from_millis(config.http_silence_ms_max),
             },
             locations: config.locations.clone().into(),
-            registration: desk,
+            registration: Registration::new(),
             phase: phases,
         };
         Ok(Self {
@@ -212,7 +211,6 @@ impl Engine {
             admin,
             pki_listener,
             console: (console, console_tls),
-            waiting,
             phase,
         })
     }
@@ -226,12 +224,10 @@ impl Engine {
             admin,
             pki_listener,
             console,
-            waiting,
             phase,
         } = self;
         let dev = dev_ca.is_some();
-        let (store, vault) = (Arc::clone(&services.store), Arc::clone(&services.vault));
-        let pki = Arc::new(Pki::open(store, vault, config.pki.settings(dev))?);
+        let pki = Arc::new(open_pki(&services, &config, dev)?);
         let dev_files = match &dev_ca {
             Some(ca) => {
                 let (home, listen, admin) = (&config.home, config.listen, config.admin);
@@ -239,7 +235,7 @@ impl Engine {
             }
             None => None,
         };
-        registration::open(waiting, &pki, &services)?;
+        registration::open(&parts.registration, &pki, &services)?;
         let arbiters: Arbiters = Arc::new(Mutex::new(vec![None; services.cores.len()]));
         let spawn = spawn_core(system.clone(), Arc::clone(&parts), Arc::clone(&arbiters));
         let keeper = Keeper::start(Arc::clone(&services), system.arbiter().clone(), spawn)
@@ -264,11 +260,11 @@ impl Engine {
         operations.open(Arc::clone(&operator), &config, listener, tls)?;
         socket::serve(socket::bind(&config.home)?, operator)
             .map_err(|error| Refusal::new(Code::Internal, format!("the admin thread: {error}")))?;
-        start_pki(&pki, &config, &services, pki_listener)?;
+        start_pki(&pki, &services, pki_listener)?;
         shutdown::wait_until_ready(&services).await;
         key_pools::start(&services, config.key_pools.clone())?;
         let books = Books {
-            minutes: keep_minutes(&services)?,
+            minutes: keep_minutes(&services, &parts.registration)?,
             latency: keep_latency(&services, &config)?,
         };
         reconciler::start(&services, &config)?;
@@ -313,14 +309,15 @@ fn operator(
 }
 
 /// The minutes of the service agreement, with what the engine finds when it looks at itself.
-fn keep_minutes(services: &Arc<Services>) -> Result<MinuteKeeper, Refusal> {
+fn keep_minutes(services: &Arc<Services>, desk: &Registration) -> Result<MinuteKeeper, Refusal> {
     let watched = Arc::clone(services);
+    let mut sounding = Sounding::new(Arc::clone(services), desk.clone());
     let probe = move |now: clock::UnixMillis| {
         let ready = admin_http::not_ready(&watched, now.0).is_empty();
-        // Certificates are issued by this process and recorded in this store: what stops one stops the other.
+        // Certificates are recorded in this store, too; besides, those who issue and answer have to be there.
         Probe {
             signing: ready,
-            certificates: ready,
+            certificates: sounding.sound() && ready,
         }
     };
     MinuteKeeper::start(Arc::clone(services), probe)
@@ -333,18 +330,19 @@ fn keep_latency(services: &Arc<Services>, config: &Config) -> Result<LatencyKeep
         .map_err(|error| Refusal::new(Code::Internal, format!("the latency thread: {error}")))
 }
 
+fn open_pki(services: &Services, config: &Config, dev: bool) -> Result<Pki, Refusal> {
+    let (store, vault) = (Arc::clone(&services.store), Arc::clone(&services.vault));
+    let devices = Some(Arc::clone(&services.pool));
+    Pki::open(store, vault, devices, config.pki.settings(dev))
+}
+
 /// The certificate service: its threads, its first lists, its listener.
-fn start_pki(
-    pki: &Arc<Pki>,
-    config: &Config,
-    services: &Services,
-    listener: std::net::TcpListener,
-) -> Result<(), Refusal> {
+fn start_pki(pki: &Arc<Pki>, services: &Services, listener: std::net::TcpListener) -> Result<(), Refusal> {
     if let Err(error) = pki.publish_due(clock::wall()) {
         tracing::warn!(%error, "revocation lists are not up to date");
     }
     let clock: Arc<dyn TimeSource> = Arc::new(SystemClock::new());
-    let lines = pki::start(pki, &clock, usize::from(config.cores), listener)?;
+    let lines = pki::start(pki, &clock, &services.answer_logs, listener)?;
     // Nobody else sets it.
     let _ = services.certificates.set(lines);
     Ok(())

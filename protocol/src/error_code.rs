@@ -184,6 +184,10 @@ codes! {
     OutcomePending = 303, "outcome_pending", 504, Device, retry true;
     /// Still running at the deadline, and even the record of that did not come back; retry with the same key.
     OutcomeUnknown = 304, "outcome_unknown", 504, Device, retry true;
+    /// The clock is behind what is on record: it was set back, and nothing is certified.
+    ClockBehind = 315, "clock_behind", 503, Device, retry true;
+    /// The authority that would certify is expired or not yet valid.
+    AuthorityUnavailable = 316, "authority_unavailable", 503, Device, retry true;
 
     /// The store contradicts itself.
     DataCorrupt = 400, "data_corrupt", 500, Data, retry false;

@@ -325,7 +325,16 @@ impl From<UsageBody> for UsageInfo {
 
 /// Where to ask what became of a call: its idempotency key as one percent-encoded path segment (RFC 3986 2.1).
 pub fn operation_path(key: &str) -> String {
-    let mut path = String::from("/v1/signatures/");
+    path_of_call("/v1/signatures/", key)
+}
+
+/// The same of a call for a certificate.
+pub fn certificate_call_path(key: &str) -> String {
+    path_of_call("/v1/certificates/calls/", key)
+}
+
+fn path_of_call(of: &str, key: &str) -> String {
+    let mut path = of.to_owned();
     for byte in key.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             path.push(char::from(byte));

@@ -118,7 +118,7 @@ pub struct Minute {
     /// Probes of the signing service.
     #[n(4)]
     pub signing_probes: Tally,
-    /// Probes of, and requests to, the certificate service.
+    /// Probes of the certificate service, and requests of apps to it.
     #[n(5)]
     pub certificates: Tally,
     /// Maintenance was under way. Whether that excludes the minute is for the notices to say.
@@ -130,6 +130,19 @@ pub struct Minute {
     /// Response times.
     #[n(8)]
     pub latency: Latency,
+    /// Requests to what the certificate service publishes: time stamps, OCSP, revocation lists. Counted apart, because
+    /// whoever asks for a status a million times must not hide that nothing is issued.
+    #[n(9)]
+    pub published: Tally,
+}
+
+/// What was asked of the certificate service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// By an app: certificates and subjects.
+    ByApp,
+    /// By whoever reads what is published.
+    Published,
 }
 
 /// Why bytes are not the record of a minute.
@@ -166,6 +179,19 @@ impl Minute {
         });
     }
 
+    /// Takes down how a request to the certificate service ended. Its latency decides whether the answer is a normal one;
+    /// it is in no average: that is promised of signatures (A 4.2), and answers from memory would flatter it.
+    pub fn record_certificates(&mut self, asked: Asked, outcome: Outcome, latency_us: u64) {
+        if !outcome.counts() {
+            return;
+        }
+        let tally = match asked {
+            Asked::ByApp => &mut self.certificates,
+            Asked::Published => &mut self.published,
+        };
+        tally.add(outcome.is_normal(latency_us));
+    }
+
     /// Takes down a probe of one of the services.
     pub fn record_probe(&mut self, service: Service, normal: bool) {
         match service {
@@ -187,6 +213,7 @@ impl Minute {
         self.maintenance |= part.maintenance;
         self.extension |= part.extension;
         self.latency.merge(part.latency);
+        self.published.merge(part.published);
     }
 
     /// The share of requests refused with 503.
@@ -197,7 +224,7 @@ impl Minute {
         }
     }
 
-    /// The record as bytes: a CBOR array, about 20 bytes and another 5 to 9 for each user.
+    /// The record as bytes: a CBOR array, about 25 bytes and another 5 to 9 for each user.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(32 + 9 * self.users.len());
         minicbor::encode(self, &mut bytes).expect("a vector takes whatever is written to it");
@@ -215,7 +242,12 @@ impl Minute {
     }
 
     fn checked(self) -> Result<Self, DecodeError> {
-        let tallies = [self.requests, self.signing_probes, self.certificates];
+        let tallies = [
+            self.requests,
+            self.signing_probes,
+            self.certificates,
+            self.published,
+        ];
         let wrong = |tally: &Tally| tally.normal > tally.asked;
         if tallies.iter().any(wrong) || self.users.values().any(wrong) {
             return Err(DecodeError::Contradiction("more normal responses than requests"));
@@ -278,7 +310,7 @@ mod tests {
         let mut minute = Minute::default();
         minute.record_probe(Service::Signing, true);
         minute.record_probe(Service::Certificates, true);
-        assert!(minute.encode().len() <= 24, "{}", minute.encode().len());
+        assert!(minute.encode().len() <= 27, "{}", minute.encode().len());
         for user in 0..1_000 {
             for _ in 0..30 {
                 minute.record(Some(UserId(user)), Outcome::Result, 2_000);

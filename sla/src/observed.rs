@@ -43,7 +43,7 @@ impl Sample {
         let counted = policy.availability.certificates == Counted::Counted;
         Self {
             signing: is_signing_available(minute, policy),
-            certificates: !counted || minute.certificates.reaches(policy.availability.share),
+            certificates: !counted || are_certificates_available(minute, policy),
             maintenance: minute.maintenance,
             extension: minute.extension,
             busy: minute.busy_share(),
@@ -55,6 +55,14 @@ impl Sample {
     pub fn pages(&self, policy: &Policy) -> bool {
         self.busy.whole > 0 && self.busy.is_at_least(policy.control.busy_share_page)
     }
+}
+
+/// The rule of A 4.3(2): what apps ask and the probes, and, where somebody has asked for it, what is published. Neither can
+/// make up for the other.
+fn are_certificates_available(minute: &Minute, policy: &Policy) -> bool {
+    let share = policy.availability.share;
+    let published = minute.published;
+    minute.certificates.reaches(share) && (published.asked == 0 || published.reaches(share))
 }
 
 /// The rule of A 4.3(3) and B 4.8. Requests whose user is not known, such as those refused before anything was
@@ -172,7 +180,7 @@ impl<'p> Observed<'p> {
 mod tests {
     use super::*;
     use crate::answer::Outcome;
-    use crate::minute::{Service, UserId};
+    use crate::minute::{Asked, Service, UserId};
 
     fn minute(users: &[(u32, u32)]) -> Minute {
         let mut minute = Minute::default();
@@ -288,6 +296,29 @@ mod tests {
             "no evidence that it was up"
         );
         assert!(Sample::of(&minute, &Policy::bestsign()).certificates);
+    }
+
+    #[test]
+    fn what_is_published_cannot_make_up_for_what_is_not_issued() {
+        let mut minute = minute(&[(1, 0)]);
+        let is_up = |minute: &Minute| Sample::of(minute, &Policy::bjca()).certificates;
+        minute.certificates = Tally::default();
+        minute.record_certificates(Asked::ByApp, Outcome::Result, 900_000);
+        assert!(is_up(&minute), "nobody has asked for what is published");
+        for _ in 0..1_000 {
+            minute.record_certificates(Asked::Published, Outcome::Result, 50);
+        }
+        assert!(is_up(&minute));
+        minute.record_certificates(Asked::ByApp, Outcome::Failed, 50);
+        assert!(!is_up(&minute), "half of what apps asked has failed");
+        let mut silent = minute.clone();
+        silent.certificates = Tally { asked: 1, normal: 1 };
+        assert!(is_up(&silent));
+        for _ in 0..1_000 {
+            silent.record_certificates(Asked::Published, Outcome::Result, 3_000_001);
+        }
+        assert!(!is_up(&silent), "answers that come too late");
+        assert_eq!(silent.latency.count, 1, "they are in no average of signatures");
     }
 
     #[test]

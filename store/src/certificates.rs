@@ -16,6 +16,7 @@ use crate::ledger::change::{self, Moment};
 use crate::registry::{Effect, corrupt, credential_of, exists, refuse, tenant_of, turn};
 use crate::subjects::{self, SubjectState};
 use crate::tenancy::Environment;
+use crate::usage::{self, Tally};
 
 /// Revocation lists of an issuer that are kept, the newest.
 const LISTS_KEPT: u64 = 100;
@@ -26,8 +27,11 @@ pub(crate) const SCHEMA: &str = "
         role    TEXT NOT NULL,        -- root, intermediate, issuing, development, tsa or ocsp
         kind    TEXT NOT NULL,
         issuer  TEXT,                 -- whose certificate it has; NULL: its own
-        wrapped BLOB NOT NULL,        -- the private key, encrypted under the master key
-        certificate BLOB NOT NULL,
+        wrapped BLOB,                 -- the private key, encrypted under the master key; NULL: it is in a device
+        device  TEXT,                 -- in which device it is,
+        object  BLOB,                 -- and how it is found there
+        certificate BLOB NOT NULL,    -- the newest one
+        serial  BLOB NOT NULL,        -- its serial number, as in the table of certificates
         created_ms INTEGER NOT NULL
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS certificate (
@@ -51,13 +55,15 @@ pub(crate) const SCHEMA: &str = "
         changed_ms INTEGER NOT NULL,
         not_after_ms INTEGER NOT NULL,
         turned_off INTEGER NOT NULL DEFAULT FALSE,  -- whether its suspension has disabled the credential
-        UNIQUE (issuer, serial)
+        held_by_tenant INTEGER NOT NULL DEFAULT FALSE,  -- whether an app of its tenant has suspended it
+        UNIQUE (serial, issuer)       -- in this order it finds serial numbers, too
     );
+    CREATE INDEX IF NOT EXISTS certificate_of ON certificate (tenant) WHERE tenant IS NOT NULL;
     CREATE INDEX IF NOT EXISTS certificate_holder ON certificate (tenant, credential) WHERE tenant IS NOT NULL;
     CREATE UNIQUE INDEX IF NOT EXISTS certificate_asked ON certificate (app, asked) WHERE asked IS NOT NULL;
-    CREATE INDEX IF NOT EXISTS certificate_end ON certificate (not_after_ms) WHERE standing = 1;
+    CREATE INDEX IF NOT EXISTS certificate_end ON certificate (not_after_ms, warned) WHERE standing = 1;
     CREATE INDEX IF NOT EXISTS certificate_key ON certificate (key, standing, reason);
-    CREATE INDEX IF NOT EXISTS certificate_revoked ON certificate (issuer) WHERE standing >= 2;
+    CREATE INDEX IF NOT EXISTS certificate_revoked ON certificate (issuer, changed_ms) WHERE standing >= 2;
     CREATE TABLE IF NOT EXISTS crl (
         issuer  TEXT NOT NULL,
         number  INTEGER NOT NULL,     -- full and delta lists share one sequence
@@ -137,10 +143,38 @@ pub struct AuthorityRow {
     pub kind: KeyKind,
     /// Who has certified it; `None`: itself.
     pub issuer: Option<AuthorityName>,
-    /// Its private key, wrapped under the master key.
-    pub wrapped: Vec<u8>,
+    /// Where its private key is.
+    pub key: AuthorityKey,
     /// Its certificate, in DER.
     pub certificate: Vec<u8>,
+    /// The certificate's serial number, unsigned and big-endian, without leading zeros.
+    pub serial: Vec<u8>,
+}
+
+/// Where an authority's private key is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthorityKey {
+    /// In the store, wrapped under the master key.
+    Software {
+        /// The key.
+        wrapped: Vec<u8>,
+    },
+    /// In a device, which it never leaves.
+    Device {
+        /// Which.
+        device: String,
+        /// How it is found there.
+        object: Vec<u8>,
+    },
+}
+
+/// On whose side a change of a certificate's standing was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The operators'.
+    Operator,
+    /// Its holder's: what operators have suspended it cannot resume.
+    Tenant,
 }
 
 /// Whose certificate it is.
@@ -262,6 +296,24 @@ pub struct Prepared {
 pub enum CertificateChange {
     /// A new authority.
     AddAuthority(AuthorityRow),
+    /// An authority has got another certificate for the same key.
+    RenewAuthority {
+        /// Which.
+        name: AuthorityName,
+        /// The certificate, in DER.
+        certificate: Vec<u8>,
+        /// Its serial number.
+        serial: Vec<u8>,
+    },
+    /// A request for another authority is made for the key of a credential. The entry itself is what there is to keep.
+    ExportRequest {
+        /// Whose.
+        tenant: TenantName,
+        /// Its credential.
+        credential: CredentialId,
+        /// SHA-256 of the part to be signed.
+        digest: [u8; 32],
+    },
     /// A certificate is about to be signed.
     Prepare(Prepared),
     /// It is signed, and may be given out.
@@ -294,6 +346,8 @@ pub enum CertificateChange {
         serial: Vec<u8>,
         /// How it stands from now on.
         standing: CertificateStanding,
+        /// On whose side.
+        by: By,
     },
     /// A revocation list that is about to be public.
     KeepCrl {
@@ -330,6 +384,15 @@ impl CertificateChange {
                 "ca.create",
                 format!("{} {} {}", new.name, new.role.name(), new.kind),
             ),
+            Self::RenewAuthority { name, serial, .. } => ("ca.renew", format!("{name} {}", hex(serial))),
+            Self::ExportRequest {
+                tenant,
+                credential,
+                digest,
+            } => (
+                "certificate.request",
+                format!("{tenant}/{credential} sha256={}", hex(digest)),
+            ),
             Self::Prepare(new) => {
                 let holder = new
                     .holder
@@ -352,6 +415,7 @@ impl CertificateChange {
                 issuer,
                 serial,
                 standing,
+                ..
             } => {
                 let action = match standing {
                     CertificateStanding::Suspended => "certificate.suspend",
@@ -391,7 +455,18 @@ pub(crate) fn apply(
     let at = moment.at;
     match change {
         CertificateChange::AddAuthority(new) => add_authority(db, at, &new),
-        CertificateChange::Prepare(new) => prepare(db, at, &new),
+        CertificateChange::RenewAuthority {
+            name,
+            certificate,
+            serial,
+        } => renew_authority(db, &name, &certificate, &serial),
+        CertificateChange::ExportRequest {
+            tenant, credential, ..
+        } => credential_of(directory, &tenant, &credential).map(drop),
+        CertificateChange::Prepare(new) => {
+            check_quota(db, directory, moment, &new)?;
+            prepare(db, at, &new)
+        }
         CertificateChange::Issue {
             issuer,
             serial,
@@ -401,19 +476,23 @@ pub(crate) fn apply(
         } => {
             check_issuable(db, &issuer, &serial, &states)?;
             issue(db, at, (&issuer, &serial), &certificate, asked.as_ref())?;
-            return count(db, directory, moment, &issuer, &serial);
+            return count(db, directory, moment, (&issuer, &serial), asked.as_ref());
         }
         CertificateChange::Warn { issuer, serial, days } => warn(db, &issuer, &serial, days),
         CertificateChange::SetStanding {
             issuer,
             serial,
             standing,
+            by,
         } => {
-            let effect = set_standing(db, directory, at, &issuer, &serial, standing)?;
+            let effect = set_standing(db, directory, at, (&issuer, &serial), (standing, by))?;
             let mut effects = vec![Effect::Standing(issuer.clone(), serial.clone(), Box::new(effect))];
+            if matches!(standing, CertificateStanding::Revoked { .. }) {
+                effects.extend(disable_below(db, directory, &issuer, &serial)?);
+            }
             if standing.columns() == (3, KEY_COMPROMISE) {
                 for (issuer, serial) in of_same_key(db, at, &issuer, &serial)? {
-                    let effect = set_standing(db, directory, at, &issuer, &serial, standing)?;
+                    let effect = set_standing(db, directory, at, (&issuer, &serial), (standing, by))?;
                     effects.push(Effect::Standing(issuer, serial, Box::new(effect)));
                 }
             }
@@ -447,9 +526,13 @@ fn unless_exists(result: rusqlite::Result<usize>, what: &str, id: &str) -> Resul
 }
 
 fn add_authority(db: &Connection, at: UnixMillis, new: &AuthorityRow) -> Result<()> {
-    let sql = "INSERT INTO authority (name, role, kind, issuer, wrapped, certificate, created_ms) \
-               VALUES (?, ?, ?, ?, ?, ?, ?)";
+    let sql = "INSERT INTO authority (name, role, kind, issuer, wrapped, device, object, certificate, serial, created_ms) \
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     let issuer = new.issuer.as_ref().map(AuthorityName::as_str);
+    let (wrapped, device, object) = match &new.key {
+        AuthorityKey::Software { wrapped } => (Some(wrapped), None, None),
+        AuthorityKey::Device { device, object } => (None, Some(device), Some(object)),
+    };
     let added = db.execute(
         sql,
         params![
@@ -457,12 +540,94 @@ fn add_authority(db: &Connection, at: UnixMillis, new: &AuthorityRow) -> Result<
             new.role.name(),
             new.kind.name(),
             issuer,
-            new.wrapped,
+            wrapped,
+            device,
+            object,
             new.certificate,
+            new.serial,
             at.0.cast_signed()
         ],
     );
     unless_exists(added, "authority", new.name.as_str())
+}
+
+fn renew_authority(db: &Connection, name: &AuthorityName, certificate: &[u8], serial: &[u8]) -> Result<()> {
+    if is_revoked(db, name)? {
+        let text = format!("authority '{name}', or one above it, is revoked: its key is not certified again");
+        return Err(refuse(Code::WrongState, text));
+    }
+    let sql = "UPDATE authority SET certificate = ?, serial = ? WHERE name = ?";
+    match db.execute(sql, params![certificate, serial, name.as_str()])? {
+        1 => Ok(()),
+        _ => Err(refuse(Code::NotFound, format!("no authority '{name}'"))),
+    }
+}
+
+/// An authority and those above it, as `up`.
+const ABOVE: &str = "WITH RECURSIVE up(name, issuer, serial) AS (SELECT name, issuer, serial FROM authority WHERE name = ?1 \
+                     UNION SELECT a.name, a.issuer, a.serial FROM authority a JOIN up ON a.name = up.issuer) ";
+
+/// Whether an authority's certificate, or that of one above it, is revoked.
+pub(crate) fn is_revoked(db: &Connection, authority: &AuthorityName) -> Result<bool> {
+    let sql = format!(
+        "{ABOVE} SELECT EXISTS (SELECT 1 FROM up JOIN certificate c ON c.serial = up.serial AND c.issuer = up.issuer \
+         WHERE c.standing = 3)"
+    );
+    Ok(db
+        .prepare_cached(&sql)?
+        .query_row([authority.as_str()], |row| row.get(0))?)
+}
+
+/// Where the certificate that was revoked is an authority's, no credential that it or one below it has certified signs any
+/// more. That reads all certificates; it is hoped never to happen.
+fn disable_below(
+    db: &Connection,
+    directory: &Directory,
+    issuer: &AuthorityName,
+    serial: &[u8],
+) -> Result<Vec<Effect>> {
+    let found = "SELECT name FROM authority WHERE issuer = ? AND serial = ?";
+    let found: Option<String> = db
+        .prepare_cached(found)?
+        .query_row(params![issuer.as_str(), serial], |row| row.get(0))
+        .optional()?;
+    let Some(revoked) = found else {
+        return Ok(Vec::new());
+    };
+    let sql = "WITH RECURSIVE below(name) AS (SELECT ?1 UNION SELECT a.name FROM authority a JOIN below ON a.issuer = below.name) \
+               SELECT tenant, credential FROM certificate c WHERE issuer IN below AND standing = 1 AND credential IS NOT NULL \
+               AND NOT EXISTS (SELECT 1 FROM certificate n WHERE n.tenant = c.tenant AND n.credential = c.credential \
+               AND n.standing > 0 AND n.row > c.row)";
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query([revoked])?;
+    let mut effects = Vec::new();
+    while let Some(row) = rows.next()? {
+        let tenant = TenantName::new(&row.get::<_, String>(0)?);
+        let tenant = tenant.map_err(|_| corrupt("a certificate's tenant"))?;
+        let id = CredentialId::new(&row.get::<_, String>(1)?);
+        let id = id.map_err(|_| corrupt("a certificate's credential"))?;
+        // A tenant that is gone has no credentials left.
+        let Some(credential) = directory
+            .tenant(tenant.as_str())
+            .and_then(|tenant| tenant.credential(id.as_str()))
+        else {
+            continue;
+        };
+        turn(db, "credential", credential.row.0, false)?;
+        effects.push(Effect::TurnCredential(credential, false));
+    }
+    Ok(effects)
+}
+
+/// What could not be counted when it is issued is not prepared either.
+fn check_quota(db: &Connection, directory: &Directory, moment: Moment, new: &Prepared) -> Result<()> {
+    match &new.holder {
+        Some(holder) if new.counted => {
+            let tenant = tenant_of(directory, &holder.tenant)?.row;
+            change::check(db, moment, tenant, Unit::Certificate)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn prepare(db: &Connection, at: UnixMillis, new: &Prepared) -> Result<()> {
@@ -505,6 +670,10 @@ fn check_issuable(
     let Some((tenant, compromised)) = found else {
         return Ok(());
     };
+    if is_revoked(db, issuer)? {
+        let text = format!("authority '{issuer}', or one above it, was revoked meanwhile");
+        return Err(refuse(Code::WrongState, text));
+    }
     if compromised {
         let text = "a certificate of this key was revoked for keyCompromise: make a new key";
         return Err(refuse(Code::WrongState, text.into()));
@@ -563,8 +732,8 @@ fn count(
     db: &Connection,
     directory: &Directory,
     moment: Moment,
-    issuer: &AuthorityName,
-    serial: &[u8],
+    (issuer, serial): (&AuthorityName, &[u8]),
+    asked: Option<&Asked>,
 ) -> Result<Effect> {
     let sql = "SELECT tenant FROM certificate WHERE issuer = ? AND serial = ? AND counted";
     let tenant: Option<Option<String>> = db
@@ -577,6 +746,11 @@ fn count(
     let name = TenantName::new(&name).map_err(|_| corrupt("a certificate's tenant"))?;
     let tenant = tenant_of(directory, &name)?.row;
     change::count(db, moment, tenant, Unit::Certificate)?;
+    if let Some(app) = asked.and_then(|asked| directory.app(asked.app.as_str())) {
+        let mut tally = Tally::default();
+        tally.count(app.row, usage::CERTIFICATES);
+        tally.write(db, moment.at)?;
+    }
     Ok(Effect::Books(tenant))
 }
 
@@ -608,20 +782,12 @@ fn set_standing(
     db: &Connection,
     directory: &Directory,
     at: UnixMillis,
-    issuer: &AuthorityName,
-    serial: &[u8],
-    standing: CertificateStanding,
+    (issuer, serial): (&AuthorityName, &[u8]),
+    (standing, by): (CertificateStanding, By),
 ) -> Result<Effect> {
-    let name = || format!("certificate {issuer}/{}", hex(serial));
-    let found = read_certificate(db, issuer, serial)?;
-    let found = found.ok_or_else(|| refuse(Code::NotFound, format!("no {}", name())))?;
-    if !found.standing.may_become(standing) {
-        let (is, wanted) = (found.standing.name(), standing.name());
-        return Err(refuse(
-            Code::Usage,
-            format!("{} is {is} and cannot become {wanted}", name()),
-        ));
-    }
+    let missing = || refuse(Code::NotFound, format!("no certificate {issuer}/{}", hex(serial)));
+    let found = read_certificate(db, issuer, serial)?.ok_or_else(missing)?;
+    check_change(&found, standing, by)?;
     let credential = match &found.holder {
         Some(Holder {
             tenant,
@@ -636,19 +802,58 @@ fn set_standing(
         .as_ref()
         .is_some_and(|credential| credential.fence.pass().is_some());
     // A credential that an operator has disabled besides stays so when its certificate is resumed.
-    let turns = if resumes { found.turned_off } else { active };
+    let turns = if resumes {
+        found.turned_off && !is_revoked(db, issuer)?
+    } else {
+        active
+    };
     let (number, reason) = standing.columns();
-    let sql = "UPDATE certificate SET standing = ?, reason = ?, changed_ms = ?, turned_off = ? WHERE row = ?";
+    let sql = "UPDATE certificate SET standing = ?, reason = ?, changed_ms = ?, turned_off = ?, held_by_tenant = ? \
+               WHERE row = ?";
     let turned_off = !resumes && (turns || found.turned_off);
+    let held_by_tenant = standing == CertificateStanding::Suspended && by == By::Tenant;
     db.execute(
         sql,
-        params![number, reason, at.0.cast_signed(), turned_off, found.number.0],
+        params![
+            number,
+            reason,
+            at.0.cast_signed(),
+            turned_off,
+            held_by_tenant,
+            found.number.0
+        ],
     )?;
     let Some(credential) = credential.filter(|_| turns) else {
         return Ok(Effect::None);
     };
     turn(db, "credential", credential.row.0, resumes)?;
     Ok(Effect::TurnCredential(credential, resumes))
+}
+
+/// Whether a certificate may come to stand so, by whoever wants it.
+fn check_change(found: &CertificateRow, standing: CertificateStanding, by: By) -> Result<()> {
+    let name = || format!("certificate {}/{}", found.issuer, hex(&found.serial));
+    let suspended = found.standing == CertificateStanding::Suspended;
+    // What its holder has suspended operators may suspend, too: then it is theirs to resume.
+    let takes_over =
+        suspended && found.held_by_tenant && standing == CertificateStanding::Suspended && by == By::Operator;
+    if !found.standing.may_become(standing) && !takes_over {
+        let (is, wanted) = (found.standing.name(), standing.name());
+        return Err(refuse(
+            Code::WrongState,
+            format!("{} is {is} and cannot become {wanted}", name()),
+        ));
+    }
+    let resumes = standing == CertificateStanding::Issued;
+    if resumes && by == By::Tenant && !found.held_by_tenant {
+        let text = format!("{} was suspended by an operator, who alone resumes it", name());
+        return Err(refuse(Code::WrongState, text));
+    }
+    if found.holder.is_none() && !matches!(standing, CertificateStanding::Revoked { .. }) {
+        let text = format!("{} is an authority's, which is revoked or not", name());
+        return Err(refuse(Code::WrongState, text));
+    }
+    Ok(())
 }
 
 /// The newest certificate of a credential that was ever in force, and how it stands.
@@ -681,18 +886,23 @@ pub(crate) fn check_last(
     Err(refuse(Code::WrongState, text))
 }
 
-/// A credential is usable only while its certificate is.
+/// A credential is usable only while its certificate is, and those who have certified it.
 pub(crate) fn check_in_force(db: &Connection, tenant: &TenantName, credential: &CredentialId) -> Result<()> {
-    match newest(db, tenant, credential)? {
-        None | Some((_, CertificateStanding::Issued | CertificateStanding::Prepared)) => Ok(()),
-        Some((_, standing)) => {
-            let text = format!(
-                "the certificate of '{tenant}/{credential}' is {}",
-                standing.name()
-            );
-            Err(refuse(Code::CredentialDisabled, text))
-        }
+    let Some(last) = read_last(db, tenant, credential)? else {
+        return Ok(());
+    };
+    if last.standing != CertificateStanding::Issued {
+        let text = format!(
+            "the certificate of '{tenant}/{credential}' is {}",
+            last.standing.name()
+        );
+        return Err(refuse(Code::CredentialDisabled, text));
     }
+    if is_revoked(db, &last.issuer)? {
+        let text = format!("an authority that has certified '{tenant}/{credential}' is revoked");
+        return Err(refuse(Code::CredentialDisabled, text));
+    }
+    Ok(())
 }
 
 fn keep_crl(
@@ -707,7 +917,9 @@ fn keep_crl(
         let text = format!("revocation list {number} of {issuer} comes after {last}");
         return Err(refuse(Code::AlreadyExists, text));
     }
-    let sql = "INSERT INTO crl (issuer, number, base, der, made_ms) VALUES (?, ?, ?, ?, ?)";
+    // The time never goes back here, even if the clock does: no list says that it is older than one before it.
+    let sql = "INSERT INTO crl (issuer, number, base, der, made_ms) VALUES (?1, ?2, ?3, ?4, \
+               max(?5, coalesce((SELECT max(made_ms) FROM crl WHERE issuer = ?1), 0)))";
     db.execute(
         sql,
         params![
@@ -759,6 +971,7 @@ pub struct CertificateRow {
     /// Which one.
     pub number: CertificateNumber,
     turned_off: bool,
+    held_by_tenant: bool,
     /// Who has signed it.
     pub issuer: AuthorityName,
     /// Its serial number, unsigned and big-endian, without leading zeros.
@@ -786,7 +999,8 @@ pub struct CertificateRow {
 }
 
 const CERTIFICATE: &str = "SELECT row, turned_off, issuer, serial, tenant, credential, der, standing, reason, \
-                           changed_ms, not_after_ms, profile, subject, request, warned, sandbox FROM certificate";
+                           changed_ms, not_after_ms, profile, subject, request, warned, sandbox, held_by_tenant \
+                           FROM certificate";
 
 fn time_of(row: &Row<'_>, column: usize) -> rusqlite::Result<UnixMillis> {
     Ok(UnixMillis(row.get::<_, i64>(column)?.cast_unsigned()))
@@ -823,6 +1037,7 @@ fn certificate_of(row: &Row<'_>) -> Result<CertificateRow> {
         request: row.get(13)?,
         warned: row.get(14)?,
         environment: Environment::of_sandbox(row.get(15)?),
+        held_by_tenant: row.get(16)?,
     })
 }
 
@@ -840,10 +1055,6 @@ pub(crate) fn read_certificate(
     rows.next()?.map(certificate_of).transpose()
 }
 
-pub(crate) fn read_certificates(db: &Connection, tenant: &TenantName) -> Result<Vec<CertificateRow>> {
-    select(db, "WHERE tenant = ? ORDER BY row", [tenant.as_str()])
-}
-
 fn select(db: &Connection, which: &str, values: impl rusqlite::Params) -> Result<Vec<CertificateRow>> {
     let mut statement = db.prepare_cached(&format!("{CERTIFICATE} {which}"))?;
     let mut rows = statement.query(values)?;
@@ -854,36 +1065,32 @@ fn select(db: &Connection, which: &str, values: impl rusqlite::Params) -> Result
     Ok(list)
 }
 
-/// A page of a tenant's certificates of an environment that were in force, after the one of this serial number.
+/// A page of a tenant's certificates that were in force, of an environment or of all, after the one of this serial number.
 pub(crate) fn read_page(
     db: &Connection,
     tenant: &TenantName,
-    environment: Environment,
+    environment: Option<Environment>,
     after: Option<&[u8]>,
     count: u32,
 ) -> Result<Vec<CertificateRow>> {
-    let which = "WHERE tenant = ?1 AND sandbox = ?4 AND standing > 0 AND row > \
-                 coalesce((SELECT max(row) FROM certificate WHERE tenant = ?1 AND serial = ?2), 0) ORDER BY row LIMIT ?3";
-    select(
-        db,
-        which,
-        params![tenant.as_str(), after, count, environment.is_sandbox()],
-    )
+    let which = "INDEXED BY certificate_of WHERE tenant = ?1 AND (?4 IS NULL OR sandbox = ?4) AND standing > 0 AND row > \
+                 coalesce((SELECT max(row) FROM certificate WHERE serial = ?2 AND +tenant = ?1), 0) ORDER BY row LIMIT ?3";
+    let sandbox = environment.map(Environment::is_sandbox);
+    select(db, which, params![tenant.as_str(), after, count, sandbox])
 }
 
-/// A tenant's certificates of an environment with a serial number: one, unless two issuers have used the same.
+/// A tenant's certificates with a serial number, of an environment or of all: one, unless two issuers have used the same.
 pub(crate) fn read_by_serial(
     db: &Connection,
     tenant: &TenantName,
-    environment: Environment,
+    environment: Option<Environment>,
     serial: &[u8],
 ) -> Result<Vec<CertificateRow>> {
-    let which = "WHERE tenant = ? AND sandbox = ? AND serial = ? AND standing > 0 ORDER BY row";
-    select(
-        db,
-        which,
-        params![tenant.as_str(), environment.is_sandbox(), serial],
-    )
+    // The plus keeps the index of tenants out of it, which would read all that the tenant has.
+    let which =
+        "WHERE serial = ?2 AND +tenant = ?1 AND (?3 IS NULL OR sandbox = ?3) AND standing > 0 ORDER BY row";
+    let sandbox = environment.map(Environment::is_sandbox);
+    select(db, which, params![tenant.as_str(), serial, sandbox])
 }
 
 /// The newest certificate of a credential that was ever in force.
@@ -903,6 +1110,42 @@ pub(crate) fn read_asked(db: &Connection, app: &AppId, key: &str) -> Result<Opti
     Ok(found.into_iter().next())
 }
 
+/// No successor at the credential.
+const NOT_RENEWED: &str = "NOT EXISTS (SELECT 1 FROM certificate n WHERE n.tenant = c.tenant AND n.credential = c.credential \
+                           AND n.standing > 0 AND n.row > c.row)";
+
+/// At most `count` certificates that end in a span of time, have no successor at their credential, and of which nobody was
+/// told that they end in so few days.
+pub(crate) fn read_unwarned(
+    db: &Connection,
+    (from, to): (UnixMillis, UnixMillis),
+    days: u32,
+    count: u32,
+) -> Result<Vec<CertificateRow>> {
+    let which = format!(
+        "AS c INDEXED BY certificate_end WHERE standing = 1 AND not_after_ms BETWEEN ? AND ? AND warned > ? \
+         AND {NOT_RENEWED} ORDER BY not_after_ms LIMIT ?"
+    );
+    select(
+        db,
+        &which,
+        params![from.0.cast_signed(), to.0.cast_signed(), days, count],
+    )
+}
+
+/// How many certificates end in a span of time and have no successor at their credential.
+pub(crate) fn count_ending(db: &Connection, (from, to): (UnixMillis, UnixMillis)) -> Result<u64> {
+    let sql = format!(
+        "SELECT count(*) FROM certificate AS c WHERE standing = 1 AND not_after_ms BETWEEN ? AND ? AND {NOT_RENEWED}"
+    );
+    let count: i64 = db
+        .prepare_cached(&sql)?
+        .query_row(params![from.0.cast_signed(), to.0.cast_signed()], |row| {
+            row.get(0)
+        })?;
+    Ok(count.cast_unsigned())
+}
+
 /// At most `count` certificates that end in a span of time and have no successor at their credential, the first first.
 pub(crate) fn read_ending(
     db: &Connection,
@@ -910,12 +1153,12 @@ pub(crate) fn read_ending(
     to: UnixMillis,
     count: u32,
 ) -> Result<Vec<CertificateRow>> {
-    let which = "AS c WHERE standing = 1 AND not_after_ms BETWEEN ? AND ? AND NOT EXISTS (SELECT 1 FROM certificate n \
-                 WHERE n.tenant = c.tenant AND n.credential = c.credential AND n.standing > 0 AND n.row > c.row) \
-                 ORDER BY not_after_ms, row LIMIT ?";
+    let which = format!(
+        "AS c WHERE standing = 1 AND not_after_ms BETWEEN ? AND ? AND {NOT_RENEWED} ORDER BY not_after_ms, row LIMIT ?"
+    );
     select(
         db,
-        which,
+        &which,
         params![from.0.cast_signed(), to.0.cast_signed(), count],
     )
 }
@@ -948,6 +1191,22 @@ pub(crate) fn read_revoked(
     let mut statement = db.prepare_cached(sql)?;
     let rows = statement.query_map(params![issuer.as_str(), now.0.cast_signed()], read)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The latest time at which a certificate was prepared or numbers were reserved, as far as the last of each tell.
+pub(crate) fn last_certified(db: &Connection) -> Result<UnixMillis> {
+    let sql = "SELECT max(coalesce((SELECT changed_ms FROM certificate ORDER BY row DESC LIMIT 1), 0), \
+               coalesce((SELECT max(reserved_ms) FROM serial_block), 0))";
+    Ok(db.prepare_cached(sql)?.query_row([], |row| time_of(row, 0))?)
+}
+
+/// When the last certificate of an issuer was suspended or revoked.
+pub(crate) fn last_revocation(db: &Connection, issuer: &AuthorityName) -> Result<Option<UnixMillis>> {
+    let sql = "SELECT max(changed_ms) FROM certificate WHERE issuer = ? AND standing >= 2";
+    let last: Option<i64> = db
+        .prepare_cached(sql)?
+        .query_row([issuer.as_str()], |row| row.get(0))?;
+    Ok(last.map(|last| UnixMillis(last.cast_unsigned())))
 }
 
 /// A revocation list that was made.
@@ -1054,8 +1313,17 @@ pub(crate) fn read_serial_blocks(db: &Connection, authority: &AuthorityName) -> 
     }))
 }
 
+fn authority_key(row: &Row<'_>) -> Result<AuthorityKey> {
+    let columns: (Option<Vec<u8>>, Option<String>, Option<Vec<u8>>) = (row.get(4)?, row.get(5)?, row.get(6)?);
+    match columns {
+        (Some(wrapped), None, None) => Ok(AuthorityKey::Software { wrapped }),
+        (None, Some(device), Some(object)) => Ok(AuthorityKey::Device { device, object }),
+        _ => Err(corrupt("where an authority's key is")),
+    }
+}
+
 pub(crate) fn read_authorities(db: &Connection) -> Result<Vec<AuthorityRow>> {
-    let sql = "SELECT name, role, kind, issuer, wrapped, certificate FROM authority ORDER BY name";
+    let sql = "SELECT name, role, kind, issuer, wrapped, device, object, certificate, serial FROM authority ORDER BY name";
     let mut statement = db.prepare_cached(sql)?;
     let mut rows = statement.query([])?;
     let mut list = Vec::new();
@@ -1071,8 +1339,9 @@ pub(crate) fn read_authorities(db: &Connection) -> Result<Vec<AuthorityRow>> {
                 .ok_or_else(|| corrupt("an authority's role"))?,
             kind: kind.parse().map_err(|_| corrupt("an authority's kind"))?,
             issuer: issuer.as_deref().map(authority_name).transpose()?,
-            wrapped: row.get(4)?,
-            certificate: row.get(5)?,
+            key: authority_key(row)?,
+            certificate: row.get(7)?,
+            serial: row.get(8)?,
         });
     }
     Ok(list)

@@ -64,8 +64,8 @@ pub use backup::{
     Seal, Verified, backup, restore, verify,
 };
 pub use certificates::{
-    Asked, AuthorityRow, CertificateChange, CertificateNumber, CertificateRow, CertificateStanding, Holder,
-    KeptCrl, Prepared, RevokedRow, Role, SerialBlocks,
+    Asked, AuthorityKey, AuthorityRow, By, CertificateChange, CertificateNumber, CertificateRow,
+    CertificateStanding, Holder, KeptCrl, Prepared, RevokedRow, Role, SerialBlocks,
 };
 pub use committer::{Attempt, Draft, HoldTime};
 pub use directory::{

@@ -347,25 +347,36 @@ impl Reader {
         certificates::read_certificate(&self.0, issuer, serial)
     }
 
-    /// The certificates of a tenant's credentials, the oldest first.
-    pub fn certificates(&self, tenant: &TenantName) -> Result<Vec<CertificateRow>> {
-        certificates::read_certificates(&self.0, tenant)
+    /// When the last certificate of an issuer was suspended or revoked.
+    pub fn last_revocation(&self, issuer: &AuthorityName) -> Result<Option<UnixMillis>> {
+        certificates::last_revocation(&self.0, issuer)
+    }
+
+    /// The latest time at which a certificate was prepared or numbers for time stamps were reserved, as far as the last of
+    /// each tell.
+    pub fn last_certified(&self) -> Result<UnixMillis> {
+        certificates::last_certified(&self.0)
+    }
+
+    /// Whether an authority's certificate, or that of one above it, is revoked.
+    pub fn is_revoked(&self, authority: &AuthorityName) -> Result<bool> {
+        certificates::is_revoked(&self.0, authority)
     }
 
     /// At most `count` certificates of a tenant that are or were in force, after the one of this serial number.
     pub fn certificate_page(
         &self,
-        (tenant, environment): (&TenantName, Environment),
+        (tenant, environment): (&TenantName, Option<Environment>),
         after: Option<&[u8]>,
         count: u32,
     ) -> Result<Vec<CertificateRow>> {
         certificates::read_page(&self.0, tenant, environment, after, count)
     }
 
-    /// A tenant's certificates of an environment with a serial number.
+    /// A tenant's certificates with a serial number, of an environment or of all.
     pub fn certificates_by_serial(
         &self,
-        (tenant, environment): (&TenantName, Environment),
+        (tenant, environment): (&TenantName, Option<Environment>),
         serial: &[u8],
     ) -> Result<Vec<CertificateRow>> {
         certificates::read_by_serial(&self.0, tenant, environment, serial)
@@ -395,6 +406,21 @@ impl Reader {
         certificates::read_ending(&self.0, from, to, count)
     }
 
+    /// The same of which nobody was told that they end in so few days.
+    pub fn certificates_unwarned(
+        &self,
+        span: (UnixMillis, UnixMillis),
+        days: u32,
+        count: u32,
+    ) -> Result<Vec<CertificateRow>> {
+        certificates::read_unwarned(&self.0, span, days, count)
+    }
+
+    /// How many certificates in force end in a span of time and have no successor at their credential.
+    pub fn count_ending(&self, span: (UnixMillis, UnixMillis)) -> Result<u64> {
+        certificates::count_ending(&self.0, span)
+    }
+
     /// A subject.
     pub fn subject(&self, tenant: &TenantName, id: &SubjectId) -> Result<Option<SubjectRow>> {
         subjects::read(&self.0, tenant, id)
@@ -408,6 +434,11 @@ impl Reader {
         count: u32,
     ) -> Result<Vec<SubjectRow>> {
         subjects::list(&self.0, tenant, environment, after, count)
+    }
+
+    /// All subjects that were erased, and when.
+    pub fn erased_subjects(&self) -> Result<Vec<(TenantName, SubjectId, UnixMillis)>> {
+        subjects::erased(&self.0)
     }
 
     /// A question to a verification service.

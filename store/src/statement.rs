@@ -16,6 +16,7 @@ use crate::error::{Result, StoreError};
 use crate::journal;
 use crate::ledger::{LedgerAccount, PackageRow, Unit};
 use crate::record::{Signed, month_of};
+use crate::usage;
 
 pub(crate) const SCHEMA: &str = "
     CREATE TABLE journal_span (       -- from which batch on the journal's entries belong to which month
@@ -311,6 +312,7 @@ pub(crate) fn reconcile(db: &Connection, months: &[u32]) -> Result<Reconciliatio
     );
     check_balances(&snapshot, &posted.accounts, &mut found.differences)?;
     check_holds(&snapshot, &mut found.differences)?;
+    check_registry(&snapshot, &mut found.differences)?;
     Ok(found)
 }
 
@@ -370,10 +372,11 @@ fn posted(db: &Connection, months: &[u32]) -> Result<Posted> {
 }
 
 fn counters(db: &Connection, months: &[u32]) -> Result<Counted> {
-    let mut statement = db.prepare("SELECT month, app, credential, units FROM usage WHERE month = ?")?;
+    let sql = "SELECT month, app, credential, units FROM usage WHERE month = ? AND credential <> ?";
+    let mut statement = db.prepare(sql)?;
     let mut counted = Counted::new();
     for month in months {
-        let mut rows = statement.query([month])?;
+        let mut rows = statement.query([*month, usage::CERTIFICATES.0])?;
         while let Some(row) = rows.next()? {
             counted.insert((row.get(0)?, row.get(1)?, row.get(2)?), row.get(3)?);
         }
@@ -418,6 +421,47 @@ fn check_balances(db: &Connection, posted: &Accounts, differences: &mut Vec<Diff
             second: 0,
         });
     }
+    Ok(())
+}
+
+/// Certificates that were issued and enterprises that were approved, with what operators have booked besides, are what the
+/// ledger says was used; and the certificates that apps were issued are what their counters say. Of all time: these tables
+/// are not by month.
+fn check_registry(db: &Connection, differences: &mut Vec<Difference>) -> Result<()> {
+    let read = |sql: &str| -> Result<BTreeMap<(u32, u8), i64>> {
+        let mut statement = db.prepare(sql)?;
+        let rows = statement.query_map([], |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    };
+    let (certificate, user) = (Unit::Certificate as u8, Unit::User as u8);
+    let made = format!(
+        "SELECT tenant, unit, sum(units) FROM (\
+         SELECT t.row AS tenant, {certificate} AS unit, count(*) AS units FROM certificate c \
+         JOIN tenant t ON t.name = c.tenant WHERE c.counted AND c.standing > 0 GROUP BY t.row \
+         UNION ALL SELECT t.row, {user}, count(*) FROM subject s JOIN tenant t ON t.name = s.tenant \
+         WHERE s.counted GROUP BY t.row \
+         UNION ALL SELECT tenant, unit, units FROM used_by_order WHERE unit IN ({certificate}, {user})) \
+         GROUP BY tenant, unit"
+    );
+    let used = format!(
+        "SELECT p.tenant, b.unit, sum(b.units) FROM balance b JOIN package p ON p.row = b.package \
+         WHERE b.account = {} AND b.unit IN ({certificate}, {user}) GROUP BY p.tenant, b.unit HAVING sum(b.units) <> 0",
+        LedgerAccount::Used as u8
+    );
+    let tenant = |(tenant, unit): &(u32, u8)| format!("tenant {tenant}, unit {unit}");
+    let (made, used) = (read(&made)?, read(&used)?);
+    compare("registry = ledger", &made, &used, |_| 0, tenant, differences);
+    let issued = format!(
+        "SELECT a.row, {certificate}, count(*) FROM certificate c JOIN app a ON a.id = c.app \
+         WHERE c.counted AND c.standing > 0 GROUP BY a.row"
+    );
+    let counted = format!(
+        "SELECT app, {certificate}, sum(units) FROM usage WHERE credential = {} GROUP BY app",
+        usage::CERTIFICATES.0
+    );
+    let app = |(app, _): &(u32, u8)| format!("app {app}, certificates");
+    let (issued, counted) = (read(&issued)?, read(&counted)?);
+    compare("registry = usage", &issued, &counted, |_| 0, app, differences);
     Ok(())
 }
 

@@ -28,12 +28,14 @@ pub(crate) const SCHEMA: &str = "
         decider TEXT,
         submitted_ms INTEGER NOT NULL,
         changed_ms INTEGER NOT NULL,
+        counted INTEGER NOT NULL DEFAULT FALSE,  -- whether it was counted as a user
         PRIMARY KEY (tenant, id)
     ) WITHOUT ROWID;
     CREATE TABLE challenge (          -- questions to verification services, each to be answered once
         nonce   TEXT PRIMARY KEY,
         tenant  TEXT NOT NULL,
         subject TEXT NOT NULL,
+        details BLOB NOT NULL,        -- SHA-256 of the nonce and what is known of the subject
         expires_ms INTEGER NOT NULL,
         answered_ms INTEGER
     ) WITHOUT ROWID;
@@ -226,6 +228,8 @@ pub struct Challenge {
     pub tenant: TenantName,
     /// Which subject.
     pub subject: SubjectId,
+    /// SHA-256 of the nonce and what is known of the subject.
+    pub details: [u8; 32],
     /// Until when it can be answered.
     pub expires: UnixMillis,
     /// Whether it was answered.
@@ -271,6 +275,8 @@ pub enum SubjectChange {
         tenant: TenantName,
         /// Which subject.
         subject: SubjectId,
+        /// SHA-256 of the nonce and what is known of the subject: whoever answers has to have seen the same.
+        details: [u8; 32],
         /// Until when it can be answered.
         expires: UnixMillis,
     },
@@ -280,8 +286,10 @@ pub enum SubjectChange {
         nonce: String,
         /// The subject that it speaks of,
         subject: SubjectId,
-        /// and the evidence.
+        /// the evidence,
         evidence: [u8; 32],
+        /// and what is known of it, as in the question.
+        details: [u8; 32],
         /// Whether it is so.
         confirmed: bool,
         /// Which service.
@@ -363,20 +371,22 @@ pub(crate) fn apply(
             nonce,
             tenant,
             subject,
+            details,
             expires,
         } => {
             found(db, &tenant, &subject)?;
-            ask(db, moment.at, &nonce, (&tenant, &subject), expires)?;
+            ask(db, moment.at, &nonce, (&tenant, &subject, details), expires)?;
             Ok(Effect::None)
         }
         SubjectChange::Answer {
             nonce,
             subject,
             evidence,
+            details,
             confirmed,
             by,
         } => {
-            let row = answered(db, moment.at, &nonce, &subject, evidence)?;
+            let row = answered(db, moment.at, &nonce, (&subject, evidence, details))?;
             let step = match confirmed {
                 true => SubjectStep::Confirm,
                 false => SubjectStep::Refute,
@@ -448,6 +458,8 @@ fn take_step(
         SubjectState::Approved if row.kind == SubjectKind::Enterprise && !row.environment.is_sandbox() => {
             let tenant = tenant_of(directory, &row.tenant)?.row;
             change::count(db, moment, tenant, Unit::User)?;
+            let sql = "UPDATE subject SET counted = TRUE WHERE tenant = ? AND id = ?";
+            db.execute(sql, [key.0, key.1])?;
             Ok(Effect::Books(tenant))
         }
         SubjectState::Erased => {
@@ -467,7 +479,7 @@ fn ask(
     db: &Connection,
     at: UnixMillis,
     nonce: &str,
-    (tenant, subject): (&TenantName, &SubjectId),
+    (tenant, subject, details): (&TenantName, &SubjectId, [u8; 32]),
     expires: UnixMillis,
 ) -> Result<()> {
     let now = at.0.cast_signed();
@@ -482,10 +494,16 @@ fn ask(
         let text = format!("{open} questions about subject '{subject}' are open already");
         return Err(refuse(Code::WrongState, text));
     }
-    let sql = "INSERT INTO challenge (nonce, tenant, subject, expires_ms) VALUES (?, ?, ?, ?)";
+    let sql = "INSERT INTO challenge (nonce, tenant, subject, details, expires_ms) VALUES (?, ?, ?, ?, ?)";
     db.execute(
         sql,
-        params![nonce, tenant.as_str(), subject.as_str(), expires.0.cast_signed()],
+        params![
+            nonce,
+            tenant.as_str(),
+            subject.as_str(),
+            details,
+            expires.0.cast_signed()
+        ],
     )?;
     Ok(())
 }
@@ -495,8 +513,7 @@ fn answered(
     db: &Connection,
     at: UnixMillis,
     nonce: &str,
-    subject: &SubjectId,
-    evidence: [u8; 32],
+    (subject, evidence, details): (&SubjectId, [u8; 32], [u8; 32]),
 ) -> Result<SubjectRow> {
     let refused = |text: &str| refuse(Code::VerificationRefused, text.to_owned());
     let challenge = read_challenge(db, nonce)?.ok_or_else(|| refused("no question has this nonce"))?;
@@ -509,6 +526,10 @@ fn answered(
     let row = found(db, &challenge.tenant, &challenge.subject)?;
     if challenge.subject != *subject || row.evidence != Some(evidence) {
         return Err(refused("the answer is about another subject, or other evidence"));
+    }
+    if challenge.details != details {
+        let text = "the answer is about a subject of another name or number (details_sha256)";
+        return Err(refused(text));
     }
     let sql = "UPDATE challenge SET answered_ms = ? WHERE nonce = ?";
     db.execute(sql, params![at.0.cast_signed(), nonce])?;
@@ -545,6 +566,22 @@ pub(crate) fn read(db: &Connection, tenant: &TenantName, id: &SubjectId) -> Resu
     rows.next()?.map(subject_of).transpose()
 }
 
+/// All subjects that were erased, and when.
+pub(crate) fn erased(db: &Connection) -> Result<Vec<(TenantName, SubjectId, UnixMillis)>> {
+    let sql = "SELECT tenant, id, changed_ms FROM subject WHERE state = ? ORDER BY tenant, id";
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query([SubjectState::Erased as u8])?;
+    let mut list = Vec::new();
+    while let Some(row) = rows.next()? {
+        list.push((
+            TenantName::new(&row.get::<_, String>(0)?).map_err(|_| corrupt("a subject's tenant"))?,
+            SubjectId::new(&row.get::<_, String>(1)?).map_err(|_| corrupt("a subject's id"))?,
+            UnixMillis(row.get::<_, i64>(2)?.cast_unsigned()),
+        ));
+    }
+    Ok(list)
+}
+
 /// A tenant's subjects of an environment, or of all, by id.
 pub(crate) fn list(
     db: &Connection,
@@ -572,20 +609,23 @@ pub(crate) fn list(
 
 /// A question.
 pub(crate) fn read_challenge(db: &Connection, nonce: &str) -> Result<Option<Challenge>> {
-    let sql = "SELECT tenant, subject, expires_ms, answered_ms IS NOT NULL FROM challenge WHERE nonce = ?";
+    let sql =
+        "SELECT tenant, subject, expires_ms, answered_ms IS NOT NULL, details FROM challenge WHERE nonce = ?";
     let read = |row: &Row<'_>| {
         Ok((
             row.get::<_, String>(0)?,
             row.get::<_, String>(1)?,
             row.get::<_, i64>(2)?,
             row.get(3)?,
+            row.get(4)?,
         ))
     };
     let found = db.prepare_cached(sql)?.query_row([nonce], read).optional()?;
-    let read = |(tenant, subject, expires, answered): (String, String, i64, bool)| {
+    let read = |(tenant, subject, expires, answered, details): (String, String, i64, bool, [u8; 32])| {
         Ok::<_, StoreError>(Challenge {
             tenant: TenantName::new(&tenant).map_err(|_| corrupt("a question's tenant"))?,
             subject: SubjectId::new(&subject).map_err(|_| corrupt("a question's subject"))?,
+            details,
             expires: UnixMillis(expires.cast_unsigned()),
             answered,
         })

@@ -8,14 +8,17 @@ use rusqlite::{Connection, params};
 use crate::error::Result;
 use crate::record::month_of;
 
+/// Stands for certificates, which are of many credentials or none. Time stamps have the number 0.
+pub(crate) const CERTIFICATES: CredentialRow = CredentialRow(u32::MAX);
+
 /// One counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageRow {
-    /// The credential's id; `#time_stamp`: time stamps, which need none.
+    /// The credential's id; `#time_stamp`: time stamps, which need none; `#certificate`: certificates that the app was issued.
     pub credential: String,
     /// YYYYMM, Asia/Shanghai.
     pub month: u32,
-    /// Signatures, or time stamps.
+    /// Signatures, time stamps, or certificates.
     pub units: u64,
 }
 
@@ -52,10 +55,11 @@ impl Tally {
 /// An app's counters.
 pub(crate) fn read(db: &Connection, app: AppRow) -> Result<Vec<UsageRow>> {
     // No credential has a number sign in its name.
-    let sql = "SELECT coalesce(c.id, '#time_stamp') AS id, u.month, u.units FROM usage u \
-               LEFT JOIN credential c ON c.row = u.credential WHERE u.app = ? ORDER BY u.month, id";
+    let sql = "SELECT CASE u.credential WHEN ?2 THEN '#certificate' ELSE coalesce(c.id, '#time_stamp') END AS id, \
+               u.month, u.units FROM usage u \
+               LEFT JOIN credential c ON c.row = u.credential WHERE u.app = ?1 ORDER BY u.month, id";
     let mut statement = db.prepare_cached(sql)?;
-    let rows = statement.query_map([app.0], |row| {
+    let rows = statement.query_map([app.0, CERTIFICATES.0], |row| {
         Ok(UsageRow {
             credential: row.get(0)?,
             month: row.get(1)?,

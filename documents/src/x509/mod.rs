@@ -37,6 +37,8 @@ pub use path::{PathError, PathRules, ValidPath, validate_path, verify_issued_by}
 pub use policy::PolicyRules;
 pub use prepare::{PreparedCertificate, prepare};
 pub use profile::{Custom, Profile, Rules};
-pub use read::{ReadError, issuer_and_serial, serial_number, subject, subject_public_key, to_pem, validity};
+pub use read::{
+    ReadError, issuer_and_serial, serial_number, subject, subject_name, subject_public_key, to_pem, validity,
+};
 pub use revocation::Revocation;
 pub use spec::{Issuer, Spec, SpecError, Terms};

@@ -41,6 +41,11 @@ pub fn subject(certificate: &[u8]) -> Result<String, ReadError> {
     Ok(Name::from_der(Certificate::parse(certificate)?.subject().0)?.to_string())
 }
 
+/// The name of its subject.
+pub fn subject_name(certificate: &[u8]) -> Result<Name, ReadError> {
+    Ok(Name::from_der(Certificate::parse(certificate)?.subject().0)?)
+}
+
 /// The IssuerAndSerialNumber, in DER (RFC 5652 10.2.4).
 pub fn issuer_and_serial(certificate: &[u8]) -> Result<Vec<u8>, ReadError> {
     Ok(Certificate::parse(certificate)?.issuer_and_serial().to_der()?)

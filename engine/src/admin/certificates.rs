@@ -1,6 +1,6 @@
 //! Operators' orders about authorities and certificates.
 
-use actors::certificates::{AuthorityPlan, found};
+use actors::certificates::{AuthorityPlan, Founded, check_clock, found};
 use actors::enrolment::{Application, show};
 use actors::registrar::Ledger;
 use actors::task::Task;
@@ -16,11 +16,14 @@ use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AuthorityName, CredentialId, SubjectId, TenantName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::{CertificateRow, CertificateStanding, Environment, Role};
+use store::{By, CertificateRow, CertificateStanding, Environment, Role};
 
+use super::keys::unhex;
 use crate::pki::Pki;
 
 const DAY_MS: u64 = 24 * 3_600_000;
+/// Certificates in one answer.
+pub(crate) const LISTED_MAX: u32 = 256;
 /// Certificates in a list of those that end.
 const ENDING_LISTED_MAX: u32 = 10_000;
 
@@ -36,11 +39,27 @@ pub(crate) enum CertificateOrder {
         /// RFC 4514; made of the name if not given.
         subject: Option<String>,
         issuer: Option<AuthorityName>,
-        days: u64,
+        /// What the profile says if not given.
+        days: Option<u64>,
+        /// The device in which its key is made.
+        device: Option<String>,
+    },
+    /// Another certificate for an authority's key.
+    RenewAuthority {
+        name: AuthorityName,
+        days: Option<u64>,
+    },
+    /// By its issuer's list.
+    RevokeAuthority {
+        name: AuthorityName,
+        /// CRLReason (RFC 5280 5.3.1).
+        reason: u8,
     },
     Authorities,
     List {
         tenant: TenantName,
+        /// Those after this serial number, hexadecimal.
+        after: Option<String>,
     },
     /// What ends soon.
     Ending {
@@ -143,6 +162,7 @@ impl Certificates<'_> {
                 subject,
                 issuer,
                 days,
+                device,
             } => {
                 let subject = match subject {
                     Some(text) => text.parse().map_err(usage)?,
@@ -155,20 +175,21 @@ impl Certificates<'_> {
                     NewRole::Tsa => Role::TimeStamping,
                     NewRole::Ocsp => Role::Ocsp,
                 };
+                let profile = self.pki.settings.profiles.get(role.name())?;
                 self.found(AuthorityPlan {
                     name,
                     role,
                     kind,
                     subject,
                     issuer,
-                    days,
+                    days: days.unwrap_or(profile.days),
+                    device,
                 })
             }
+            CertificateOrder::RenewAuthority { name, days } => self.renew_authority(&name, days),
+            CertificateOrder::RevokeAuthority { name, reason } => self.revoke_authority(&name, reason),
             CertificateOrder::Authorities => self.authorities(),
-            CertificateOrder::List { tenant } => {
-                let rows = self.certificates(&tenant)?;
-                Ok(Value::Array(rows.iter().map(show).collect()))
-            }
+            CertificateOrder::List { tenant, after } => self.list(&tenant, after.as_deref()),
             CertificateOrder::Ending { days } => self.ending(days),
             order @ (CertificateOrder::Issue { .. }
             | CertificateOrder::Renew { .. }
@@ -260,12 +281,51 @@ impl Certificates<'_> {
         Ok(Value::Array(rows.iter().map(with_tenant).collect()))
     }
 
-    fn certificates(&self, tenant: &TenantName) -> Result<Vec<CertificateRow>, Refusal> {
-        if self.pki.store.directory().tenant(tenant.as_str()).is_none() {
-            return Err(Refusal::new(Code::NotFound, format!("no tenant '{tenant}'")));
-        }
-        let rows = self.pki.reader()?.certificates(tenant);
-        rows.map_err(|error| error.refusal())
+    /// A page of a tenant's certificates.
+    fn list(&self, tenant: &TenantName, after: Option<&str>) -> Result<Value, Refusal> {
+        self.ledger.tenant(tenant)?;
+        let after = after.map(|text| unhex(text).ok_or_else(|| usage("a serial number is hexadecimal")));
+        let after = after.transpose()?;
+        let rows = self
+            .pki
+            .reader()?
+            .certificate_page((tenant, None), after.as_deref(), LISTED_MAX);
+        let rows = rows.map_err(|error| error.refusal())?;
+        Ok(Value::Array(rows.iter().map(show).collect()))
+    }
+
+    /// The certificate that an order is about.
+    fn find(
+        &self,
+        tenant: &TenantName,
+        credential: Option<&CredentialId>,
+        serial: Option<&str>,
+    ) -> Result<CertificateRow, Refusal> {
+        self.ledger.tenant(tenant)?;
+        let reader = self.pki.reader()?;
+        let missing = || {
+            let text = match credential {
+                Some(credential) => {
+                    format!("credential '{tenant}/{credential}' has no such certificate of ours")
+                }
+                None => format!("tenant '{tenant}' has no such certificate"),
+            };
+            Refusal::new(Code::NotFound, text)
+        };
+        let found = match (credential, serial) {
+            (Some(credential), None) => reader.last_certificate(tenant, credential),
+            (_, Some(serial)) => {
+                let serial = unhex(serial).ok_or_else(missing)?;
+                let rows = reader.certificates_by_serial((tenant, None), &serial);
+                let is_its = |row: &CertificateRow| {
+                    let holder = row.holder.as_ref().and_then(|holder| holder.credential.as_ref());
+                    credential.is_none() || holder == credential
+                };
+                rows.map(|rows| rows.into_iter().rev().find(is_its))
+            }
+            (None, None) => return Err(usage("name a credential or a serial number")),
+        };
+        found.map_err(|error| error.refusal())?.ok_or_else(missing)
     }
 
     fn authorities(&self) -> Result<Value, Refusal> {
@@ -280,6 +340,9 @@ impl Certificates<'_> {
                 "role": authority.role.name(),
                 "kind": authority.kind,
                 "issuer": authority.issuer,
+                "device": authority.device(),
+                "revoked": authority.revoked,
+                "serial": hex(&authority.serial),
                 "subject": x509::subject(&authority.certificate).map_err(usage)?,
                 "not_after_ms": not_after.0,
                 "crl_number": crl.map(|crl| crl.number),
@@ -303,31 +366,16 @@ impl Certificates<'_> {
                 reason: revocation(reason)?.number(),
             },
         };
-        if credential.is_none() && serial.is_none() {
-            return Err(usage("name a credential or a serial number"));
-        }
-        let rows = self.certificates(tenant)?;
-        let wanted = |row: &&CertificateRow| {
-            let holder = row.holder.as_ref().and_then(|holder| holder.credential.as_ref());
-            (credential.is_none() || holder == credential)
-                && row.standing != CertificateStanding::Prepared
-                && serial.is_none_or(|serial| hex(&row.serial).eq_ignore_ascii_case(serial))
-        };
-        let row = rows.iter().rev().find(wanted).ok_or_else(|| {
-            let text = match credential {
-                Some(credential) => {
-                    format!("credential '{tenant}/{credential}' has no such certificate of ours")
-                }
-                None => format!("tenant '{tenant}' has no such certificate"),
-            };
-            Refusal::new(Code::NotFound, text)
-        })?;
+        let row = &self.find(tenant, credential, serial)?;
         let current = self.pki.current();
         let reader = self.pki.reader()?;
-        let published =
-            current
-                .authorities
-                .set_standing(self.ledger, &reader, row, standing, clock::wall())?;
+        let published = current.authorities.set_standing(
+            self.ledger,
+            &reader,
+            row,
+            (standing, By::Operator),
+            clock::wall(),
+        )?;
         Ok(
             json!({ "serial": hex(&row.serial), "issuer": row.issuer, "standing": standing.name(), "crl_number": published }),
         )
@@ -337,20 +385,39 @@ impl Certificates<'_> {
     fn found(&self, plan: AuthorityPlan) -> Result<Value, Refusal> {
         let now = clock::wall();
         let name = plan.name.clone();
-        let made = found(
-            &self.pki.current().authorities,
-            self.ledger,
-            &self.pki.vault,
-            plan,
-            now,
-        )?;
+        check_place(&plan, self.pool)?;
+        check_clock(&self.pki.reader()?, now)?;
+        let keys = (&*self.pki.vault, &self.pki.devices);
+        let made = found(&self.pki.current().authorities, self.ledger, keys, plan, now)?;
+        let ceremony = "a certificate authority is made";
+        self.conclude(ceremony, &name, made, now)
+    }
+
+    fn renew_authority(&self, name: &AuthorityName, days: Option<u64>) -> Result<Value, Refusal> {
+        let (now, reader) = (clock::wall(), self.pki.reader()?);
+        let current = self.pki.current();
+        let made = current
+            .authorities
+            .renew(self.ledger, &reader, name.as_str(), days, now)?;
+        let ceremony = "the key of a certificate authority is certified again";
+        self.conclude(ceremony, name, made, now)
+    }
+
+    /// What an operator is told of a ceremony, and keeps.
+    fn conclude(
+        &self,
+        ceremony: &str,
+        name: &AuthorityName,
+        made: Founded,
+        began: UnixMillis,
+    ) -> Result<Value, Refusal> {
         self.pki.reload()?;
-        let transcript = self.transcript(&name, &made.certificate, &made.certified_by, now)?;
+        let transcript = self.transcript(ceremony, name, &made, began)?;
         let current = self.pki.current();
         let signer = current.authorities.get(made.certified_by.as_str())?;
         let signature = signer.sign_message(transcript.as_bytes())?;
         if let Err(error) = self.pki.publish_due(clock::wall()) {
-            tracing::warn!(%error, "the new authority's revocation list could not be made yet");
+            tracing::warn!(%error, "the authority's revocation list could not be made yet");
         }
         Ok(json!({
             "certificate": x509::to_pem(&made.certificate),
@@ -359,11 +426,27 @@ impl Certificates<'_> {
         }))
     }
 
+    fn revoke_authority(&self, name: &AuthorityName, reason: u8) -> Result<Value, Refusal> {
+        let (reason, reader) = (revocation(reason)?, self.pki.reader()?);
+        let current = self.pki.current();
+        let now = clock::wall();
+        let published = current
+            .authorities
+            .revoke(self.ledger, &reader, name.as_str(), reason, now)?;
+        self.pki.reload()?;
+        Ok(
+            json!({ "authority": name, "standing": "revoked", "reason": reason.name(), "crl_number": published }),
+        )
+    }
+
     fn transcript(
         &self,
+        ceremony: &str,
         name: &AuthorityName,
-        certificate: &[u8],
-        certified_by: &AuthorityName,
+        Founded {
+            certificate,
+            certified_by,
+        }: &Founded,
         began: UnixMillis,
     ) -> Result<String, Refusal> {
         let current = self.pki.current();
@@ -371,13 +454,14 @@ impl Certificates<'_> {
         let public_key = x509::subject_public_key(certificate).map_err(usage)?;
         let signer = current.authorities.get(certified_by.as_str())?;
         let text = json!({
-            "ceremony": "a certificate authority is made",
+            "ceremony": ceremony,
             "operator": self.actor,
             "began_ms": began.0,
             "ended_ms": clock::wall().0,
             "authority": name,
             "role": authority.role.name(),
             "kind": authority.kind,
+            "device": authority.device(),
             "subject": x509::subject(certificate).map_err(usage)?,
             "serial": hex(&x509::serial_number(certificate).map_err(usage)?),
             "public_key_sha256": hex(&Hash::Sha256.digest(&public_key)),
@@ -393,6 +477,17 @@ impl Certificates<'_> {
 
 fn usage(error: impl std::fmt::Display) -> Refusal {
     Refusal::new(Code::Usage, error.to_string())
+}
+
+/// A device has to be there before anything is asked of it.
+fn check_place(plan: &AuthorityPlan, pool: Option<&Pool<Task>>) -> Result<(), Refusal> {
+    let (Some(device), Some(pool)) = (&plan.device, pool) else {
+        return Ok(());
+    };
+    match pool.devices().iter().any(|known| *known.name == **device) {
+        true => Ok(()),
+        false => Err(Refusal::new(Code::NotFound, format!("no device '{device}'"))),
+    }
 }
 
 fn default_subject(name: &AuthorityName) -> Result<x509::Name, Refusal> {
@@ -425,7 +520,7 @@ pub(crate) fn read_request(text: &str) -> Result<Vec<u8>, Refusal> {
 }
 
 /// The certificates in a PEM file, in its order.
-fn read_certificates(text: &str) -> Result<Vec<Vec<u8>>, Refusal> {
+pub(crate) fn read_certificates(text: &str) -> Result<Vec<Vec<u8>>, Refusal> {
     let refuse = |what: &str| Refusal::new(Code::ChainRefused, format!("the chain: {what}"));
     let blocks = pem::parse_many(text).map_err(|_| refuse("not PEM"))?;
     if blocks.iter().any(|block| block.tag() != "CERTIFICATE") {

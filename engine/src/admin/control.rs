@@ -35,6 +35,8 @@ pub(crate) const ACTIONS: &[&str] = &[
     "audit.erase",
     "audit.export",
     "ca.create",
+    "ca.renew",
+    "ca.revoke",
     "certificate.import",
     "certificate.issue",
     "certificate.renew",
@@ -227,6 +229,8 @@ const fn ledger_action(order: &LedgerOrder) -> &'static str {
 const fn certificate_action(order: &CertificateOrder) -> Option<&'static str> {
     Some(match order {
         CertificateOrder::Found { .. } => "ca.create",
+        CertificateOrder::RenewAuthority { .. } => "ca.renew",
+        CertificateOrder::RevokeAuthority { .. } => "ca.revoke",
         CertificateOrder::Set { to, .. } => match to {
             NewStanding::Suspended => "certificate.suspend",
             NewStanding::Resumed => "certificate.resume",

@@ -7,11 +7,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use documents::crl::Reason;
 use protocol::error_code::{Code, Refusal};
-use protocol::ids::CredentialId;
+use protocol::ids::{CredentialId, TenantName};
+use serde_json::Value;
 
 use super::operate::send;
 use super::{print_json, print_line, read_file};
-use crate::admin::certificates::{Certifiable, CertificateOrder, NewStanding};
+use crate::admin::certificates::{Certifiable, CertificateOrder, LISTED_MAX, NewStanding};
 use crate::admin::operator::Order;
 use crate::args::{CaCommand, CertCommand, CertName};
 use crate::config::Config;
@@ -26,15 +27,10 @@ pub(super) fn authority(config: &Config, command: CaCommand) -> Result<(), Refus
             subject,
             issuer,
             days,
+            device,
             transcript,
         } => {
-            let text = format!(
-                "made authority {name}; wrote {0} and {0}.sig",
-                transcript.display()
-            );
-            // Before anything is made that could not be written down.
-            let mut file = create(&transcript)?;
-            let mut beside = create(&signature_path(&transcript))?;
+            let done = format!("made authority {name}");
             let order = CertificateOrder::Found {
                 name,
                 role,
@@ -42,22 +38,82 @@ pub(super) fn authority(config: &Config, command: CaCommand) -> Result<(), Refus
                 subject,
                 issuer,
                 days,
+                device,
             };
-            let answer = send(config, Order::Certificate(order)).inspect_err(|_| {
-                // Nothing was made: empty files would only be in the way.
-                let _ = std::fs::remove_file(&transcript);
-                let _ = std::fs::remove_file(signature_path(&transcript));
-            })?;
-            let unreadable = || Refusal::new(Code::BadAnswer, "the engine's answer has no transcript");
-            let words = answer["transcript"].as_str().ok_or_else(unreadable)?;
-            let signature = answer["signature"]
-                .as_str()
-                .and_then(|text| STANDARD.decode(text).ok());
-            write(&transcript, &mut file, words.as_bytes())?;
-            write(&transcript, &mut beside, &signature.ok_or_else(unreadable)?)?;
-            print_line(&text)
+            ceremony(config, order, &transcript, &done)
+        }
+        CaCommand::Renew {
+            name,
+            days,
+            transcript,
+        } => {
+            let done = format!("renewed authority {name}");
+            ceremony(
+                config,
+                CertificateOrder::RenewAuthority { name, days },
+                &transcript,
+                &done,
+            )
+        }
+        CaCommand::Revoke { name, reason } => {
+            let reason = revocation(&reason)?;
+            let order = CertificateOrder::RevokeAuthority { name, reason };
+            print_json(&send(config, Order::Certificate(order))?)
         }
         CaCommand::List => print_json(&send(config, Order::Certificate(CertificateOrder::Authorities))?),
+    }
+}
+
+/// Has something done that leaves a signed transcript.
+fn ceremony(config: &Config, order: CertificateOrder, transcript: &Path, done: &str) -> Result<(), Refusal> {
+    let text = format!("{done}; wrote {0} and {0}.sig", transcript.display());
+    // Before anything is made that could not be written down.
+    let mut file = create(transcript)?;
+    let mut beside = create(&signature_path(transcript))?;
+    let answer = send(config, Order::Certificate(order)).inspect_err(|_| {
+        // Nothing was made: empty files would only be in the way.
+        let _ = std::fs::remove_file(transcript);
+        let _ = std::fs::remove_file(signature_path(transcript));
+    })?;
+    let unreadable = || Refusal::new(Code::BadAnswer, "the engine's answer has no transcript");
+    let words = answer["transcript"].as_str().ok_or_else(unreadable)?;
+    let signature = answer["signature"]
+        .as_str()
+        .and_then(|text| STANDARD.decode(text).ok());
+    write(transcript, &mut file, words.as_bytes())?;
+    write(transcript, &mut beside, &signature.ok_or_else(unreadable)?)?;
+    print_line(&text)
+}
+
+/// A reason's number (RFC 5280 5.3.1).
+fn revocation(reason: &str) -> Result<u8, Refusal> {
+    let mut all = Reason::ALL.into_iter();
+    let known = all.find(|known| known.name().eq_ignore_ascii_case(reason));
+    known.map(Reason::number).ok_or_else(|| {
+        let text =
+            format!("'{reason}' is not a reason of RFC 5280 5.3.1, such as keyCompromise or superseded");
+        Refusal::new(Code::Usage, text)
+    })
+}
+
+/// All certificates of a tenant, page after page.
+fn list(config: &Config, tenant: &TenantName) -> Result<Value, Refusal> {
+    let mut all = Vec::new();
+    loop {
+        let last: Option<&Value> = all.last();
+        let after = last.and_then(|last| last["serial"].as_str()).map(str::to_owned);
+        let order = CertificateOrder::List {
+            tenant: tenant.clone(),
+            after,
+        };
+        let Value::Array(page) = send(config, Order::Certificate(order))? else {
+            return Err(Refusal::new(Code::BadAnswer, "the engine's answer is no list"));
+        };
+        let is_last = page.len() < LISTED_MAX as usize;
+        all.extend(page);
+        if is_last {
+            return Ok(Value::Array(all));
+        }
     }
 }
 
@@ -83,10 +139,7 @@ fn write(path: &Path, file: &mut std::fs::File, bytes: &[u8]) -> Result<(), Refu
 /// `cinnabar cert`.
 pub(super) fn certificate(config: &Config, command: CertCommand) -> Result<(), Refusal> {
     match command {
-        CertCommand::List { tenant } => print_json(&send(
-            config,
-            Order::Certificate(CertificateOrder::List { tenant }),
-        )?),
+        CertCommand::List { tenant } => print_json(&list(config, &tenant)?),
         CertCommand::Ending { days } => print_json(&send(
             config,
             Order::Certificate(CertificateOrder::Ending { days }),
@@ -98,14 +151,7 @@ pub(super) fn certificate(config: &Config, command: CertCommand) -> Result<(), R
         CertCommand::Suspend(name) => set(config, name, NewStanding::Suspended),
         CertCommand::Resume(name) => set(config, name, NewStanding::Resumed),
         CertCommand::Revoke { name, reason } => {
-            let mut all = Reason::ALL.into_iter();
-            let known = all.find(|known| known.name().eq_ignore_ascii_case(&reason));
-            let number = known.map(Reason::number).ok_or_else(|| {
-                let text = format!(
-                    "'{reason}' is not a reason of RFC 5280 5.3.1, such as keyCompromise or superseded"
-                );
-                Refusal::new(Code::Usage, text)
-            })?;
+            let number = revocation(&reason)?;
             set(config, name, NewStanding::Revoked(number))
         }
     }
@@ -194,9 +240,9 @@ fn read_text(path: &Path) -> Result<String, Refusal> {
 }
 
 /// The certificate and those of its issuers, as TLS servers and others take them.
-fn put_chain(answer: &serde_json::Value, out: Option<&Path>) -> Result<(), Refusal> {
+fn put_chain(answer: &Value, out: Option<&Path>) -> Result<(), Refusal> {
     let chain = answer["chain"].as_array().into_iter().flatten();
-    let text: String = chain.filter_map(serde_json::Value::as_str).collect();
+    let text: String = chain.filter_map(Value::as_str).collect();
     put(&text, out)
 }
 

@@ -11,14 +11,16 @@ use protocol::clock;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::TenantName;
 use serde_json::{Value, json};
-use store::{Archived, BackupRequest, Depth, Reader, RestoreRequest, StoreError};
+use store::{Archived, BackupRequest, Depth, Reader, RestoreRequest, StoreError, SubjectStep};
 
 use super::operate::send;
 use super::{print_json, print_line};
 use crate::admin::keep::KeepOrder;
 use crate::admin::operator::Order;
+use crate::admin::subjects::SubjectOrder;
 use crate::args::{ArchiveCommand, RestoreArguments};
 use crate::config::Config;
+use crate::erasures::{self, Erasure};
 use crate::master_key;
 
 /// What a manifest's seal is wrapped for.
@@ -100,7 +102,13 @@ pub(super) fn restore(config: &Config, arguments: &RestoreArguments) -> Result<(
         now: clock::wall(),
         open_seal: &open_seal,
     };
+    // Before anything is restored: a list that cannot be read is no list.
+    let erasures = arguments.erasures.as_deref().map(erasures::read).transpose()?;
     let report = store::restore(&request).map_err(|error| error.refusal())?;
+    let erased = erase_again(config, erasures.unwrap_or_default())?;
+    if arguments.erasures.is_some() {
+        eprintln!("{erased} subjects that were erased after the backup are erased again");
+    }
     let lost = match report.lost_entries {
         Some(count) => format!("{count} entries are lost"),
         None => "how many entries are lost is not known".to_owned(),
@@ -112,6 +120,26 @@ pub(super) fn restore(config: &Config, arguments: &RestoreArguments) -> Result<(
         actors::bill::moment(clock::UnixMillis(report.last_entry_ms))
     );
     print_json(&report)
+}
+
+/// Erases what a backup still holds of subjects that were erased after it; says how many.
+fn erase_again(config: &Config, erasures: Vec<Erasure>) -> Result<usize, Refusal> {
+    let mut count = 0;
+    for Erasure { tenant, subject, at } in erasures {
+        let order = SubjectOrder::Step {
+            tenant,
+            id: subject,
+            step: SubjectStep::Erase,
+            reason: format!("erased at {at}; restored from a backup that was made before"),
+        };
+        match send(config, Order::Subject(order)) {
+            Ok(_) => count += 1,
+            // It came after the backup, or was erased before it.
+            Err(refusal) if matches!(refusal.code, Code::NotFound | Code::WrongState) => {}
+            Err(refusal) => return Err(refusal),
+        }
+    }
+    Ok(count)
 }
 
 /// `cinnabar tenant destroy`.

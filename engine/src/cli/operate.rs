@@ -66,7 +66,12 @@ fn offline(config: &Config, order: Order) -> Result<Value, Refusal> {
         .start(|_| {}, |error| tracing::error!(%error, "store"))
         .map_err(|error| error.refusal())?;
     let store = Arc::new(handle);
-    let pki = Pki::open(Arc::clone(&store), Arc::clone(&vault), config.pki.settings(false))?;
+    let pki = Pki::open(
+        Arc::clone(&store),
+        Arc::clone(&vault),
+        None,
+        config.pki.settings(false),
+    )?;
     let operator = Operator {
         store: Arc::clone(&store),
         vault,

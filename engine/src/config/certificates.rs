@@ -23,9 +23,12 @@ pub(crate) struct ProfileSpec {
     /// Whether certificates of it are issued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     enabled: Option<bool>,
-    /// Days of validity, never beyond the issuer's. For authorities `ca create` says that.
+    /// Days of validity, never beyond the issuer's. For authorities `ca create --days` comes before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     days: Option<u32>,
+    /// Of the profile intermediate: how many more authorities may follow on a path (RFC 5280 4.2.1.9).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    path_length: Option<u8>,
     /// Kinds of keys that are certified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     kinds: Option<Vec<KeyKind>>,
@@ -97,6 +100,20 @@ fn identifiers(texts: &[String]) -> Result<Vec<ObjectIdentifier>, String> {
     texts.iter().map(read).collect()
 }
 
+fn set_path_length(base: &mut Profile, said: Option<u8>) -> Result<(), String> {
+    let Some(said) = said else { return Ok(()) };
+    let Profile::Intermediate { authorities_below } = base else {
+        return Err("a path length is the profile intermediate's to set".into());
+    };
+    if said == 0 {
+        return Err(
+            "an authority below which there is none is an issuing one: path_length is at least 1".into(),
+        );
+    }
+    *authorities_below = said;
+    Ok(())
+}
+
 /// The built-in profiles with the changes of the file.
 pub(super) fn profiles(specs: &[ProfileSpec]) -> Result<Profiles, Refusal> {
     let mut profiles = Profiles::default();
@@ -120,14 +137,22 @@ fn change(profiles: &mut Profiles, spec: &ProfileSpec) -> Result<(), String> {
         return Ok(());
     };
     let is_authority = profile.base.rules().authority;
+    let is_servant = matches!(profile.base, Profile::TimeStamping | Profile::OcspResponder);
     if is_authority && (spec.key_usage.is_some() || spec.purposes.is_some()) {
         return Err("what an authority's key may do is fixed".into());
     }
+    if is_servant && spec.key_usage.is_some() {
+        return Err("what its key may do is fixed".into());
+    }
+    let named = [&spec.country, &spec.organization, &spec.common_name];
+    if (is_authority || is_servant) && named.into_iter().any(Option::is_some) {
+        return Err("`ca create --subject` names authorities".into());
+    }
+    set_path_length(&mut profile.base, spec.path_length)?;
     if spec.days == Some(0) {
         return Err("days is at least 1".into());
     }
-    let fixed = matches!(profile.base, Profile::TimeStamping | Profile::OcspResponder);
-    if fixed && spec.purposes.is_some() {
+    if is_servant && spec.purposes.is_some() {
         return Err("its purpose is fixed (RFC 3161 2.3, RFC 6960 4.2.2.2)".into());
     }
     set(&mut profile.enabled, spec.enabled);
@@ -234,6 +259,54 @@ mod tests {
         assert_eq!(profiles.get("agent").unwrap(), built_in.get("agent").unwrap());
     }
 
+    fn assert_wrong<const N: usize>(bad: [(ProfileSpec, &str); N]) {
+        for (spec, word) in bad {
+            let error = profiles(&[spec]).unwrap_err();
+            assert!(error.message.contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_fixed_of_authorities_is_an_error_that_names_it() {
+        assert_wrong([
+            (
+                ProfileSpec {
+                    key_usage: Some(Vec::new()),
+                    ..spec("issuing")
+                },
+                "authority",
+            ),
+            (
+                ProfileSpec {
+                    key_usage: Some(Vec::new()),
+                    ..spec("tsa")
+                },
+                "fixed",
+            ),
+            (
+                ProfileSpec {
+                    common_name: Some("Root".into()),
+                    ..spec("root")
+                },
+                "--subject",
+            ),
+            (
+                ProfileSpec {
+                    path_length: Some(1),
+                    ..spec("issuing")
+                },
+                "path length",
+            ),
+            (
+                ProfileSpec {
+                    path_length: Some(0),
+                    ..spec("intermediate")
+                },
+                "path_length",
+            ),
+        ]);
+    }
+
     #[test]
     fn what_cannot_be_meant_is_an_error_that_names_it() {
         let bad = [
@@ -273,18 +346,8 @@ mod tests {
                 },
                 "1.3.6.1.5.5.7.3.8",
             ),
-            (
-                ProfileSpec {
-                    key_usage: Some(Vec::new()),
-                    ..spec("issuing")
-                },
-                "authority",
-            ),
         ];
-        for (spec, word) in bad {
-            let error = profiles(&[spec]).unwrap_err();
-            assert!(error.message.contains(word), "{error}");
-        }
+        assert_wrong(bad);
         assert_eq!(&*warn_days(&[1, 30, 7, 7]), [30, 7, 1]);
     }
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use documents::crl::Reason;
@@ -14,6 +15,7 @@ use store::SubjectStep;
 use utoipa::ToSchema;
 
 use super::guard::{Manages, Reads};
+use super::registry::{After, after};
 use super::{Console, Named, Sent, Shared, refuse};
 use crate::admin::certificates::{Certifiable, CertificateOrder, NewStanding};
 use crate::admin::operator::Order;
@@ -26,6 +28,10 @@ pub(super) fn routes() -> Router<Arc<Console>> {
         .route(
             "/operator/v1/tenants/{tenant}/certificates",
             get(super::registry::certificates).post(issue),
+        )
+        .route(
+            "/operator/v1/tenants/{tenant}/certificates/{serial}",
+            post(set_by_serial),
         )
         .route(
             "/operator/v1/tenants/{tenant}/credentials/{id}/renewal",
@@ -105,6 +111,28 @@ pub(super) struct StepBody {
     /// Why, or by what order; the journal keeps it.
     #[serde(default)]
     reason: String,
+}
+
+/// How one certificate is to stand.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewStateOfOne {
+    /// `suspended`, `resumed` or `revoked`.
+    state: String,
+    /// Why it is revoked, by its name in RFC 5280 5.3.1.
+    reason: Option<String>,
+}
+
+fn standing(state: &str, reason: Option<&str>) -> Result<NewStanding, &'static str> {
+    let reason = reason.unwrap_or("unspecified");
+    let known = Reason::ALL.into_iter().find(|known| known.name() == reason);
+    match (state, known) {
+        ("suspended", _) => Ok(NewStanding::Suspended),
+        ("resumed", _) => Ok(NewStanding::Resumed),
+        ("revoked", Some(reason)) => Ok(NewStanding::Revoked(reason.number())),
+        ("revoked", None) => Err("not a reason of RFC 5280 5.3.1, such as keyCompromise"),
+        _ => Err("`state` is suspended, resumed or revoked"),
+    }
 }
 
 fn malformed(text: &'static str) -> Response {
@@ -220,14 +248,9 @@ pub(super) async fn set(
     Named((tenant, credential)): Named<(TenantName, CredentialId)>,
     Sent(new): Sent<NewState>,
 ) -> Response {
-    let reason = new.reason.as_deref().unwrap_or("unspecified");
-    let known = Reason::ALL.into_iter().find(|known| known.name() == reason);
-    let to = match (new.state.as_str(), known) {
-        ("suspended", _) => NewStanding::Suspended,
-        ("resumed", _) => NewStanding::Resumed,
-        ("revoked", Some(reason)) => NewStanding::Revoked(reason.number()),
-        ("revoked", None) => return malformed("not a reason of RFC 5280 5.3.1, such as keyCompromise"),
-        _ => return malformed("`state` is suspended, resumed or revoked"),
+    let to = match standing(&new.state, new.reason.as_deref()) {
+        Ok(to) => to,
+        Err(text) => return malformed(text),
     };
     let order = CertificateOrder::Set {
         tenant,
@@ -238,17 +261,51 @@ pub(super) async fn set(
     console.order(&asker, Order::Certificate(order)).await
 }
 
+/// Suspends, resumes or revokes a certificate by its serial number: one whose key is not here has no credential.
+#[utoipa::path(
+    post, path = "/operator/v1/tenants/{tenant}/certificates/{serial}", tag = "credentials", request_body = NewStateOfOne,
+    params(("tenant" = String, Path), ("serial" = String, Path, description = "Hexadecimal.")),
+    responses((status = 200, content_type = "application/json", description = "Serial, standing and the number of the revocation list that says so."), (status = 202, description = "Proposed."))
+)]
+pub(super) async fn set_by_serial(
+    State(console): Shared,
+    Manages(asker): Manages,
+    Named((tenant, serial)): Named<(TenantName, String)>,
+    Sent(new): Sent<NewStateOfOne>,
+) -> Response {
+    let to = match standing(&new.state, new.reason.as_deref()) {
+        Ok(to) => to,
+        Err(text) => return malformed(text),
+    };
+    let order = CertificateOrder::Set {
+        tenant,
+        credential: None,
+        serial: Some(serial),
+        to,
+    };
+    console.order(&asker, Order::Certificate(order)).await
+}
+
 /// A tenant's subjects: names and numbers are masked.
 #[utoipa::path(
-    get, path = "/operator/v1/tenants/{tenant}/subjects", tag = "subjects", params(("tenant" = String, Path)),
-    responses((status = 200, content_type = "application/json", description = "By id, at most 256."))
+    get, path = "/operator/v1/tenants/{tenant}/subjects", tag = "subjects", params(("tenant" = String, Path), After),
+    responses((status = 200, content_type = "application/json", description = "By id, at most 256. Ask again with `after`, the last id, until there are fewer."))
 )]
 pub(super) async fn subjects(
     State(console): Shared,
     Reads(asker): Reads,
     Named(tenant): Named<TenantName>,
+    query: Result<Query<After>, QueryRejection>,
 ) -> Response {
-    let order = SubjectOrder::List { tenant, after: None };
+    let after = after(query).and_then(|after| {
+        let bad = |_| Refusal::new(Code::MalformedRequest, "`after` is a subject's id");
+        after.map(|after| SubjectId::new(&after).map_err(bad)).transpose()
+    });
+    let after = match after {
+        Ok(after) => after,
+        Err(refusal) => return refuse(&refusal),
+    };
+    let order = SubjectOrder::List { tenant, after };
     console.list(&asker, Order::Subject(order)).await
 }
 

@@ -27,7 +27,7 @@ use super::{
         registry::set_prepaid, registry::credentials, registry::set_credential, registry::certificates,
         registry::authorities, registry::apps, registry::create_app, registry::set_app, registry::set_contract,
         registry::rotate_secret,
-        enrolment::ending, enrolment::issue, enrolment::renew, enrolment::request, enrolment::import, enrolment::set,
+        enrolment::ending, enrolment::issue, enrolment::renew, enrolment::request, enrolment::import, enrolment::set, enrolment::set_by_serial,
         enrolment::subjects, enrolment::submit, enrolment::step, enrolment::challenge,
         books::packages, books::grant, books::kinds, books::correct, books::statement, books::agreement, books::notices, books::announce,
         dashboard::watch, service::devices, service::incidents, service::open, service::step,

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use protocol::clock;
+use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AppId, CredentialId, TenantName};
 use serde::Deserialize;
 use sla::calendar::MinuteIndex;
@@ -15,7 +17,7 @@ use utoipa::ToSchema;
 
 use super::guard::{Manages, Reads};
 use super::people::Active;
-use super::{Console, Named, Sent, Shared};
+use super::{Console, Named, Sent, Shared, refuse};
 use crate::admin::certificates::CertificateOrder;
 use crate::admin::keys::KeyOrder;
 use crate::admin::ledger::LedgerOrder;
@@ -251,16 +253,37 @@ pub(super) async fn set_credential(
 /// The certificates of a tenant's credentials.
 #[utoipa::path(
     get, path = "/operator/v1/tenants/{tenant}/certificates", tag = "credentials",
-    params(("tenant" = String, Path)),
-    responses((status = 200, content_type = "application/json", description = "The oldest first, with their standing."))
+    params(("tenant" = String, Path), After),
+    responses((status = 200, content_type = "application/json", description = "The oldest first, at most 256, with their standing. Ask again with `after`, the last serial number, until there are fewer."))
 )]
 pub(super) async fn certificates(
     State(console): Shared,
     Reads(asker): Reads,
     Named(tenant): Named<TenantName>,
+    query: Result<Query<After>, QueryRejection>,
 ) -> Response {
-    let order = CertificateOrder::List { tenant };
+    let after = match after(query) {
+        Ok(after) => after,
+        Err(refusal) => return refuse(&refusal),
+    };
+    let order = CertificateOrder::List { tenant, after };
     console.list(&asker, Order::Certificate(order)).await
+}
+
+/// Where a list goes on.
+#[derive(Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct After {
+    /// Those after this one: the last of the answer before.
+    after: Option<String>,
+}
+
+pub(super) fn after(query: Result<Query<After>, QueryRejection>) -> Result<Option<String>, Refusal> {
+    let Ok(Query(After { after })) = query else {
+        return Err(Refusal::new(Code::MalformedRequest, "the query takes `after`"));
+    };
+    Ok(after)
 }
 
 /// Certificate authorities, time-stamping authorities and OCSP responders.

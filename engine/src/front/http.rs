@@ -70,6 +70,17 @@ pub(crate) fn router(
             get(registration::certificates).post(registration::issue),
         )
         .route("/v1/certificates/{serial}", get(registration::certificate))
+        .route(
+            "/v1/certificates/calls/{idempotency_key}",
+            get(registration::call),
+        )
+        .route("/v1/certificates/requests", post(registration::make_request))
+        .route("/v1/certificates/imports", post(registration::import))
+        .route(
+            "/v1/certificates/{serial}/suspension",
+            post(registration::suspend),
+        )
+        .route("/v1/certificates/{serial}/resumption", post(registration::resume))
         .route("/v1/certificates/{serial}/renewal", post(registration::renew))
         .route("/v1/certificates/{serial}/revocation", post(registration::revoke))
         .route(
@@ -201,7 +212,7 @@ pub(super) struct Proved {
     proof: store::Proof,
     pub(super) head: Head,
     pub(super) body: Bytes,
-    received: Instant,
+    pub(super) received: Instant,
 }
 
 /// The whole body. One that is announced as too large is refused before it is sent.
@@ -539,9 +550,14 @@ pub(super) fn refuse(refusal: &Refusal) -> Response {
 }
 
 fn refuse_with_operation(refusal: &Refusal, key: Option<&str>) -> Response {
+    refuse_at(refusal, key.map(operation_path))
+}
+
+/// A refusal with the place where the outcome will be known, if it is not yet.
+pub(super) fn refuse_at(refusal: &Refusal, place: Option<String>) -> Response {
     let mut problem = Problem::of(refusal);
     if refusal.code == Code::OutcomeUnknown {
-        problem.operation = key.map(operation_path);
+        problem.operation = place;
     }
     problem_response(&problem)
 }

@@ -16,7 +16,8 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
     paths(super::http::sign, super::http::look_up, super::http::credentials, super::http::usage,
         super::reports::packages, super::reports::statement, super::reports::agreement, super::reports::notices,
         super::registration::certificates, super::registration::certificate, super::registration::issue,
-        super::registration::renew, super::registration::revoke, super::registration::subjects, super::registration::subject_of,
+        super::registration::renew, super::registration::revoke, super::registration::suspend, super::registration::resume,
+        super::registration::call, super::registration::make_request, super::registration::import, super::registration::subjects, super::registration::subject_of,
         super::registration::submit, super::registration::challenge, super::registration::erase, super::registration::verify,
         super::audit::checkpoint, super::audit::cosigned, super::audit::tile, super::location::data_location),
     modifiers(&Proof),
@@ -41,7 +42,9 @@ impl utoipa::Modify for Proof {
 
 /// The document.
 pub(crate) fn api() -> utoipa::openapi::OpenApi {
-    Api::openapi()
+    let mut api = Api::openapi();
+    crate::pki::openapi::add(&mut api.paths);
+    api
 }
 
 pub(crate) async fn document() -> Json<utoipa::openapi::OpenApi> {

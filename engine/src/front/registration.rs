@@ -1,7 +1,12 @@
 //! Certificates and subjects over HTTPS: what an app does about those of its own tenant.
 
+use std::sync::Arc;
+
+use actors::core::Core;
 use actors::enrolment;
 use actors::gate;
+use actors::latency::{Operation, Transport};
+use actors::minutes;
 use actors::services::Services;
 use axum::Extension;
 use axum::body::Body;
@@ -12,13 +17,16 @@ use http::{Request, header};
 use protocol::clock;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::SubjectId;
-use protocol::json::Problem;
+use protocol::json::{Problem, certificate_call_path};
 use serde::de::DeserializeOwned;
+use sla::answer::Outcome;
 
-use super::http::{Proved, Shared, count, json, prove, refuse};
+use super::http::{Proved, Shared, count, json, prove, refuse, refuse_at};
 use super::proof;
 use crate::admin::subjects::NewSubject;
-use crate::registration::{ErasureBody, NewCertificate, Question, Registration, RenewalBody, RevocationBody};
+use crate::registration::{
+    ErasureBody, ImportBody, NewCertificate, Question, Registration, RenewalBody, RequestBody, RevocationBody,
+};
 
 /// Where a list goes on.
 #[derive(Debug, Default, serde::Deserialize, utoipa::IntoParams)]
@@ -50,7 +58,15 @@ fn asked(proved: &Proved) -> Result<store::Asked, Refusal> {
     Ok(enrolment::asked(&proved.app.id, key.as_str(), &parts))
 }
 
-/// Proves who asks, and brings the question to the desk.
+/// What a path of this chapter is about.
+fn operation(head: &http::request::Parts) -> Operation {
+    match head.uri.path().starts_with("/v1/certificates") {
+        true => Operation::Certificates,
+        false => Operation::Subjects,
+    }
+}
+
+/// Proves who asks, brings the question to the desk, and notes how that ended.
 async fn ask(
     services: &Services,
     desk: &Registration,
@@ -58,18 +74,42 @@ async fn ask(
     changes: bool,
     question: impl FnOnce(&Proved) -> Result<Question, Refusal>,
 ) -> Response {
+    let proved = match prove(services, request).await {
+        Ok(proved) => proved,
+        Err(refusal) => {
+            count(&refusal);
+            return refuse(&refusal);
+        }
+    };
+    let place = place(&proved);
+    let (app, received) = (Arc::clone(&proved.app), proved.received);
+    let operation = operation(&proved.head);
     let answer = async {
-        let proved = prove(services, request).await.inspect_err(count)?;
         match changes {
             true => gate::admit_change(&proved.app, clock::wall())?,
             false => gate::admit_app(&proved.app).map(|_| ())?,
         }
         let question = question(&proved)?;
-        desk.ask(proved.app, question).await
+        desk.ask(proved.app, question, received).await
     };
-    match answer.await {
+    let answer = answer.await;
+    if let Some(core) = Core::current() {
+        let refused = answer.as_ref().err();
+        let outcome = refused.map_or(Outcome::Result, |refusal| minutes::of_code(refusal.code));
+        core.note_certificates(&app, outcome, received, (operation, Transport::Https));
+    }
+    match answer {
         Ok(value) => json(&value),
-        Err(refusal) => refuse(&refusal),
+        Err(refusal) => refuse_at(&refusal, place),
+    }
+}
+
+/// Where to look when the outcome is not known in time.
+fn place(proved: &Proved) -> Option<String> {
+    let (head, key) = (&proved.head, proof::idempotency_key(&proved.head).ok());
+    match (operation(head), key) {
+        (Operation::Certificates, Some(key)) => Some(certificate_call_path(key)),
+        _ => None,
     }
 }
 
@@ -132,6 +172,7 @@ pub(crate) async fn certificate(
         (status = 200, content_type = "application/json", description = "The certificate, with `chain`."),
         (status = 403, body = Problem, content_type = "application/problem+json", description = "`subject_not_approved`, `quota_exhausted`."),
         (status = 422, body = Problem, content_type = "application/problem+json", description = "`certificate_request_refused`: proof of possession, key, names or wishes."),
+        (status = 504, body = Problem, content_type = "application/problem+json", description = "`outcome_unknown`: still running after 2.5 s; `operation` says where to look."),
     )
 )]
 pub(crate) async fn issue(
@@ -178,6 +219,96 @@ pub(crate) async fn revoke(
     request: Request<Body>,
 ) -> Response {
     let question = |proved: &Proved| Ok(Question::Revoke(serial, body::<RevocationBody>(proved)?));
+    ask(&services, &desk, request, true, question).await
+}
+
+/// Suspends a certificate (RFC 5280 certificateHold): until it is resumed, its credential signs nothing.
+#[utoipa::path(
+    post, path = "/v1/certificates/{serial}/suspension", tag = "certificates",
+    params(("serial" = String, Path, description = "Its serial number, hexadecimal.")),
+    responses(
+        (status = 200, content_type = "application/json", description = "The certificate as it stands."),
+        (status = 409, body = Problem, content_type = "application/problem+json", description = "It is not in force."),
+    )
+)]
+pub(crate) async fn suspend(
+    State(services): Shared,
+    Extension(desk): Desk,
+    Path(serial): Path<String>,
+    request: Request<Body>,
+) -> Response {
+    ask(&services, &desk, request, true, |_| Ok(Question::Suspend(serial))).await
+}
+
+/// Resumes a certificate that an app of the tenant has suspended. What an operator has suspended only an operator resumes.
+#[utoipa::path(
+    post, path = "/v1/certificates/{serial}/resumption", tag = "certificates",
+    params(("serial" = String, Path, description = "Its serial number, hexadecimal.")),
+    responses(
+        (status = 200, content_type = "application/json", description = "The certificate as it stands."),
+        (status = 409, body = Problem, content_type = "application/problem+json", description = "It is not suspended, or an operator has suspended it."),
+    )
+)]
+pub(crate) async fn resume(
+    State(services): Shared,
+    Extension(desk): Desk,
+    Path(serial): Path<String>,
+    request: Request<Body>,
+) -> Response {
+    ask(&services, &desk, request, true, |_| Ok(Question::Resume(serial))).await
+}
+
+/// What became of a call that was to bring a certificate.
+#[utoipa::path(
+    get, path = "/v1/certificates/calls/{idempotency_key}", tag = "certificates",
+    params(("idempotency_key" = String, Path, description = "The call's key, percent-encoded.")),
+    responses(
+        (status = 200, content_type = "application/json", description = "The certificate that it has brought, with `chain`."),
+        (status = 404, body = Problem, content_type = "application/problem+json", description = "Nothing has come of it, and nothing was charged; it may be tried again."),
+        (status = 504, body = Problem, content_type = "application/problem+json", description = "`outcome_pending`: it is still running."),
+    )
+)]
+pub(crate) async fn call(
+    State(services): Shared,
+    Extension(desk): Desk,
+    Path(key): Path<String>,
+    request: Request<Body>,
+) -> Response {
+    let question = |_: &Proved| {
+        gate::idempotency_key(&key)?;
+        Ok(Question::Call(key))
+    };
+    ask(&services, &desk, request, false, question).await
+}
+
+/// Makes a request (PKCS#10) for the key of a credential, for another authority. The journal says so.
+#[utoipa::path(
+    post, path = "/v1/certificates/requests", tag = "certificates", request_body = RequestBody,
+    responses((status = 200, content_type = "application/json", description = "`request`, PEM."))
+)]
+pub(crate) async fn make_request(
+    State(services): Shared,
+    Extension(desk): Desk,
+    request: Request<Body>,
+) -> Response {
+    let question = |proved: &Proved| Ok(Question::Request(body(proved)?));
+    ask(&services, &desk, request, true, question).await
+}
+
+/// Takes in what another authority has answered. It is what the credential is certified by from then on.
+#[utoipa::path(
+    post, path = "/v1/certificates/imports", tag = "certificates", request_body = ImportBody,
+    responses(
+        (status = 200, content_type = "application/json", description = "`certificate` and `chain`, PEM."),
+        (status = 422, body = Problem, content_type = "application/problem+json", description = "`certificate_chain_refused`: another key, a chain that does not hold, not valid now, no root."),
+    )
+)]
+pub(crate) async fn import(
+    State(services): Shared,
+    Extension(desk): Desk,
+    request: Request<Body>,
+) -> Response {
+    let question = |proved: &Proved| Ok(Question::Import(body(proved)?));
     ask(&services, &desk, request, true, question).await
 }
 
@@ -286,6 +417,7 @@ pub(crate) async fn verify(Extension(desk): Desk, request: Request<Body>) -> Res
     let answer = async {
         let (head, body) = request.into_parts();
         let bytes = super::http::read_body(body).await?;
+        let received = clock::monotonic();
         let kind = head.headers.get(header::CONTENT_TYPE);
         let kind = kind.and_then(|value| value.to_str().ok()).unwrap_or_default();
         if !kind.trim_start().starts_with("application/json") {
@@ -294,7 +426,7 @@ pub(crate) async fn verify(Extension(desk): Desk, request: Request<Body>) -> Res
         }
         let sent: VerificationBody = serde_json::from_slice(&bytes)
             .map_err(|error| Refusal::new(Code::MalformedRequest, format!("the body: {error}")))?;
-        desk.answer(sent.token).await
+        desk.answer(sent.token, received).await
     };
     match answer.await {
         Ok(value) => json(&value),

@@ -9,7 +9,8 @@ use actors::call::{Arrival, Ask, Call, Page, ReplyTo, Stream};
 use actors::core::Core;
 use actors::gate::{self, SignFields};
 use actors::latency::{Operation, Transport};
-use actors::questions::Question;
+use actors::minutes;
+use actors::questions::{Question, QuestionReply};
 use actors::stamp_callers;
 use protocol::clock;
 use protocol::error_code::{Code, Refusal};
@@ -20,7 +21,7 @@ use protocol::session::SessionKey;
 use quinn::{RecvStream, SendStream};
 use smallvec::SmallVec;
 use store::{App, Proof, ProofKind};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 /// Replies that a client has not read yet; above this we stop reading its requests.
 const OUT_BYTES_MAX: usize = 1 << 20;
@@ -239,7 +240,7 @@ fn take_frame(core: &Core, outbox: &Rc<Outbox>, payload: &[u8], received: Instan
         ));
     }
     outbox.begin();
-    let Some(request) = ask_certificates(core, outbox, request) else {
+    let Some(request) = ask_certificates(core, outbox, request, received) else {
         return Ok(());
     };
     let (operation, decoded) = (operation(&request), clock::monotonic());
@@ -263,9 +264,14 @@ fn take_frame(core: &Core, outbox: &Rc<Outbox>, payload: &[u8], received: Instan
 }
 
 /// Takes out what the certificate service answers, on threads of its own; the reply comes when it is ready.
-fn ask_certificates<'b>(core: &Core, outbox: &Rc<Outbox>, request: Request<'b>) -> Option<Request<'b>> {
+fn ask_certificates<'b>(
+    core: &Core,
+    outbox: &Rc<Outbox>,
+    request: Request<'b>,
+    received: Instant,
+) -> Option<Request<'b>> {
     let app = &outbox.session.app;
-    let (id, question) = match request {
+    let (id, operation, question) = match request {
         Request::Stamp(query) => {
             let caller = stamp_callers::admit_proved(app, clock::wall());
             let question = caller.map(|caller| Question::Stamp {
@@ -273,11 +279,11 @@ fn ask_certificates<'b>(core: &Core, outbox: &Rc<Outbox>, request: Request<'b>) 
                 query: query.query.to_vec(),
                 authority: query.authority.map(Into::into),
             });
-            (query.request, question)
+            (query.request, Operation::TimeStamp, question)
         }
         Request::Status(query) => {
             let question = gate::admit_app(app).map(|_| Question::Status(query.query.to_vec()));
-            (query.request, question)
+            (query.request, Operation::Status, question)
         }
         other => return Some(other),
     };
@@ -287,23 +293,48 @@ fn ask_certificates<'b>(core: &Core, outbox: &Rc<Outbox>, request: Request<'b>) 
         Some(refusal) => Err(refusal),
         None => services.certificates.get().ok_or_else(starting)?.ask(question),
     });
-    let outbox = Rc::clone(outbox);
+    let answer = CertificatesAnswer {
+        outbox: Rc::clone(outbox),
+        id,
+        operation,
+        received,
+    };
     match asked {
-        Ok(answer) => drop(actix_rt::spawn(async move {
-            let late = |_| {
-                Refusal::new(
-                    Code::DeadlineExceeded,
-                    "the certificate service has not answered in time",
-                )
-            };
-            let gone = |_| Refusal::new(Code::Internal, "the certificate service has not answered");
-            let answer = tokio::time::timeout(Duration::from_millis(ANSWER_MS_MAX), answer).await;
-            let answer = answer.map_err(late).and_then(|answer| answer.map_err(gone)?);
-            outbox.reply(id, answer.map(Answer::Response));
-        })),
-        Err(refusal) => outbox.reply(id, Err(refusal)),
+        Ok(reply) => drop(actix_rt::spawn(answer.wait(reply))),
+        Err(refusal) => answer.give(Err(refusal)),
     }
     None
+}
+
+/// Where an answer of the certificate service goes, and what is noted of it.
+struct CertificatesAnswer {
+    outbox: Rc<Outbox>,
+    id: u64,
+    operation: Operation,
+    received: Instant,
+}
+
+impl CertificatesAnswer {
+    async fn wait(self, reply: oneshot::Receiver<QuestionReply>) {
+        let text = "the certificate service has not answered in time";
+        let late = |_| Refusal::new(Code::DeadlineExceeded, text);
+        let gone = |_| Refusal::new(Code::Internal, "the certificate service has not answered");
+        let answer = tokio::time::timeout(Duration::from_millis(ANSWER_MS_MAX), reply).await;
+        self.give(answer.map_err(late).and_then(|answer| answer.map_err(gone)?));
+    }
+
+    fn give(self, answer: QuestionReply) {
+        let outcome = match &answer {
+            Ok((_, outcome)) => *outcome,
+            Err(refusal) => minutes::of_code(refusal.code),
+        };
+        if let Some(core) = Core::current() {
+            let asked = (self.operation, Transport::Quic);
+            core.note_certificates(&self.outbox.session.app, outcome, self.received, asked);
+        }
+        let answer = answer.map(|(der, _)| Answer::Response(der));
+        self.outbox.reply(self.id, answer);
+    }
 }
 
 const fn operation(request: &Request<'_>) -> Operation {

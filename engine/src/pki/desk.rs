@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use actors::answer_log::AnswerLog;
 use actors::answers::{Answer, Sources};
 use actors::lists::{ListKind, ServedList};
 use actors::stamp_callers::{self, StampCaller};
@@ -11,6 +12,7 @@ use documents::{ocsp, tsp};
 use protocol::clock;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::AuthorityName;
+use sla::answer::Outcome;
 use smallvec::SmallVec;
 use store::{Reader, StampDraft, Stamped};
 use tokio::sync::oneshot;
@@ -23,6 +25,21 @@ pub(crate) struct Desk {
     pub(super) pki: Arc<Pki>,
     pub(super) reader: Reader,
     pub(super) clock: Arc<dyn TimeSource>,
+    /// What this thread has answered.
+    pub(super) log: Arc<AnswerLog>,
+}
+
+/// A rejection that is our fault: whoever asked has asked rightly.
+const fn rejected(failure: tsp::Failure) -> Outcome {
+    match failure {
+        tsp::Failure::TimeNotAvailable | tsp::Failure::SystemFailure => Outcome::Failed,
+        _ => Outcome::CallerFault,
+    }
+}
+
+/// The rejection of what is no request, and how it counts.
+pub(super) fn reject(failure: tsp::Failure) -> (Vec<u8>, Outcome) {
+    (tsp::rejection(failure), rejected(failure))
 }
 
 /// Who gets a time stamp.
@@ -59,13 +76,13 @@ impl Desk {
         }
     }
 
-    /// TimeStampResp, in DER, granted or rejected. What an app is given is recorded and charged first.
+    /// TimeStampResp, in DER, granted or rejected, and how it counts. What an app is given is recorded and charged first.
     pub(super) async fn stamp(
         &self,
         caller: Caller,
         request: &tsp::Request,
         authority: Option<&str>,
-    ) -> Result<Vec<u8>, Refusal> {
+    ) -> Result<(Vec<u8>, Outcome), Refusal> {
         let current = self.pki.current();
         let stamper = current.stamper(authority, request.hash, clock::wall());
         let stamper =
@@ -76,7 +93,7 @@ impl Desk {
         let ledger = AsActor(&self.pki.store, "pki");
         let token = match stamper.stamp(&ledger, &*self.clock, request) {
             Ok(token) => token,
-            Err(failure) => return Ok(tsp::rejection(failure)),
+            Err(failure) => return Ok(reject(failure)),
         };
         match caller {
             Caller::Anybody => {
@@ -84,7 +101,7 @@ impl Desk {
             }
             Caller::App(caller) => self.record(&caller, stamper.authority(), &token, request).await?,
         }
-        Ok(token.response)
+        Ok((token.response, Outcome::Result))
     }
 
     async fn record(

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use actors::answers::Answer;
+use actors::latency::Operation;
 use actors::lists::{ListKind, ServedList};
+use actors::minutes;
 use actors::questions::{Asked, Question};
 use bytes::Bytes;
 use documents::{ocsp, tsp};
@@ -20,13 +22,14 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use protocol::clock::UnixMillis;
+use protocol::clock::{self, UnixMillis};
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::AuthorityName;
+use sla::answer::Outcome;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::LocalSet;
 
-use super::desk::{Caller, Desk};
+use super::desk::{self, Caller, Desk};
 
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 512;
@@ -39,7 +42,7 @@ const BODY_MAX: Duration = Duration::from_secs(5);
 /// Longest body, in bytes: the longest OCSP request.
 const BODY_BYTES_MAX: usize = 8192;
 /// The media type of revocation lists (RFC 2585 4.2).
-const CRL_TYPE: &str = "application/pkix-crl";
+pub(super) const CRL_TYPE: &str = "application/pkix-crl";
 /// A list may be kept by others for so long at most: a newer one may come at any time.
 const LIST_KEPT: Duration = Duration::from_secs(3600);
 
@@ -132,9 +135,12 @@ async fn answer_question(asked: Asked, desk: Rc<Desk>) {
                 desk.stamp(Caller::App(caller), &request, authority.as_deref())
                     .await
             }
-            Err(failure) => Ok(tsp::rejection(failure)),
+            Err(failure) => Ok(desk::reject(failure)),
         },
-        Question::Status(query) => Ok(desk.status(ocsp::Request::parse(&query)).der.clone()),
+        Question::Status(query) => {
+            let answer = desk.status(ocsp::Request::parse(&query));
+            Ok((answer.der.clone(), answer.outcome))
+        }
     };
     // Whoever asked may have gone.
     let _ = asked.reply.send(answer);
@@ -219,24 +225,74 @@ fn list_route(path: &str) -> Result<Route<'_>, Box<Reply>> {
     }
 }
 
+impl Route<'_> {
+    /// The media type of the body, where there is one.
+    const fn body(&self) -> Option<&'static str> {
+        match self {
+            Self::Stamp { .. } => Some(tsp::QUERY_TYPE),
+            Self::Status => Some(ocsp::REQUEST_TYPE),
+            Self::StatusByPath(_) | Self::List(..) => None,
+        }
+    }
+
+    const fn operation(&self) -> Operation {
+        match self {
+            Self::Stamp { .. } => Operation::TimeStamp,
+            Self::Status | Self::StatusByPath(_) => Operation::Status,
+            Self::List(..) => Operation::Lists,
+        }
+    }
+}
+
+/// Answers, and notes how and how fast. A request counts from when all of it is there: what never comes is its sender's.
 async fn answer(desk: &Desk, request: Request<Incoming>) -> Reply {
     let (head, body) = request.into_parts();
-    match route(&head.method, head.uri.path()) {
-        Ok(Route::Stamp { token }) => {
-            let stamped = stamp(desk, token, head.uri.query(), &head.headers, body).await;
-            stamped.unwrap_or_else(|refusal| refuse(&refusal))
-        }
-        Ok(Route::Status) => match read(&head.headers, ocsp::REQUEST_TYPE, body).await {
-            Ok(body) => status(&desk.status(ocsp::Request::parse(&body)), None),
-            Err(refusal) => refuse(&refusal),
+    let route = match route(&head.method, head.uri.path()) {
+        Ok(route) => route,
+        Err(reply) => return *reply,
+    };
+    let body = match route.body() {
+        None => Bytes::new(),
+        Some(kind) => match read(&head.headers, kind, body).await {
+            Ok(body) => body,
+            Err(refusal) => return refuse(&refusal),
         },
-        // The path as it came: `+` and `%2F` mean what RFC 6960 A.1 says.
-        Ok(Route::StatusByPath(path)) => {
-            let answer = desk.status(ocsp::Request::from_path(path));
-            status(&answer, Some(&head.headers))
+    };
+    let (received, operation) = (clock::monotonic(), route.operation());
+    let answered = serve(desk, route, &head, &body).await;
+    let latency = clock::monotonic().saturating_duration_since(received);
+    let (reply, outcome) = match answered {
+        Ok(answered) => answered,
+        Err(refusal) => {
+            let outcome = minutes::of_code(refusal.code);
+            (refuse(&refusal), outcome)
         }
-        Ok(Route::List(kind, name)) => list(desk, kind, &name, &head.headers),
-        Err(reply) => *reply,
+    };
+    desk.log.note(operation, outcome, latency, clock::wall());
+    reply
+}
+
+/// The reply, and how it counts.
+async fn serve(
+    desk: &Desk,
+    route: Route<'_>,
+    head: &http::request::Parts,
+    body: &Bytes,
+) -> Result<(Reply, Outcome), Refusal> {
+    match route {
+        Route::Stamp { token } => stamp(desk, token, head, body).await,
+        Route::Status => {
+            let answer = desk.status(ocsp::Request::parse(body));
+            Ok((status(&answer, None), answer.outcome))
+        }
+        // The path as it came: `+` and `%2F` mean what RFC 6960 A.1 says.
+        Route::StatusByPath(path) => {
+            let answer = desk.status(ocsp::Request::from_path(path));
+            Ok((status(&answer, Some(&head.headers)), answer.outcome))
+        }
+        Route::List(kind, name) => {
+            list(desk, kind, &name, &head.headers).map(|reply| (reply, Outcome::Result))
+        }
     }
 }
 
@@ -309,18 +365,16 @@ fn named(query: Option<&str>) -> Option<&str> {
 async fn stamp(
     desk: &Desk,
     token: Option<&str>,
-    query: Option<&str>,
-    headers: &HeaderMap,
-    body: Incoming,
-) -> Result<Reply, Refusal> {
-    let basic = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-    let caller = desk.caller(token, basic)?;
-    let body = read(headers, tsp::QUERY_TYPE, body).await?;
-    let stamped = match tsp::Request::parse(&body) {
-        Ok(request) => desk.stamp(caller, &request, named(query)).await?,
-        Err(failure) => tsp::rejection(failure),
+    head: &http::request::Parts,
+    body: &Bytes,
+) -> Result<(Reply, Outcome), Refusal> {
+    let basic = head.headers.get(header::AUTHORIZATION);
+    let caller = desk.caller(token, basic.map(HeaderValue::as_bytes))?;
+    let (stamped, outcome) = match tsp::Request::parse(body) {
+        Ok(request) => desk.stamp(caller, &request, named(head.uri.query())).await?,
+        Err(failure) => desk::reject(failure),
     };
-    Ok(der(tsp::REPLY_TYPE, stamped.into()))
+    Ok((der(tsp::REPLY_TYPE, stamped.into()), outcome))
 }
 
 /// `asked` is there where the answer may be kept on the way: for GET (RFC 5019 6.2).
@@ -365,19 +419,15 @@ fn tag_of(bytes: &[u8]) -> String {
     digest[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn list(desk: &Desk, kind: ListKind, name: &AuthorityName, asked: &HeaderMap) -> Reply {
-    match desk.list(kind, name) {
-        Ok(Some(list)) => {
-            // Nobody keeps a list for longer than it is good.
-            let kept = UnixMillis(protocol::clock::wall().0 + LIST_KEPT.as_millis() as u64);
-            let until = list.ends.map_or(kept, |ends| ends.min(kept));
-            let (number, made) = (list.list.number.to_string(), list.list.made_at);
-            let reply = der(CRL_TYPE, Bytes::from_owner(SharedList(list)));
-            shelve(reply, asked, &number, (made, until))
-        }
-        Ok(None) => refuse(&Refusal::new(Code::NotFound, "no such revocation list")),
-        Err(refusal) => refuse(&refusal),
-    }
+fn list(desk: &Desk, kind: ListKind, name: &AuthorityName, asked: &HeaderMap) -> Result<Reply, Refusal> {
+    let list = desk.list(kind, name)?;
+    let list = list.ok_or_else(|| Refusal::new(Code::NotFound, "no such revocation list"))?;
+    // Nobody keeps a list for longer than it is good.
+    let kept = UnixMillis(clock::wall().0 + LIST_KEPT.as_millis() as u64);
+    let until = list.ends.map_or(kept, |ends| ends.min(kept));
+    let (number, made) = (list.list.number.to_string(), list.list.made_at);
+    let reply = der(CRL_TYPE, Bytes::from_owner(SharedList(list)));
+    Ok(shelve(reply, asked, &number, (made, until)))
 }
 
 /// Says until when others may keep what this is (RFC 9111), or that they have it already (RFC 9110 13).
@@ -395,7 +445,7 @@ fn shelve(mut reply: Reply, asked: &HeaderMap, tag: &str, (made, until): (UnixMi
         *reply.body_mut() = Full::default();
         reply.headers_mut().remove(header::CONTENT_TYPE);
     }
-    let left = until.0.saturating_sub(protocol::clock::wall().0) / 1000;
+    let left = until.0.saturating_sub(clock::wall().0) / 1000;
     let date =
         |at: UnixMillis| httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(at.seconds()));
     let said: [(HeaderName, String); 4] = [

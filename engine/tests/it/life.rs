@@ -35,7 +35,7 @@ fn openssl_in(folder: &Path, words: &[&str]) -> Ran {
 }
 
 /// How OpenSSL makes a key of a kind, and what SM2 needs besides.
-const KINDS: [(&str, &str, &str); 4] = [
+pub(crate) const KINDS: [(&str, &str, &str); 4] = [
     ("p256", "-algorithm EC -pkeyopt ec_paramgen_curve:P-256", ""),
     (
         "p384",
@@ -47,7 +47,13 @@ const KINDS: [(&str, &str, &str); 4] = [
 ];
 
 /// Makes a key and a request for it: `NAME.key` and `NAME.csr`.
-fn make_request(engine: &Engine, name: &str, (key, sign): (&str, &str), subject: &str, more: &[&str]) -> Ran {
+pub(crate) fn make_request(
+    engine: &Engine,
+    name: &str,
+    (key, sign): (&str, &str),
+    subject: &str,
+    more: &[&str],
+) -> Ran {
     openssl(engine, &format!("genpkey {key} -out {name}.key")).ok();
     let (key, out) = (format!("{name}.key"), format!("{name}.csr"));
     let mut words = vec![
@@ -424,7 +430,12 @@ impl Authority {
     }
 }
 
-fn spec(name: &str, issuer: Issuer, public_key: &[u8], (profile, milliseconds): (Profile, u64)) -> Spec {
+pub(crate) fn spec(
+    name: &str,
+    issuer: Issuer,
+    public_key: &[u8],
+    (profile, milliseconds): (Profile, u64),
+) -> Spec {
     let mut serial = vec![0; 16];
     aws_lc_rs::rand::fill(&mut serial).unwrap();
     serial[0] = serial[0] & 0x3f | 0x40;
@@ -441,7 +452,7 @@ fn spec(name: &str, issuer: Issuer, public_key: &[u8], (profile, milliseconds): 
     }
 }
 
-fn signed(key: &SoftKey, spec: &Spec) -> Vec<u8> {
+pub(crate) fn signed(key: &SoftKey, spec: &Spec) -> Vec<u8> {
     let prepared = x509::prepare(spec, Algorithm::EcdsaP256Sha256).unwrap();
     let signature = key.sign(
         Algorithm::EcdsaP256Sha256,
@@ -678,7 +689,7 @@ pub(crate) fn call(
 }
 
 /// Every order on record, as `actor action subject`.
-fn orders(engine: &Engine) -> Vec<String> {
+pub(crate) fn orders(engine: &Engine) -> Vec<String> {
     let mut orders = Vec::new();
     let reader = store::Reader::beside(&engine.home()).unwrap();
     let visit = |entry: store::Entry| {
@@ -696,7 +707,7 @@ fn orders(engine: &Engine) -> Vec<String> {
     orders
 }
 
-fn counted(engine: &Engine, tenant: &str, kind: &str) -> i64 {
+pub(crate) fn counted(engine: &Engine, tenant: &str, kind: &str) -> i64 {
     let text = engine.operate(&format!("package list --tenant {tenant}"));
     let packages: Value = serde_json::from_str(&text).unwrap();
     let mut all = packages.as_array().unwrap().iter();
@@ -835,6 +846,22 @@ fn sign_until_refused(engine: &Engine, transport: Transport, name: usize) -> (us
 
 #[test]
 fn after_a_revocation_is_on_record_no_signature_follows_it_at_any_shard() {
+    nothing_follows(
+        "cert revoke --tenant demo --credential demo-p256 --reason keyCompromise",
+        "certificate.revoke",
+    );
+}
+
+#[test]
+fn after_a_suspension_is_on_record_no_signature_follows_it_at_any_shard() {
+    nothing_follows(
+        "cert suspend --tenant demo --credential demo-p256",
+        "certificate.suspend",
+    );
+}
+
+/// Four clients sign on two shards while the order is given. What is on record is in the order of the commits.
+fn nothing_follows(order: &str, ended: &str) {
     let engine = Setup::default().set("cores", 2).start();
     let transports = [
         Transport::Quic,
@@ -852,30 +879,42 @@ fn after_a_revocation_is_on_record_no_signature_follows_it_at_any_shard() {
             let usage = engine.operate("usage --profile var/dev/app.toml --json");
             serde_json::from_str::<Value>(&usage).unwrap()["signatures"].as_u64() > Some(50)
         });
-        engine.operate("cert revoke --tenant demo --credential demo-p256 --reason keyCompromise");
+        engine.operate(order);
         running.into_iter().map(|client| client.join().unwrap()).collect()
     });
     assert!(
         told.iter().all(|(_, code)| *code == Code::CredentialDisabled),
         "{told:?}"
     );
-    // The journal is in the order of the commits.
-    let (mut signed, mut after, mut revoked) = (0, 0, false);
-    let reader = store::Reader::beside(&engine.home()).unwrap();
-    let visit = |entry: store::Entry| {
-        match entry.record {
-            store::Record::Change { action, .. } if &*action == "certificate.revoke" => revoked = true,
-            store::Record::Signature { .. } if revoked => after += 1,
-            store::Record::Signature { .. } => signed += 1,
-            _ => {}
-        }
-        Ok(())
-    };
-    reader.entries(protocol::ids::Sequence(1), visit).unwrap();
+    let (signed, after, discarded) = on_record(&engine, ended);
     let sum: usize = told.iter().map(|(signed, _)| signed).sum();
     assert_eq!(
         (after, signed),
         (0, sum),
         "every client was told of what is on record, and nothing came later"
     );
+    // Early: from the confirmation on it is refused where it comes in, at every shard, and nothing is signed in vain.
+    for (number, transport) in transports.into_iter().enumerate() {
+        let refused = sign_until_refused(&engine, transport, 10 + number);
+        assert_eq!(refused, (0, Code::CredentialDisabled));
+    }
+    assert_eq!(on_record(&engine, ended), (signed, 0, discarded));
+}
+
+/// Signatures in the journal before and after an action, and those that were discarded.
+fn on_record(engine: &Engine, ended: &str) -> (usize, usize, usize) {
+    let (mut signed, mut after, mut discarded, mut over) = (0, 0, 0, false);
+    let reader = store::Reader::beside(&engine.home()).unwrap();
+    let visit = |entry: store::Entry| {
+        match entry.record {
+            store::Record::Change { action, .. } if &*action == ended => over = true,
+            store::Record::Signature { .. } if over => after += 1,
+            store::Record::Signature { .. } => signed += 1,
+            store::Record::Discarded { .. } => discarded += 1,
+            _ => {}
+        }
+        Ok(())
+    };
+    reader.entries(protocol::ids::Sequence(1), visit).unwrap();
+    (signed, after, discarded)
 }

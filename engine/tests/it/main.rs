@@ -12,6 +12,7 @@ mod support;
 
 mod alerts;
 mod audit;
+mod authorities;
 mod chaos;
 mod crash;
 mod dashboard;
@@ -28,6 +29,7 @@ mod paper;
 mod pki;
 mod pool;
 mod prepaid;
+mod registration;
 mod seal;
 mod signing;
 mod stalls;

@@ -16,7 +16,9 @@ use protocol::client::{Profile, Transport};
 use protocol::error_code::Code;
 use serde_json::Value;
 
-use crate::pki::{Answer, Connection, folder, get, openssl, post, roots, serial_of, write_certificate};
+use crate::pki::{
+    Answer, Connection, folder, get, openssl, post, roots, serial_of, token_in, write_certificate,
+};
 use crate::strangers::python;
 use crate::support::{BINARY, Engine, Ran, Setup, block_on, run, run_in};
 
@@ -382,7 +384,8 @@ fn stamp_until_gone(address: SocketAddr, path: &str) -> Vec<String> {
         return serials;
     };
     while let Ok(answer) = connection.ask("POST", path, tsp::QUERY_TYPE, &query()) {
-        let serial = serial_of(tsp::token_of(&answer.body).unwrap());
+        let Some(token) = token_in(&answer) else { continue };
+        let serial = serial_of(token);
         serials.push(serial.iter().map(|byte| format!("{byte:02x}")).collect());
     }
     serials

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use protocol::clock::UnixMillis;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::{TenantName, TenantRow};
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 
 use super::kind::{self, PackageKind};
 use super::{LedgerAccount, Package, PackageRow, Transfer, Unit, rows};
@@ -164,6 +164,9 @@ pub(crate) fn apply(
         } => {
             let tenant = tenant_of(directory, &tenant)?.row;
             use_units(db, moment, tenant, unit, units)?;
+            let sql = "INSERT INTO used_by_order (tenant, unit, units) VALUES (?, ?, ?) \
+                       ON CONFLICT DO UPDATE SET units = units + excluded.units";
+            db.execute(sql, params![tenant.0, unit as u8, units.cast_signed()])?;
             Ok(Some(tenant))
         }
     }
@@ -361,18 +364,44 @@ pub(crate) fn count(db: &Connection, moment: Moment, tenant: TenantRow, unit: Un
     use_units(db, moment, tenant, unit, 1)
 }
 
+/// Whether [`count`] would find a unit now.
+pub(crate) fn check(db: &Connection, moment: Moment, tenant: TenantRow, unit: Unit) -> Result<()> {
+    let mut has_some = false;
+    for package in rows::packages(db, tenant)? {
+        if package.unit != unit {
+            continue;
+        }
+        has_some = true;
+        let live = is_live(&package, moment.at);
+        if live && (package.unlimited || rows::balance(db, package.row, unit, LedgerAccount::Available)? > 0)
+        {
+            return Ok(());
+        }
+    }
+    match has_some {
+        false => Ok(()),
+        true => Err(missing(1, 1)),
+    }
+}
+
+fn is_live(package: &Package, at: UnixMillis) -> bool {
+    package.activated <= at && package.expires.is_none_or(|expires| at < expires)
+}
+
+fn missing(wanted: u64, units: u64) -> StoreError {
+    let text = format!("{wanted} of {units} units are missing; nothing was booked");
+    refuse(Code::QuotaExhausted, text)
+}
+
 /// Uses units of packages in order of expiry, all or none.
 fn use_units(db: &Connection, moment: Moment, tenant: TenantRow, unit: Unit, units: u64) -> Result<()> {
     if matches!(unit, Unit::Signature | Unit::TimeStamp) {
         let text = "signatures and time stamps are counted when they are made";
         return Err(refuse(Code::Usage, text.into()));
     }
-    let is_live = |package: &Package| {
-        package.activated <= moment.at && package.expires.is_none_or(|expires| moment.at < expires)
-    };
     let mut wanted = units;
     for package in rows::packages(db, tenant)? {
-        if package.unit != unit || !is_live(&package) {
+        if package.unit != unit || !is_live(&package, moment.at) {
             continue;
         }
         let available = rows::balance(db, package.row, unit, LedgerAccount::Available)?;
@@ -396,8 +425,7 @@ fn use_units(db: &Connection, moment: Moment, tenant: TenantRow, unit: Unit, uni
         post(db, moment, transfer)?;
     }
     if wanted > 0 {
-        let text = format!("{wanted} of {units} units are missing; nothing was booked");
-        return Err(refuse(Code::QuotaExhausted, text));
+        return Err(missing(wanted, units));
     }
     Ok(())
 }

@@ -38,6 +38,12 @@ pub(crate) const SCHEMA: &str = "
         target  INTEGER NOT NULL,
         units   INTEGER NOT NULL CHECK (units > 0)
     );
+    CREATE TABLE used_by_order (      -- units that an operator has booked, for reconciliation
+        tenant  INTEGER NOT NULL,
+        unit    INTEGER NOT NULL,
+        units   INTEGER NOT NULL,
+        PRIMARY KEY (tenant, unit)
+    ) WITHOUT ROWID;
     CREATE TABLE balance (            -- derived from the transfers, in their transaction
         package INTEGER NOT NULL,
         unit    INTEGER NOT NULL,

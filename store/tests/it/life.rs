@@ -8,9 +8,10 @@ use protocol::clock::UnixMillis;
 use protocol::error_code::Code;
 use protocol::ids::{AppId, AuthorityName, CredentialId, KeyRow, SubjectId, TenantName};
 use store::{
-    Asked, CertificateChange, CertificateNumber, CertificateStanding, Change, DiscardReason, Environment,
-    Holder, LedgerAccount, Options, Outcome, Place, Prepared, Record, Renewal, RenewedKey, StoreError,
-    SubjectChange, SubjectKind, SubjectState, SubjectStep, Unit, Validity,
+    Asked, AuthorityKey, AuthorityRow, By, CertificateChange, CertificateNumber, CertificateStanding, Change,
+    DiscardReason, Environment, Holder, LedgerAccount, LedgerChange, Options, Outcome, Place, Prepared,
+    Record, Renewal, RenewedKey, Role, StoreError, SubjectChange, SubjectKind, SubjectState, SubjectStep,
+    Unit, Validity,
 };
 
 use crate::support::{World, create, open, signed};
@@ -236,6 +237,28 @@ fn a_call_brings_one_certificate_and_one_unit() {
     assert_eq!(reader.reconcile(&months).unwrap().differences, []);
 }
 
+/// The same answer about somebody of another name.
+fn of_another_name(answer: SubjectChange) -> SubjectChange {
+    match answer {
+        SubjectChange::Answer {
+            nonce,
+            subject,
+            evidence,
+            confirmed,
+            by,
+            ..
+        } => SubjectChange::Answer {
+            nonce,
+            subject,
+            evidence,
+            details: [4; 32],
+            confirmed,
+            by,
+        },
+        other => panic!("not an answer: {other:?}"),
+    }
+}
+
 #[test]
 fn an_answer_about_a_subject_counts_once_in_time_and_for_what_was_asked() {
     let _alone = CLOCK.lock();
@@ -257,27 +280,26 @@ fn an_answer_about_a_subject_counts_once_in_time_and_for_what_was_asked() {
         nonce: nonce.into(),
         tenant: tenant(),
         subject: id.clone(),
+        details: [3; 32],
         expires: UnixMillis(T + 600_000),
     };
     let answer = |nonce: &str, evidence| SubjectChange::Answer {
         nonce: nonce.into(),
         subject: id.clone(),
         evidence,
+        details: [3; 32],
         confirmed: true,
         by: "verifier v".into(),
     };
     change(ask("1")).unwrap();
     change(ask("2")).unwrap();
-    assert_eq!(
-        code(change(answer("1", [2; 32]))),
-        Code::VerificationRefused,
-        "other evidence"
-    );
-    assert_eq!(
-        code(change(answer("3", [1; 32]))),
-        Code::VerificationRefused,
-        "not asked"
-    );
+    for (wrong, what) in [
+        (answer("1", [2; 32]), "other evidence"),
+        (answer("3", [1; 32]), "not asked"),
+        (of_another_name(answer("1", [1; 32])), "another name"),
+    ] {
+        assert_eq!(code(change(wrong)), Code::VerificationRefused, "{what}");
+    }
     NOW.store(T + 600_000, Ordering::SeqCst);
     assert_eq!(
         code(change(answer("1", [1; 32]))),
@@ -344,6 +366,7 @@ fn revoke(serial: u8, reason: u8) -> Change {
         issuer: AuthorityName::new("ca").unwrap(),
         serial: vec![serial],
         standing: CertificateStanding::Revoked { reason },
+        by: By::Operator,
     })
 }
 
@@ -444,4 +467,170 @@ fn what_states_a_subject_is_issued_only_while_that_is_approved() {
     let listed = |environment| reader.subjects((&tenant(), environment), None, 9).unwrap().len();
     let (production, sandbox) = (Environment::Production, Environment::Sandbox);
     assert_eq!([None, Some(sandbox), Some(production)].map(listed), [1, 1, 0]);
+}
+
+fn authority(name: &str, issuer: Option<(&str, u8)>) -> Change {
+    Change::Certificates(CertificateChange::AddAuthority(AuthorityRow {
+        name: AuthorityName::new(name).unwrap(),
+        role: Role::Issuing,
+        kind: KeyKind::P256,
+        issuer: issuer.map(|(issuer, _)| AuthorityName::new(issuer).unwrap()),
+        key: AuthorityKey::Software { wrapped: vec![1] },
+        certificate: vec![1],
+        serial: vec![issuer.map_or(0, |(_, serial)| serial)],
+    }))
+}
+
+/// The certificate of an authority, by its issuer.
+fn of_authority(issuer: &str, serial: u8) -> Vec<Change> {
+    let rename = |change| match change {
+        Change::Certificates(CertificateChange::Prepare(prepared)) => CertificateChange::Prepare(Prepared {
+            issuer: AuthorityName::new(issuer).unwrap(),
+            holder: None,
+            counted: false,
+            ..prepared
+        }),
+        Change::Certificates(CertificateChange::Issue {
+            serial, certificate, ..
+        }) => CertificateChange::Issue {
+            issuer: AuthorityName::new(issuer).unwrap(),
+            serial,
+            certificate,
+            states: Vec::new(),
+            asked: None,
+        },
+        other => panic!("{other:?}"),
+    };
+    certificate(serial, None)
+        .into_iter()
+        .map(|change| Change::Certificates(rename(change)))
+        .collect()
+}
+
+fn is_active(world: &World) -> bool {
+    find(world).fence.pass().is_some()
+}
+
+#[test]
+fn with_an_authority_ends_what_those_below_it_have_certified() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = create(folder.path(), Options::default(), None);
+    let make = |changes: Vec<Change>| world.store.changes("test", changes);
+    make(vec![authority("root", None)]).unwrap();
+    make(of_authority("root", 50)).unwrap();
+    make(vec![authority("mid", Some(("root", 50)))]).unwrap();
+    make(of_authority("mid", 51)).unwrap();
+    make(vec![authority("ca", Some(("mid", 51)))]).unwrap();
+    make(of_key(1, Some("c"), [1; 32], Vec::new()).into()).unwrap();
+    assert!(is_active(&world));
+    let [prepare, issue] = of_key(2, Some("c"), [2; 32], Vec::new());
+    make(vec![prepare]).unwrap();
+    let end = |issuer: &str, serial| {
+        Change::Certificates(CertificateChange::SetStanding {
+            issuer: AuthorityName::new(issuer).unwrap(),
+            serial: vec![serial],
+            standing: CertificateStanding::Revoked { reason: 2 },
+            by: By::Operator,
+        })
+    };
+    make(vec![end("root", 50)]).unwrap();
+    assert!(!is_active(&world), "its issuer's issuer is revoked");
+    assert_eq!(
+        code(make(vec![issue])),
+        Code::WrongState,
+        "what was being signed is not given out"
+    );
+    let on = Change::SetCredential {
+        tenant: tenant(),
+        id: CredentialId::new("c").unwrap(),
+        active: true,
+    };
+    assert_eq!(code(make(vec![on])), Code::CredentialDisabled);
+    let again = CertificateChange::RenewAuthority {
+        name: AuthorityName::new("ca").unwrap(),
+        certificate: vec![2],
+        serial: vec![52],
+    };
+    assert_eq!(code(make(vec![Change::Certificates(again)])), Code::WrongState);
+    world.stop();
+    let world = open(folder.path(), Options::default());
+    assert!(!is_active(&world), "also after a restart");
+}
+
+#[test]
+fn what_could_not_be_counted_is_not_even_prepared() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = create(folder.path(), Options::default(), None);
+    let grant = LedgerChange::Grant {
+        tenant: tenant(),
+        kind: "by-certificate".into(),
+        units: 1,
+        activated: None,
+        reference: "c-1".into(),
+    };
+    world.store.change("test", Change::Ledger(grant)).unwrap();
+    world.store.changes("test", certificate(1, None).into()).unwrap();
+    let [prepare, _] = certificate(2, None);
+    assert_eq!(code(world.store.change("test", prepare)), Code::QuotaExhausted);
+    let issuer = AuthorityName::new("ca").unwrap();
+    let found = world.store.reader().unwrap().certificate(&issuer, &[2]);
+    assert!(found.unwrap().is_none(), "nothing went to the key");
+}
+
+#[test]
+fn certificates_and_users_are_what_the_ledger_says_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = create(folder.path(), Options::default(), None);
+    world.store.changes("test", certificate(1, None).into()).unwrap();
+    let used = LedgerChange::Use {
+        tenant: tenant(),
+        unit: Unit::Certificate,
+        units: 3,
+        reference: "by hand".into(),
+    };
+    world.store.change("test", Change::Ledger(used)).unwrap();
+    let differences = || world.store.reader().unwrap().reconcile(&[]).unwrap().differences;
+    assert_eq!(differences(), []);
+    let db = rusqlite::Connection::open(folder.path().join("cinnabar.db")).unwrap();
+    db.execute("UPDATE certificate SET counted = FALSE", []).unwrap();
+    let found = differences();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(
+        (found[0].between, found[0].first, found[0].second),
+        ("registry = ledger", 3, 4)
+    );
+}
+
+#[test]
+fn certificates_that_end_are_told_of_once_for_each_number_of_days() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = create(folder.path(), Options::default(), None);
+    for serial in 1..=5 {
+        world
+            .store
+            .changes("test", certificate(serial, None).into())
+            .unwrap();
+    }
+    let reader = world.store.reader().unwrap();
+    let span = (UnixMillis(T), UnixMillis(T + 2_000));
+    assert_eq!(reader.count_ending(span).unwrap(), 5);
+    let unwarned = |days| reader.certificates_unwarned(span, days, 2).unwrap();
+    let mut told = 0;
+    while let rows @ [_, ..] = &unwarned(7)[..] {
+        for row in rows {
+            let warned = CertificateChange::Warn {
+                issuer: row.issuer.clone(),
+                serial: row.serial.clone(),
+                days: 7,
+            };
+            world.store.change("test", Change::Certificates(warned)).unwrap();
+            told += 1;
+        }
+    }
+    assert_eq!(told, 5);
+    assert!(
+        unwarned(30).is_empty(),
+        "who was told of a week is not told of a month"
+    );
+    assert_eq!(unwarned(1).len(), 2, "but of a day");
 }

@@ -235,8 +235,18 @@ fn shown(profile: &AppProfile, id: &str) -> Value {
     call(profile, &format!("GET /v1/subjects/{id}"), None, None).1
 }
 
+/// What the service says of an enterprise that it knows as [`NAME`]. It computes the hash as docs/pki.md says.
 fn statement(nonce: &Value, subject: &str, evidence: &str, confirmed: bool) -> Value {
-    json!({ "nonce": nonce, "subject": subject, "evidence_sha256": evidence, "confirmed": confirmed })
+    named_statement(NAME, nonce, subject, evidence, confirmed)
+}
+
+fn named_statement(name: &str, nonce: &Value, subject: &str, evidence: &str, confirmed: bool) -> Value {
+    let known = format!("{}\nenterprise\n{name}\n{NUMBER}\n", nonce.as_str().unwrap());
+    let hash = protocol::algorithm::Hash::Sha256.digest(known.as_bytes());
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    json!({
+        "nonce": nonce, "subject": subject, "evidence_sha256": evidence, "details_sha256": hash, "confirmed": confirmed,
+    })
 }
 
 #[track_caller]
@@ -258,7 +268,10 @@ fn a_verification_service_approves_once_for_what_it_was_asked() {
     assert_eq!(question["evidence_sha256"], json!(evidence()));
     let nonce = &question["nonce"];
     let good = statement(nonce, "e-1", &evidence(), true);
+    assert_eq!(question["details_sha256"], good["details_sha256"]);
     is_refused(&profile, &stranger.token(&good));
+    let other = named_statement("Another Ltd", nonce, "e-1", &evidence(), true);
+    is_refused(&profile, &service.token(&other));
     for (nonce, subject, evidence) in [
         (nonce, "e-2", evidence()),
         (nonce, "e-1", "cd".repeat(32)),
