@@ -21,6 +21,7 @@
 //! - [`seal_image`]: what seals look like.
 //! - [`paper`]: reports as PDF files, made from nothing.
 //! - [`pdf`]: signatures in PDF files (PAdES), with a visible seal or without, added, and verified.
+//! - [`sealing`]: all of that in sequence: a document from an order to its last time stamp, a question at a time.
 //!
 //! Reading has one rule: what was signed is verified over the bytes that came in, never over a second
 //! encoding of them (`element.rs`).
@@ -34,6 +35,7 @@ pub mod ofd;
 pub mod paper;
 pub mod pdf;
 pub mod seal_image;
+pub mod sealing;
 pub mod ses;
 pub mod tsp;
 pub mod x509;

@@ -24,6 +24,7 @@ mod xml;
 mod zip;
 
 pub use document::{Page, pages};
+pub(crate) use prepare::Addition;
 pub use prepare::{AssembleError, Coverage, Kind, PrepareError, PreparedOfd, Provider, SignRequest, prepare};
 pub use report::{
     Finding, Reference, ReferenceState, SignatureKind, SignatureVerdict, StampPlace, Standing, Verdict,

@@ -117,33 +117,7 @@ fn placement(arguments: &SealArguments) -> Placement {
 }
 
 pub(super) fn refusal(error: &PrepareError) -> Refusal {
-    use documents::cms::PrepareError as Signer;
-    let code = match error {
-        PrepareError::Unreadable(_) => Code::DocumentUnreadable,
-        PrepareError::Signer(Signer::UnsupportedAlgorithm(_)) => Code::UnsupportedFormat,
-        PrepareError::Signer(Signer::Key(_)) => Code::UnsupportedAlgorithm,
-        PrepareError::Signer(Signer::NotValidThen) => Code::CredentialDisabled,
-        PrepareError::Signer(_) => Code::Internal,
-        PrepareError::Certified
-        | PrepareError::Encrypted
-        | PrepareError::NewFieldAfterCertification
-        | PrepareError::NotFirst
-        | PrepareError::Locked { .. }
-        | PrepareError::AlreadySigned(_)
-        | PrepareError::NotASignatureField(_)
-        | PrepareError::SeveralPlaces
-        | PrepareError::NoWord(_)
-        | PrepareError::FewerWords { .. }
-        | PrepareError::OnePage
-        | PrepareError::NotSigned(_)
-        | PrepareError::SeveralWidgets(_) => Code::DocumentRefused,
-        PrepareError::FieldName(_)
-        | PrepareError::NoPlace(_)
-        | PrepareError::HasPlace(_)
-        | PrepareError::NoPage(_)
-        | PrepareError::OffPage(_) => Code::Usage,
-    };
-    Refusal::new(code, error.to_string())
+    Refusal::new(error.code(), error.to_string())
 }
 
 /// Writes the file beside its place and moves it there, so that nobody finds half of it, also where it takes the place

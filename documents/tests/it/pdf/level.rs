@@ -234,8 +234,9 @@ fn strangers_accept_the_long_term_levels_of_certified_documents() {
 #[test]
 fn validation_data_is_for_a_signature_that_is_there() {
     let pdf = fixture("reportlab");
+    let fields = ["Signature1".to_owned()];
     let data = ValidationData {
-        field: Some("Signature1"),
+        fields: &fields,
         ..ValidationData::default()
     };
     let error = add_validation_data(&pdf, &data, NOW).unwrap_err();
