@@ -274,7 +274,7 @@ fn check_signature(
 }
 
 /// That a certificate leads, by way of the enclosed ones, to a trust anchor.
-pub(crate) fn check_path(
+fn check_path(
     leaf: &Certificate<'_>,
     enclosed: &[Certificate<'_>],
     trust_anchors: &[impl AsRef<[u8]>],

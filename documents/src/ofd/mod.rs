@@ -8,7 +8,6 @@
 //! Reading is suspicious: archives that two readers could read in two ways are refused, as are document types in
 //! XML, paths that lead out of the package, and anything beyond the limits of `limits.rs`.
 
-mod cms;
 mod document;
 mod limits;
 mod location;

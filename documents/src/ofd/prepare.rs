@@ -10,7 +10,8 @@ use super::package::Package;
 use super::record::{Description, List};
 use super::report::SignatureKind;
 use super::stamp::{self, Placement, PlacementError, Stamp};
-use super::{ReadError, cms, location, structure, write};
+use super::{ReadError, location, structure, write};
+use crate::cms::gm;
 use crate::ses::{
     self, AssembleError as SignatureError, PreparedSignature, Seal, SignatureRequest, SignerError, Sm2Signer,
 };
@@ -120,7 +121,7 @@ pub enum AssembleError {
 
 enum Value {
     Seal(Box<PreparedSignature>),
-    Sign(Box<cms::Prepared>),
+    Sign(Box<gm::Prepared>),
 }
 
 /// A signed package that lacks the signature itself.
@@ -356,7 +357,7 @@ fn value(request: &SignRequest<'_>, path: &str, signature_xml: &[u8]) -> Result<
         }
         Kind::Sign => {
             let signer = Sm2Signer::new(request.certificate, request.at)?;
-            Ok(Value::Sign(Box::new(cms::prepare(
+            Ok(Value::Sign(Box::new(gm::prepare(
                 &data_hash, signer, request.at,
             )?)))
         }

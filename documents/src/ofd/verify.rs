@@ -13,7 +13,8 @@ use super::record::{Description, FileReference, List, Record};
 use super::report::{
     Finding, Reference, ReferenceState, SignatureKind, SignatureVerdict, StampPlace, Standing, Verdict,
 };
-use super::{ReadError, cms, reach};
+use super::{ReadError, reach};
+use crate::cms::gm;
 use crate::ses::{self, Policy, Trust};
 
 /// Verifies every signature of every document in a package. `now` counts where no time stamp proves an earlier time.
@@ -218,9 +219,9 @@ impl Context<'_, '_> {
                 "kind",
                 "listed as a signature with a seal, but there is no seal in it",
             );
-        } else if cms::is_content_info(&value) {
+        } else if gm::is_content_info(&value) {
             self.check_plain(&value, &data_hash, verdict);
-        } else if cms::is_bare_signature(&value) {
+        } else if gm::is_bare_signature(&value) {
             invalid(
                 verdict,
                 "bare-signature",
@@ -276,7 +277,7 @@ impl Context<'_, '_> {
     }
 
     fn check_plain(&self, value: &[u8], data_hash: &[u8], verdict: &mut SignatureVerdict) {
-        match cms::verify(value, data_hash, self.trust, self.policy, self.now) {
+        match gm::verify(value, data_hash, self.trust, self.policy, self.now) {
             Ok(verified) => {
                 verified
                     .warnings

@@ -67,6 +67,44 @@ pub fn add_validation_data(
     Ok(update.finish(seed.as_bytes()).bytes)
 }
 
+/// What a document holds for its own verification, each in DER.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Store {
+    pub(crate) certificates: Vec<Vec<u8>>,
+    pub(crate) crls: Vec<Vec<u8>>,
+    pub(crate) ocsps: Vec<Vec<u8>>,
+}
+
+/// Most certificates, lists or responses that are read of a document.
+const READ_MAX: usize = 200;
+
+impl Store {
+    /// Reads the store. Which entry is for which signature does not matter: what helps, helps.
+    pub(crate) fn read(document: &Document<'_>) -> Result<Self, ReadError> {
+        let store = document.dictionary(&document.catalog()?, "DSS")?;
+        let [certificates, crls, ocsps] = LISTS.map(|(in_store, _)| read_list(document, &store, in_store));
+        Ok(Self {
+            certificates: certificates?,
+            crls: crls?,
+            ocsps: ocsps?,
+        })
+    }
+}
+
+fn read_list(document: &Document<'_>, store: &Dictionary, key: &str) -> Result<Vec<Vec<u8>>, ReadError> {
+    let references = document.array(store, key)?;
+    if references.len() > READ_MAX {
+        return Err(ReadError::Limit("certificates and lists in the security store"));
+    }
+    let mut list = Vec::new();
+    for reference in &references {
+        if let Object::Stream(stream) = document.resolve(reference)? {
+            list.push(document.data(&stream)?);
+        }
+    }
+    Ok(list)
+}
+
 /// One list of the store.
 struct List {
     references: Vec<Object>,

@@ -56,13 +56,15 @@ pub use keyword::{Keyword, Which};
 pub use paging::Paging;
 pub use permission::Permission;
 pub use place::{Anchor, Origin, Position, Size, Unit};
-pub use report::{Change, ChangeKind, Finding, Report, SignatureReport, TimeStampReport, Verdict};
+pub use report::{
+    Change, ChangeKind, Finding, Report, RevocationStatus, SignatureReport, TimeStampReport, Verdict,
+};
 pub use sign::{
     AssembleError, PageNumber, Placement, PrepareError, PreparedPdf, Request, Seal, prepare,
     prepare_with_seal,
 };
 pub use stamping::{PreparedTimeStamp, prepare_time_stamp};
-pub use verify::verify;
+pub use verify::{verify, verify_with};
 
 /// Longest name of a new signature field in bytes.
 const FIELD_NAME_BYTES_MAX: usize = 100;

@@ -47,10 +47,10 @@ impl EvidenceError {
 }
 
 /// Certificates of which it has to be shown how they stand.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wanted {
     /// Chains, in DER: somebody's certificate first, then whatever came with it, in no order.
-    pub chains: Vec<Vec<Vec<u8>>>,
+    pub chains: Vec<Vec<Octets>>,
 }
 
 impl Wanted {
@@ -66,7 +66,7 @@ impl Wanted {
             .collect();
         let mut asked: Vec<Asked> = Vec::new();
         for start in self.chains.iter().filter_map(|chain| chain.first()) {
-            for (certificate, issuer) in x509::climb(start, &pool) {
+            for (certificate, issuer) in x509::climb(start.as_ref(), &pool) {
                 if asked.iter().any(|asked| asked.certificate == certificate) {
                     continue;
                 }
@@ -118,13 +118,8 @@ impl Evidence {
             .iter()
             .map(|response| Ok(ocsp::Response::parse(&response.0)?.certificates()?))
             .collect::<Result<Vec<_>, EvidenceError>>()?;
-        for certificate in wanted
-            .chains
-            .iter()
-            .flatten()
-            .chain(given)
-            .chain(responders.iter().flatten())
-        {
+        let enclosed = wanted.chains.iter().flatten().map(|certificate| &certificate.0);
+        for certificate in enclosed.chain(given).chain(responders.iter().flatten()) {
             if !all.contains(certificate) {
                 all.push(certificate.clone());
             }
@@ -133,7 +128,7 @@ impl Evidence {
     }
 
     /// That everything can be read, and that it shows of every certificate below a root that it is good.
-    pub(super) fn check(&self, wanted: &Wanted) -> Result<(), EvidenceError> {
+    pub fn check(&self, wanted: &Wanted) -> Result<(), EvidenceError> {
         if [&self.certificates, &self.crls, &self.ocsps]
             .iter()
             .any(|list| list.len() > EACH_MAX)
@@ -168,7 +163,7 @@ impl Evidence {
         let starts = wanted.chains.iter().filter_map(|chain| chain.first());
         starts
             .into_iter()
-            .try_for_each(|start| check_chain(start, &pool, &rules))
+            .try_for_each(|start| check_chain(start.as_ref(), &pool, &rules))
     }
 }
 

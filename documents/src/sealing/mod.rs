@@ -10,6 +10,7 @@
 //! it was from those three, byte for byte, after a crash or in another process.
 //!
 //! - `order.rs`: what is wanted. `run.rs`: the sequence. `place.rs`: where a seal goes, in OFD's words.
+//! - `paused.rs`: a sealing between two programs, as a file of JSON; the document is not in it.
 //! - `evidence.rs`: what is needed to verify a signature later (levels B-LT and B-LTA), and whether it is enough.
 //!   [`Wanted::sources`] tells where certificates say that it can be had.
 //! - `error.rs`: what can go wrong, and whose fault it is.
@@ -17,12 +18,14 @@
 mod error;
 mod evidence;
 mod order;
+mod paused;
 mod place;
 mod run;
 
 pub use error::SealingError;
-pub use evidence::{Evidence, EvidenceError, Wanted};
+pub use evidence::{Asked, Evidence, EvidenceError, Wanted};
 pub use order::{
     Appearance, Form, Level, Octets, Order, SIGNERS_MAX, Signer, TOKEN_BYTES_DEFAULT, TOKEN_BYTES_MAX,
 };
+pub use paused::{Paused, PausedError};
 pub use run::{Answer, Sealing, Step};

@@ -14,8 +14,9 @@ use crate::pdf::{
 use crate::{tsp, x509};
 
 /// What a sealing needs next.
-#[derive(Clone, Debug)]
-pub enum Step<'s> {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
     /// A signature over `input` in the algorithm's usual encoding.
     Sign {
         /// Which of the order's signers, counted from 0.
@@ -23,17 +24,17 @@ pub enum Step<'s> {
         /// How.
         algorithm: Algorithm,
         /// What to give to the signer: a digest, or e.
-        input: &'s [u8],
+        input: Octets,
     },
     /// A time stamp (RFC 3161) over a digest, with the authority's certificates.
     Stamp {
         /// The digest's hash.
         hash: Hash,
         /// The digest.
-        imprint: &'s [u8],
+        imprint: Octets,
     },
     /// What shows how certificates stand.
-    Evidence(&'s Wanted),
+    Evidence(Wanted),
     /// Nothing: [`Sealing::finish`].
     Done,
 }
@@ -75,6 +76,22 @@ pub struct Sealing {
 enum Work {
     Pdf(Box<PreparedPdf>),
     Ofd(Box<Addition>, [u8; 32]),
+}
+
+impl Work {
+    fn input(&self) -> &[u8] {
+        match self {
+            Self::Pdf(prepared) => prepared.to_sign(),
+            Self::Ofd(_, e) => e,
+        }
+    }
+
+    fn hash(&self) -> Hash {
+        match self {
+            Self::Pdf(prepared) => prepared.hash(),
+            Self::Ofd(..) => Hash::Sm3,
+        }
+    }
 }
 
 enum State {
@@ -124,21 +141,21 @@ impl Sealing {
     }
 
     /// What is needed next.
-    pub fn step(&self) -> Step<'_> {
+    pub fn step(&self) -> Step {
         match &self.state {
             State::Sign { nth, work } => Step::Sign {
                 signer: *nth,
                 algorithm: self.order.signers[*nth].algorithm,
-                input: match work {
-                    Work::Pdf(prepared) => prepared.to_sign(),
-                    Work::Ofd(_, e) => e,
-                },
+                input: work.input().to_vec().into(),
             },
-            State::Stamp { hash, imprint, .. } => Step::Stamp { hash: *hash, imprint },
-            State::Evidence => Step::Evidence(&self.wanted),
+            State::Stamp { hash, imprint, .. } => Step::Stamp {
+                hash: *hash,
+                imprint: imprint.to_vec().into(),
+            },
+            State::Evidence => Step::Evidence(self.wanted.clone()),
             State::Archive(prepared) => Step::Stamp {
                 hash: ARCHIVE_HASH,
-                imprint: prepared.imprint(),
+                imprint: prepared.imprint().to_vec().into(),
             },
             State::Done => Step::Done,
         }
@@ -167,7 +184,10 @@ impl Sealing {
                 Answer::Token(token),
             ) => {
                 let token = check_token(&token.0, &imprint)?;
-                self.wanted.chains.push(tsp::certificates_of(token)?);
+                let certificates = tsp::certificates_of(token)?;
+                self.wanted
+                    .chains
+                    .push(certificates.into_iter().map(Octets).collect());
                 self.put(nth, work, &signature, Some(token))?;
             }
             (State::Evidence, Answer::Evidence(evidence)) => self.add_evidence(evidence)?,
@@ -203,16 +223,12 @@ impl Sealing {
 
     fn signed(&mut self, nth: usize, work: Work, signature: &[u8]) -> Result<(), SealingError> {
         let signer = &self.order.signers[nth];
-        let (input, hash) = match &work {
-            Work::Pdf(prepared) => (prepared.to_sign(), prepared.hash()),
-            Work::Ofd(_, e) => (&e[..], Hash::Sm3),
-        };
-        check_signature(signer, input, signature)?;
-        let chain = signer.chain.iter().map(|certificate| certificate.0.clone());
-        self.wanted.chains.push(chain.collect());
+        check_signature(signer, work.input(), signature)?;
+        self.wanted.chains.push(signer.chain.clone());
         if self.order.level == Level::BB {
             return self.put(nth, work, signature, None);
         }
+        let hash = work.hash();
         self.state = State::Stamp {
             nth,
             work,
@@ -263,7 +279,7 @@ impl Sealing {
             let maker = crate::ses::Seal::read(&seal.0)
                 .ok()
                 .and_then(|seal| Some(seal.maker().ok()?.to_vec()));
-            self.wanted.chains.extend(maker.map(|maker| vec![maker]));
+            self.wanted.chains.extend(maker.map(|maker| vec![Octets(maker)]));
         }
     }
 
