@@ -135,6 +135,15 @@ impl<'k> Judge<'k> {
         &self.known.anchors
     }
 
+    /// Whether the first of these certificates leads to an anchor now.
+    pub fn believes(&self, chain: &[Vec<u8>]) -> bool {
+        let Some((leaf, others)) = chain.split_first() else {
+            return false;
+        };
+        let others: Vec<&[u8]> = others.iter().map(Vec::as_slice).collect();
+        self.check_path(leaf, &others, self.now, &[]).is_ok()
+    }
+
     /// The path of a certificate to an anchor, by way of those that came with it and those that are known.
     pub(crate) fn check_path(
         &self,

@@ -154,6 +154,23 @@ impl Prepared {
     }
 }
 
+/// The signer's certificate, in DER, and then the other ones that are enclosed.
+pub(crate) fn signer(der: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let signed = ContentInfo::from_der(der).ok()?.content;
+    let elements = signed.signers.elements(1).ok()?;
+    let [info] = elements.as_slice() else { return None };
+    let named = SignerInfo::from_der(info.0).ok()?.issuer_and_serial;
+    let certificates = signed.certificates?.elements(CERTIFICATES_MAX).ok()?;
+    let mut chain: Vec<Vec<u8>> = certificates.iter().map(|element| element.0.to_vec()).collect();
+    let is_named = |der: &Vec<u8>| {
+        let names = Certificate::parse(der).ok()?.issuer_and_serial().to_der().ok()?;
+        Some(names == named.0)
+    };
+    let at = chain.iter().position(|der| is_named(der) == Some(true))?;
+    chain.swap(0, at);
+    Some(chain)
+}
+
 /// Why a plain signature is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Fault {

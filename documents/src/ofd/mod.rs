@@ -29,7 +29,7 @@ pub use report::{
     Finding, Reference, ReferenceState, SignatureKind, SignatureVerdict, StampPlace, Standing, Verdict,
 };
 pub use stamp::{PagingSide, Placement, PlacementError, Rect, Stamp};
-pub use verify::verify;
+pub use verify::{signers, verify};
 
 /// Why a package cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -72,6 +72,27 @@ pub fn verify(ofd: &[u8], trust: &dyn Trust, policy: Policy, now: UnixMillis) ->
     })
 }
 
+/// The certificates in each signature of a package, in DER: the signer's first, then what came with it; a seal maker's by
+/// itself. Nothing is verified, and signatures that cannot be read are left out.
+pub fn signers(ofd: &[u8]) -> Result<Vec<Vec<Vec<u8>>>, ReadError> {
+    let package = Package::open(ofd)?;
+    let (bodies, _) = document::bodies(&package)?;
+    let mut chains = Vec::new();
+    for path in bodies.iter().filter_map(|body| body.signatures.as_ref()) {
+        let described = listed(&package, path)?
+            .into_iter()
+            .filter_map(|signature| signature.description.ok());
+        for description in described {
+            match package.read(&description.value) {
+                Ok(value) if ses::is_seal_signature(&value) => chains.extend(ses::signers(&value)),
+                Ok(value) => chains.extend(gm::signer(&value)),
+                Err(_) => {}
+            }
+        }
+    }
+    Ok(chains)
+}
+
 fn listed(package: &Package<'_>, path: &str) -> Result<Vec<Signature>, ReadError> {
     let describe = |record: Record| {
         let description = Description::read(package, &record.path);

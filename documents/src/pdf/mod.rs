@@ -41,6 +41,7 @@ mod permission;
 mod place;
 mod report;
 mod sign;
+mod signers;
 mod stamping;
 mod target;
 mod text;
@@ -63,6 +64,7 @@ pub use sign::{
     AssembleError, PageNumber, Placement, PrepareError, PreparedPdf, Request, Seal, prepare,
     prepare_with_seal,
 };
+pub use signers::signers;
 pub use stamping::{PreparedTimeStamp, prepare_time_stamp};
 pub use verify::{verify, verify_with};
 

@@ -25,7 +25,7 @@ use crate::x509::{Certificate, Name, PathError};
 /// /SubFilter of time stamps over a document (ETSI EN 319 142-1 5.4.3).
 const TIME_STAMP_SUB_FILTER: &str = "ETSI.RFC3161";
 /// Most signatures in a file that are verified.
-const SIGNATURES_MAX: usize = 200;
+pub(crate) const SIGNATURES_MAX: usize = 200;
 
 /// Verifies every signature and document time stamp of a file. `trust_anchors` are certificates in DER; `now` counts
 /// where no time stamp proves an earlier time. Revocation is not looked at.

@@ -57,13 +57,8 @@ impl Wanted {
     /// Each certificate below a root once, with its issuer where that is among those that are known, and where it
     /// says that its standing can be learned. `known` are more certificates.
     pub fn sources(&self, known: &[Vec<u8>]) -> Vec<Asked> {
-        let pool: Vec<&[u8]> = self
-            .chains
-            .iter()
-            .flatten()
-            .chain(known)
-            .map(Vec::as_slice)
-            .collect();
+        let enclosed = self.chains.iter().flatten().map(Octets::as_ref);
+        let pool: Vec<&[u8]> = enclosed.chain(known.iter().map(Vec::as_slice)).collect();
         let mut asked: Vec<Asked> = Vec::new();
         for start in self.chains.iter().filter_map(|chain| chain.first()) {
             for (certificate, issuer) in x509::climb(start.as_ref(), &pool) {

@@ -178,12 +178,12 @@ impl Sealing {
                     nth,
                     work,
                     signature,
+                    hash,
                     imprint,
-                    ..
                 },
                 Answer::Token(token),
             ) => {
-                let token = check_token(&token.0, &imprint)?;
+                let token = check_token(&token.0, hash, &imprint)?;
                 let certificates = tsp::certificates_of(token)?;
                 self.wanted
                     .chains
@@ -192,7 +192,7 @@ impl Sealing {
             }
             (State::Evidence, Answer::Evidence(evidence)) => self.add_evidence(evidence)?,
             (State::Archive(prepared), Answer::Token(token)) => {
-                let token = check_token(&token.0, prepared.imprint())?;
+                let token = check_token(&token.0, ARCHIVE_HASH, prepared.imprint())?;
                 self.document.extend(prepared.assemble(token)?);
             }
             (state, answer) => {
@@ -412,13 +412,20 @@ fn check_signature(signer: &Signer, input: &[u8], signature: &[u8]) -> Result<()
 
 /// The token in an answer, if it is over this digest and its signature holds. Whether its authority is to be trusted
 /// is for whoever chose it.
-fn check_token<'t>(answer: &'t [u8], imprint: &[u8]) -> Result<&'t [u8], SealingError> {
+fn check_token<'t>(answer: &'t [u8], hash: Hash, imprint: &[u8]) -> Result<&'t [u8], SealingError> {
     let token = match tsp::token_of(answer) {
         Ok(token) => token,
         Err(error @ tsp::ResponseError::Rejected(_)) => return Err(error.into()),
         Err(tsp::ResponseError::Malformed) => answer,
     };
-    match tsp::verify_token(token, &|_| imprint.into(), None, &[] as &[&[u8]]) {
+    let digest = |stamped: Hash| {
+        if stamped == hash {
+            imprint.into()
+        } else {
+            DigestBytes::new()
+        }
+    };
+    match tsp::verify_token(token, &digest, None, &[] as &[&[u8]]) {
         Ok(_) | Err(tsp::VerifyError::Path(_)) => Ok(token),
         Err(error) => Err(error.into()),
     }
