@@ -1,11 +1,13 @@
 //! How certificates stand, gathered: from the engine over the native protocol, or from where the certificates say.
 
+use std::path::Path;
+
 use documents::crl::Crl;
 use documents::ocsp::{self, CertId, IdHash, Named};
 use documents::sealing::{Asked, Evidence, Octets, Wanted};
 use documents::x509;
 use http::StatusCode;
-use protocol::client::Client;
+use protocol::client::{Client, Profile};
 use protocol::clock;
 use protocol::error_code::{Code, Refusal};
 
@@ -19,9 +21,11 @@ const LIST_BYTES_MAX: usize = 32 << 20;
 /// How many issuers are followed from one certificate to the next.
 const ISSUERS_MAX: usize = 12;
 
-/// What is there before anybody is asked.
-pub(super) fn given(options: &EvidenceOptions) -> Result<Evidence, Refusal> {
+/// What is there before anybody is asked. The CAs of the profile may be issuers.
+pub(super) fn given(options: &EvidenceOptions, profile: &Path) -> Result<Evidence, Refusal> {
     let mut evidence = Evidence::default();
+    let known = super::verify::profile_anchors(&Profile::read(profile)?)?;
+    evidence.certificates.extend(known.into_iter().map(Octets));
     for path in &options.ca {
         let certificates = super::read_anchors(path)?;
         evidence.certificates.extend(certificates.into_iter().map(Octets));
@@ -43,12 +47,16 @@ pub(super) async fn gather(
 ) -> (Evidence, Option<Refusal>) {
     let mut faults = Vec::new();
     add_issuers(wanted, &mut evidence, &mut faults).await;
+    let all = wanted.sources(&known(&evidence));
+    // Of the CAs that are known only those above these certificates belong into the document.
+    let is_above = |der: &Octets| all.iter().any(|asked| asked.issuer.as_ref() == Some(&der.0));
+    evidence.certificates.retain(is_above);
     evidence.at_ms = clock::wall().0;
     if evidence.check(wanted).is_ok() {
         return (evidence, None);
     }
-    for asked in wanted.sources(&known(&evidence)) {
-        if let Err(refusal) = add_standing(client, &asked, &mut evidence).await {
+    for asked in &all {
+        if let Err(refusal) = add_standing(client, asked, &mut evidence).await {
             faults.push(refusal);
         }
     }

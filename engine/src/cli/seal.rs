@@ -24,7 +24,7 @@ pub(super) async fn run(arguments: SealArguments) -> Result<(), Refusal> {
 
 /// The sealed document.
 async fn seal(client: &Client, arguments: &SealArguments, document: Vec<u8>) -> Result<Vec<u8>, Refusal> {
-    let given = evidence::given(&arguments.evidence)?;
+    let given = evidence::given(&arguments.evidence, &arguments.wanted.profile)?;
     let order = order(client, &arguments.wanted).await?;
     let key = match &arguments.wanted.idempotency_key {
         Some(key) => key.clone(),

@@ -96,7 +96,7 @@ pub(super) async fn answer(arguments: &SignArguments, path: &Path) -> Result<(),
         credentials: &state.credentials,
         key: &key,
         options: &arguments.evidence,
-        given: evidence::given(&arguments.evidence)?,
+        given: evidence::given(&arguments.evidence, &arguments.profile)?,
     };
     let answer = answerer.answer(state.sealing.step()).await;
     client.close().await;

@@ -38,14 +38,20 @@ pub(super) fn anchors(arguments: &VerifyArguments) -> Result<Vec<Vec<u8>>, Refus
         return read_anchors(ca);
     }
     let profile = arguments.profile.as_deref().map(Profile::read).transpose()?;
-    match profile.and_then(|profile| profile.document_ca) {
-        Some(text) => Ok(certificates(text.as_bytes())
-            .map_err(|error| Refusal::new(Code::Usage, format!("document_ca of the profile: {error}")))?),
+    match profile.filter(|profile| profile.document_ca.is_some()) {
+        Some(profile) => profile_anchors(&profile),
         None => Err(Refusal::new(
             Code::Usage,
             "the signer comes with the signature; --ca, or document_ca in the profile, says which CAs to trust",
         )),
     }
+}
+
+/// The CAs that a profile believes in documents.
+pub(super) fn profile_anchors(profile: &Profile) -> Result<Vec<Vec<u8>>, Refusal> {
+    let text = profile.document_ca.as_deref().unwrap_or_default();
+    certificates(text.as_bytes())
+        .map_err(|error| Refusal::new(Code::Usage, format!("document_ca of the profile: {error}")))
 }
 
 fn certificates(text: &[u8]) -> Result<Vec<Vec<u8>>, pem::PemError> {

@@ -5,6 +5,7 @@ use documents::pdf::{self, Verdict};
 use documents::sealing::{Evidence, Octets, Wanted};
 use documents::ses::Policy;
 use documents::trust::{Known, RevocationRule};
+use protocol::client::{Client, Profile, Transport};
 use protocol::clock;
 use protocol::error_code::{Code, Refusal};
 
@@ -24,7 +25,7 @@ pub(super) async fn run(arguments: &VerifyArguments) -> Result<(), Refusal> {
             let pdf = read_file(path)?;
             if arguments.revocation.fetch {
                 let signers = pdf::signers(&pdf).map_err(unreadable)?;
-                fetch(&mut known, signers).await?;
+                fetch(arguments, &mut known, signers).await?;
             }
             let report = pdf::verify_with(&pdf, &known, clock::wall()).map_err(unreadable)?;
             print_pdf(&report, arguments.json)
@@ -33,7 +34,7 @@ pub(super) async fn run(arguments: &VerifyArguments) -> Result<(), Refusal> {
             let ofd = read_file(path)?;
             if arguments.revocation.fetch {
                 let signers = ofd::signers(&ofd).map_err(unreadable)?;
-                fetch(&mut known, signers).await?;
+                fetch(arguments, &mut known, signers).await?;
             }
             let now = clock::wall();
             let judged = ofd::verify(&ofd, &known.judge(now), Policy::default(), now).map_err(unreadable)?;
@@ -51,9 +52,13 @@ fn files(paths: &[std::path::PathBuf]) -> Result<Vec<Vec<u8>>, Refusal> {
     paths.iter().map(|path| read_file(path)).collect()
 }
 
-/// Asks how signers stand where their certificates say; only those who lead to a CA that is believed have a say in where
-/// we go. What cannot be had stays unknown.
-async fn fetch(known: &mut Known, signers: Vec<Vec<Vec<u8>>>) -> Result<(), Refusal> {
+/// Asks how signers stand, the profile's engine first, then where their certificates say; only those who lead to a CA that
+/// is believed have a say in where we go. What cannot be had stays unknown.
+async fn fetch(
+    arguments: &VerifyArguments,
+    known: &mut Known,
+    signers: Vec<Vec<Vec<u8>>>,
+) -> Result<(), Refusal> {
     if known.revocation == RevocationRule::Ignore {
         return Err(Refusal::new(
             Code::Usage,
@@ -72,7 +77,14 @@ async fn fetch(known: &mut Known, signers: Vec<Vec<Vec<u8>>>) -> Result<(), Refu
         certificates: known.anchors.iter().cloned().map(Octets).collect(),
         ..Evidence::default()
     };
-    let (found, _) = evidence::gather(None, &wanted, given).await;
+    let client = match &arguments.profile {
+        Some(profile) => Some(Client::connect(&Profile::read(profile)?, Transport::Quic, 1).await?),
+        None => None,
+    };
+    let (found, _) = evidence::gather(client.as_ref(), &wanted, given).await;
+    if let Some(client) = client {
+        client.close().await;
+    }
     known.crls.extend(found.crls.into_iter().map(|list| list.0));
     known
         .ocsps

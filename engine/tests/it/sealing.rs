@@ -1,6 +1,7 @@
 //! Sealing from the command line up to every level, in one step and in three, PDF and OFD, with time stamps of the engine
 //! and what its certificates name; verification with revocation.
 
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
@@ -9,7 +10,7 @@ use protocol::clock::{self, UnixMillis};
 use serde_json::Value;
 
 use crate::strangers::{python, workspace};
-use crate::support::{Engine, Ran, run};
+use crate::support::{Engine, Ran, Setup, run};
 
 const DAY_MS: u64 = 86_400_000;
 const PROFILE: &str = "--profile var/dev/app.toml";
@@ -20,7 +21,10 @@ fn folder(engine: &Engine) -> &Path {
 
 /// An engine with a PDF, an OFD and a picture in its folder.
 fn engine() -> Engine {
-    let engine = Engine::start();
+    with_files(Engine::start())
+}
+
+fn with_files(engine: Engine) -> Engine {
     let fixtures = workspace().join("documents/tests/fixtures");
     for (from, to) in [
         ("pdf/libreoffice.pdf", "in.pdf"),
@@ -172,6 +176,57 @@ fn a_revoked_signer_is_found_out_and_what_was_stamped_before_stays_good() {
 
 fn asked_time(report: &Value) -> u64 {
     report["signatures"][0]["time_stamp"]["time_ms"].as_u64().unwrap()
+}
+
+/// Passes every connection on to an address that is known later.
+fn relay() -> (
+    std::net::SocketAddr,
+    std::sync::mpsc::Sender<std::net::SocketAddr>,
+) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let Ok(to) = receiver.recv() else { return };
+        for from in listener.incoming() {
+            let (from, to) = (from.unwrap(), TcpStream::connect(to).unwrap());
+            let (mut from_2, mut to_2) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+            let (mut from, mut to) = (from, to);
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            std::thread::spawn(move || std::io::copy(&mut to_2, &mut from_2));
+        }
+    });
+    (address, sender)
+}
+
+#[test]
+fn what_certificates_name_is_asked_by_those_who_have_no_profile() {
+    let (address, engine_is_at) = relay();
+    let engine = with_files(
+        Setup::default()
+            .set("pki_url", format!("http://{address}"))
+            .start(),
+    );
+    engine_is_at.send(engine.pki).unwrap();
+    cinnabar(
+        &engine,
+        &format!("seal {PROFILE} --pdf in.pdf --credential demo-p256 --out out.pdf"),
+    )
+    .ok();
+    let ask = "verify --pdf out.pdf --ca var/dev/ca.pem --revocation required";
+    cinnabar(&engine, ask).refused(2, "signature_invalid");
+    cinnabar(&engine, &format!("{ask} --fetch")).ok();
+    engine.operate("cert revoke --tenant demo --credential demo-p256 --reason superseded");
+    let revoked = cinnabar(&engine, &format!("{ask} --fetch --json"));
+    let report: Value = serde_json::from_str(&revoked.stdout).unwrap();
+    assert_eq!(report["signatures"][0]["revocation"], "revoked", "{report:#}");
+    // Another's authority is another address.
+    let stamped = format!(
+        "seal {PROFILE} --pdf in.pdf --credential demo-rsa2048 --level b-lt --tsa-url http://{}/tsa --out url.pdf",
+        engine.pki
+    );
+    cinnabar(&engine, &stamped).ok();
+    verdict(&engine, "--pdf url.pdf --revocation required", "valid");
 }
 
 #[test]
