@@ -131,8 +131,11 @@ impl ses::PrepareError {
     pub fn code(&self) -> Code {
         match self {
             Self::Signer(error) => error.code(),
-            Self::Seal(_) | Self::Generation | Self::MakerSignature | Self::NotAllowed => Code::SealUnusable,
-            Self::SealNotValidThen => Code::SealUnusable,
+            Self::Seal(_)
+            | Self::Generation
+            | Self::MakerSignature
+            | Self::NotAllowed
+            | Self::SealNotValidThen => Code::SealUnusable,
             Self::PropertyInfo | Self::Encoding(_) => Code::Internal,
         }
     }

@@ -1,6 +1,7 @@
 //! The fuzzing corpus as plain tests: each seed, cut off and with bits flipped, through its parser.
 
 #[path = "../../../fuzz/src/parsers.rs"]
+#[expect(unreachable_pub, reason = "the fuzz targets call them from outside")]
 mod parsers;
 
 use std::path::Path;
