@@ -263,7 +263,7 @@ fn three_steps_make_what_one_does_and_the_document_stays() {
     verdict(&engine, "--pdf out.pdf --revocation required", "valid");
     let usage = cinnabar(&engine, &format!("usage {PROFILE} --json")).ok();
     let usage: Value = serde_json::from_str(&usage).unwrap();
-    assert_eq!(usage["signatures"], 1, "{usage}");
+    assert_eq!(usage["by_credential"]["demo-rsa2048"], 1, "{usage}");
     std::fs::write(folder(&engine).join("other.pdf"), b"%PDF-1.4").unwrap();
     cinnabar(
         &engine,
