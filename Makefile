@@ -8,6 +8,8 @@
 # make peers   OpenBao, certomancer, SoftHSM2, p11-kit and openssl with the same work: a table
 # make profile a flame graph of the engine under load, and microseconds by thread and task
 # make bench-pki   time stamps and OCSP answers over HTTP, a million certificates
+# make bench-documents   PDFs and OFDs sealed a second beside pyHanko, and memory for 100 MB
+# make fuzz    every parser against libFuzzer, SECONDS_EACH (60) each
 # make bench-devices   devices through the pool and around it, wrapped keys     make clean   remove what was built
 
 CARGO ?= cargo
@@ -20,7 +22,7 @@ CERTIFICATES ?= 1000000
 STEPS ?= 1000000
 SOAK ?= 20m
 
-.PHONY: run build test check crash chaos soak bench bench-pki bench-devices load overload fairness peers profile deps test-deps clean
+.PHONY: run build test check crash chaos soak bench bench-pki bench-devices bench-documents fuzz load overload fairness peers profile deps test-deps clean
 
 run: deps
 	$(CARGO) build --release --locked -p engine
@@ -63,6 +65,12 @@ bench-devices: deps
 	$(CARGO) bench --locked -p hsm-pool --bench devices
 	$(CARGO) build --release --locked -p hsm-pool
 	BENCH_KEYS=$(KEYS) $(CARGO) bench --locked -p benches --bench wrapped_keys
+
+bench-documents: test-deps
+	PYTHON=$(VENV)/bin/python scripts/bench-documents.sh
+
+fuzz: deps
+	scripts/fuzz.sh
 
 load: build
 	scripts/load.sh

@@ -18,9 +18,11 @@
 //! - [`cms`]: detached signatures (RFC 5652) with the attributes of CAdES-BES.
 //! - [`ses`]: electronic seals and seal signatures (GB/T 38540, GM/T 0031).
 //! - [`ofd`]: OFD files (GB/T 33190), sealed, signed and verified.
+//! - [`trust`]: who is believed and what is known of revocations, for all verification.
 //! - [`seal_image`]: what seals look like.
 //! - [`paper`]: reports as PDF files, made from nothing.
 //! - [`pdf`]: signatures in PDF files (PAdES), with a visible seal or without, added, and verified.
+//! - [`sealing`]: all of that in sequence: a document from an order to its last time stamp, a question at a time.
 //!
 //! Reading has one rule: what was signed is verified over the bytes that came in, never over a second
 //! encoding of them (`element.rs`).
@@ -34,7 +36,9 @@ pub mod ofd;
 pub mod paper;
 pub mod pdf;
 pub mod seal_image;
+pub mod sealing;
 pub mod ses;
+pub mod trust;
 pub mod tsp;
 pub mod x509;
 

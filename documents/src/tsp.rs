@@ -17,7 +17,7 @@ use crate::element::{element, tag};
 
 pub use authority::{Accuracy, Authority, AuthorityError, PreparedToken};
 pub use request::Request;
-pub use verify::{ResponseError, Stamp, VerifyError, token_of, verify_token};
+pub use verify::{ResponseError, Stamp, VerifyError, certificates_of, token_of, verify_token};
 
 /// id-ct-TSTInfo (RFC 3161 2.4.2).
 const TST_INFO: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.1.4");

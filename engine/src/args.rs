@@ -1,20 +1,22 @@
 //! The command line.
 
+pub(crate) mod documents;
 pub(crate) mod operators;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use documents::pdf::Which;
 use protocol::algorithm::{Algorithm, Format, Hash, KeyKind};
 use protocol::client::Transport;
 use protocol::ids::{AppId, AuthorityName, CredentialId, IdempotencyKey, SubjectId, TenantName};
 
+use self::documents::{
+    AssembleArguments, EvidenceOptions, PrepareArguments, SealArguments, Signed, VerifyArguments,
+};
 use self::operators::{
     AlertCommand, IncidentCommand, MessageCommand, OperatorCommand, ProposalCommand, WebhookCommand,
 };
 use crate::admin::certificates::NewRole;
-use crate::cli::at::At;
 use crate::config::Layers;
 
 /// Cinnabar: a signing engine that keeps its promises.
@@ -94,8 +96,12 @@ pub(crate) enum Command {
     },
     /// Signs a file or a digest.
     Sign(SignArguments),
-    /// Seals a PDF. The document stays here: what is sent to be signed is a digest.
+    /// Seals a PDF or an OFD. The document stays here: what is sent to be signed is a digest.
     Seal(SealArguments),
+    /// Prepares a sealing: writes what has to be signed, and nothing of the document.
+    Prepare(PrepareArguments),
+    /// Takes the answer of `sign --state` into the document, or tells what is needed next.
+    Assemble(AssembleArguments),
     /// Checks a signature, or all signatures of a PDF, without the engine's help.
     Verify(VerifyArguments),
     /// Lists the credentials of the profile's app.
@@ -320,10 +326,10 @@ pub(crate) struct SignArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) profile: PathBuf,
     /// The credential to sign with.
-    #[arg(long, value_name = "ID")]
-    pub(crate) credential: String,
+    #[arg(long, value_name = "ID", required_unless_present = "state")]
+    pub(crate) credential: Option<String>,
     #[command(flatten)]
-    pub(crate) content: Content,
+    pub(crate) what: Signed,
     /// How to sign [default: the credential's first algorithm].
     #[arg(long)]
     pub(crate) algorithm: Option<Algorithm>,
@@ -333,163 +339,14 @@ pub(crate) struct SignArguments {
     /// SM2 user id [default: 1234567812345678].
     #[arg(long)]
     pub(crate) user_id: Option<String>,
-    /// Which way to go.
-    #[arg(long, value_enum, default_value = "quic")]
-    pub(crate) transport: TransportName,
+    #[command(flatten)]
+    pub(crate) evidence: EvidenceOptions,
     /// Names this call for good: a retry with the same key costs nothing [default: a fresh one].
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<IdempotencyKey>,
     /// Where to write the signature; without it, base64 on standard output.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct VerifyArguments {
-    /// Client profile, to ask for the credential's public key.
-    #[arg(long, value_name = "FILE", requires = "credential")]
-    pub(crate) profile: Option<PathBuf>,
-    /// The credential that signed.
-    #[arg(long, value_name = "ID")]
-    pub(crate) credential: Option<String>,
-    /// The signer's certificate or public key, PEM, instead of a profile.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) signer: Option<PathBuf>,
-    /// CA certificates, PEM: needed for CMS, which brings its own signer.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) ca: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) what: Verified,
-    /// How it was signed [default: the key's first algorithm].
-    #[arg(long)]
-    pub(crate) algorithm: Option<Algorithm>,
-    /// raw, pair or cms.
-    #[arg(long, default_value = "raw")]
-    pub(crate) format: Format,
-    /// SM2 user id [default: 1234567812345678].
-    #[arg(long)]
-    pub(crate) user_id: Option<String>,
-    /// The signature, as `sign --out` writes it.
-    #[arg(long, value_name = "FILE", required_unless_present = "pdf")]
-    pub(crate) signature: Option<PathBuf>,
-    /// Print JSON: of a PDF, all that was found.
-    #[arg(long, requires = "pdf")]
-    pub(crate) json: bool,
-    /// Which way to go.
-    #[arg(long, value_enum, default_value = "quic")]
-    pub(crate) transport: TransportName,
-}
-
-/// A file, a digest, or a PDF with its signatures inside.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-pub(crate) struct Verified {
-    /// A digest in hexadecimal; for SM2 this is e = SM3(Z ‖ M).
-    #[arg(long, value_name = "HEX")]
-    digest: Option<String>,
-    /// A file: hashed here.
-    #[arg(long, value_name = "PATH")]
-    file: Option<PathBuf>,
-    /// A PDF with its signatures inside.
-    #[arg(long, value_name = "FILE", requires = "ca", conflicts_with = "signature")]
-    pub(crate) pdf: Option<PathBuf>,
-}
-
-impl Verified {
-    /// What a signature beside it is over.
-    pub(crate) fn content(&self) -> Content {
-        Content {
-            digest: self.digest.clone(),
-            file: self.file.clone(),
-        }
-    }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SealArguments {
-    /// Client profile.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) profile: PathBuf,
-    /// The PDF to seal; it is not changed.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) pdf: PathBuf,
-    /// The credential to seal with.
-    #[arg(long, value_name = "ID")]
-    pub(crate) credential: String,
-    /// How to sign [default: the credential's first algorithm].
-    #[arg(long)]
-    pub(crate) algorithm: Option<Algorithm>,
-    /// What is seen of the seal: a PNG. Without it nothing is seen.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) image: Option<PathBuf>,
-    /// Where it is seen: page=N|last,x=…,y=…[,w=…][,h=…][,unit=pt|mm|fraction][,origin=top-left|bottom-left]
-    /// [,anchor=corner|centre]. Without any place, in that of the field.
-    #[arg(long, value_name = "PLACE", requires = "image", conflicts_with_all = ["keyword", "paging"])]
-    pub(crate) at: Option<At>,
-    /// A word that the seal is put on.
-    #[arg(long, value_name = "WORD", requires = "image", conflicts_with = "paging")]
-    pub(crate) keyword: Option<String>,
-    /// On which of the word's places: a number from 1 on, last, or all.
-    #[arg(long, value_name = "WHICH", requires = "keyword", default_value = "last", value_parser = which)]
-    pub(crate) which: Which,
-    /// Put the seal across the edges of all pages, a strip on each (骑缝章).
-    #[arg(long, requires = "image")]
-    pub(crate) paging: bool,
-    /// Width of the seal in millimetres with --keyword and --paging [default: 42].
-    #[arg(long, value_name = "MM", value_parser = millimetres)]
-    pub(crate) width: Option<f64>,
-    /// The signature field: one that waits for a signature, or the name of a new one [default: a new one].
-    #[arg(long, value_name = "NAME")]
-    pub(crate) field: Option<String>,
-    /// Certify the document: 1 permits no further changes, 2 filling in and signing, 3 annotations besides.
-    #[arg(long, value_name = "P", value_parser = clap::value_parser!(u8).range(1..=3))]
-    pub(crate) certify: Option<u8>,
-    /// Why it is sealed.
-    #[arg(long)]
-    pub(crate) reason: Option<String>,
-    /// Where it is sealed.
-    #[arg(long)]
-    pub(crate) location: Option<String>,
-    /// The PAdES level.
-    #[arg(long, value_enum, default_value = "b-b")]
-    pub(crate) level: Level,
-    /// Which way to go.
-    #[arg(long, value_enum, default_value = "quic")]
-    pub(crate) transport: TransportName,
-    /// Names this call for good: a retry with the same key costs nothing, if it states the same --signing-time
-    /// [default: a fresh one].
-    #[arg(long, value_name = "KEY")]
-    pub(crate) idempotency_key: Option<IdempotencyKey>,
-    /// The signing time that the document states, in seconds since 1970 [default: now].
-    #[arg(long, value_name = "SECONDS")]
-    pub(crate) signing_time: Option<u64>,
-    /// Where to write the sealed PDF.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) out: PathBuf,
-}
-
-fn which(text: &str) -> Result<Which, String> {
-    match (text, text.parse()) {
-        ("all", _) => Ok(Which::All),
-        ("last", _) => Ok(Which::Last),
-        (_, Ok(number)) if number > 0 => Ok(Which::Nth(number)),
-        _ => Err("a number from 1 on, last or all".to_owned()),
-    }
-}
-
-fn millimetres(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(width) if width.is_finite() && width > 0.0 => Ok(width),
-        _ => Err("a length above 0".to_owned()),
-    }
-}
-
-/// The levels of PAdES (ETSI EN 319 142-1 6.1).
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Level {
-    /// The signature and the signer's certificates.
-    #[value(name = "b-b")]
-    BB,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,5 +1,6 @@
 //! The command line: each command a file of its own, every error one line with a stable code.
 
+mod answers;
 mod ask;
 pub(crate) mod at;
 mod audit;
@@ -7,6 +8,8 @@ mod cert;
 mod console;
 mod content;
 mod device;
+mod evidence;
+mod fetch;
 mod journal;
 mod keep;
 mod key;
@@ -14,12 +17,15 @@ mod latency;
 mod ledger;
 mod operate;
 mod operators;
+mod order;
 mod paper;
 mod seal;
 mod sign;
+mod steps;
 mod subject;
 mod tsa;
 mod verify;
+mod verify_documents;
 
 pub(crate) use verify::read_anchors;
 
@@ -47,6 +53,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Refusal> {
         } => print(&config::print(&layers)?),
         Command::Sign(arguments) => block_on(sign::run(arguments)),
         Command::Seal(arguments) => block_on(seal::run(arguments)),
+        Command::Prepare(arguments) => block_on(steps::prepare(arguments)),
+        Command::Assemble(arguments) => steps::assemble(&arguments),
         Command::Verify(arguments) => block_on(verify::run(arguments)),
         Command::Credentials(arguments) => block_on(ask::credentials(arguments)),
         Command::Usage(arguments) => block_on(ask::usage(arguments)),

@@ -472,6 +472,7 @@ fn write_files(
         server_ca: ca.tls_root_pem(),
         app_id: app.id.clone(),
         secret: STANDARD.encode(&secret.bytes[..]),
+        document_ca: Some(ca.signing_roots_pem()),
         admin: Some(admin),
     };
     let files = DevFiles::new(home);

@@ -112,7 +112,8 @@ pub enum Algorithm {
 }
 
 /// The hash a digest input was made with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Hash {
     /// SHA-256 (FIPS 180-4).
     Sha256,

@@ -147,6 +147,10 @@ codes! {
     DocumentRefused = 141, "document_refused", 422, Caller, retry false;
     /// A picture that cannot be a seal.
     ImageUnusable = 142, "image_unusable", 422, Caller, retry false;
+    /// An electronic seal that is not what its maker signed, is not valid now, or does not allow the signer's certificate.
+    SealUnusable = 143, "seal_unusable", 422, Caller, retry false;
+    /// Nothing shows how a certificate stands, so a document cannot be made that shows it later.
+    RevocationUnknown = 144, "revocation_unknown", 422, Caller, retry false;
 
     /// A certificate request that is not granted: its proof, key, names or wishes.
     RequestRefused = 150, "certificate_request_refused", 422, Caller, retry false;

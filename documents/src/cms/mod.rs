@@ -11,6 +11,7 @@
 
 mod attributes;
 mod chain;
+pub(crate) mod gm;
 mod prepare;
 mod structure;
 mod verify;
@@ -22,7 +23,7 @@ pub(crate) use verify::{enclosed_certificates, find_signer};
 pub use chain::{Chain, ChainError};
 pub use prepare::{AssembleError, PrepareError, PreparedCms, prepare, supports};
 pub(crate) use prepare::{bytes_max, check_algorithm, prepare_for_document};
-pub(crate) use verify::{DOCUMENT_SIGNING, Opened, check_key_usage, check_path};
+pub(crate) use verify::{DOCUMENT_SIGNING, Opened, check_key_usage, signers};
 pub use verify::{VerifiedCms, VerifyError, verify_detached};
 
 /// A digest, of any of our hashes.

@@ -201,6 +201,20 @@ impl<'a> Opened<'a> {
     }
 }
 
+/// The signer's certificate, in DER, and then the other ones that are enclosed, of a detached signature.
+pub(crate) fn signers(cms: &[u8]) -> Result<Vec<Vec<Vec<u8>>>, VerifyError> {
+    let opened = Opened::detached(cms)?;
+    let certificates = opened.certificates()?;
+    let leaf = opened.signer(&certificates)?.der();
+    let others = certificates
+        .iter()
+        .map(Certificate::der)
+        .filter(|other| *other != leaf);
+    Ok(vec![
+        [leaf].into_iter().chain(others).map(<[u8]>::to_vec).collect(),
+    ])
+}
+
 /// The X.509 certificates among the CertificateChoices (RFC 5652 10.2.2): the SEQUENCEs, the others are
 /// tagged.
 pub(crate) fn enclosed_certificates<'a>(
@@ -274,7 +288,7 @@ fn check_signature(
 }
 
 /// That a certificate leads, by way of the enclosed ones, to a trust anchor.
-pub(crate) fn check_path(
+fn check_path(
     leaf: &Certificate<'_>,
     enclosed: &[Certificate<'_>],
     trust_anchors: &[impl AsRef<[u8]>],

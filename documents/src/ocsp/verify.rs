@@ -170,6 +170,13 @@ impl<'a> Response<'a> {
         self.nonce.as_deref()
     }
 
+    /// The certificates in it, in DER: the responder's, where that is not the issuer.
+    pub fn certificates(&self) -> Result<Vec<Vec<u8>>, VerifyError> {
+        let enclosed = self.basic.certificates.unwrap_or(Body(&[]));
+        let elements = enclosed.elements(CERTIFICATES_MAX)?;
+        Ok(elements.iter().map(|element| element.0.to_vec()).collect())
+    }
+
     /// When it was signed.
     pub fn produced_at(&self) -> UnixMillis {
         time::from_asn1(Time::GeneralTime(self.data.produced_at))

@@ -8,7 +8,6 @@
 //! Reading is suspicious: archives that two readers could read in two ways are refused, as are document types in
 //! XML, paths that lead out of the package, and anything beyond the limits of `limits.rs`.
 
-mod cms;
 mod document;
 mod limits;
 mod location;
@@ -24,12 +23,13 @@ mod xml;
 mod zip;
 
 pub use document::{Page, pages};
+pub(crate) use prepare::Addition;
 pub use prepare::{AssembleError, Coverage, Kind, PrepareError, PreparedOfd, Provider, SignRequest, prepare};
 pub use report::{
     Finding, Reference, ReferenceState, SignatureKind, SignatureVerdict, StampPlace, Standing, Verdict,
 };
 pub use stamp::{PagingSide, Placement, PlacementError, Rect, Stamp};
-pub use verify::verify;
+pub use verify::{signers, verify};
 
 /// Why a package cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,6 +1,5 @@
 //! The package: a ZIP archive, read within limits (GB/T 33190-2016 6).
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::io::{Cursor, Read, Write};
 
@@ -94,7 +93,7 @@ impl<'a> Package<'a> {
 
     /// The same package with some files in another form, and new ones at the end. All others are copied as they
     /// lie, without being inflated.
-    pub(super) fn with(&self, changed: &[(String, Cow<'_, [u8]>)]) -> zip::result::ZipResult<Vec<u8>> {
+    pub(super) fn with(&self, changed: &[(String, Vec<u8>)]) -> zip::result::ZipResult<Vec<u8>> {
         let mut archive = self.archive.clone();
         let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
         for index in 0..archive.len() {

@@ -1,9 +1,8 @@
 //! Signing a package: prepare, let sign, assemble (GB/T 33190-2016 18; the procedure of GM/T 0099-2020).
 
-use std::borrow::Cow;
-
 use protocol::algorithm::Hash;
 use protocol::clock::UnixMillis;
+use serde::{Deserialize, Serialize};
 
 use super::document::{self, Body, Page};
 use super::limits::STAMPS_MAX;
@@ -11,13 +10,14 @@ use super::package::Package;
 use super::record::{Description, List};
 use super::report::SignatureKind;
 use super::stamp::{self, Placement, PlacementError, Stamp};
-use super::{ReadError, cms, location, structure, write};
+use super::{ReadError, location, structure, write};
+use crate::cms::gm;
 use crate::ses::{
     self, AssembleError as SignatureError, PreparedSignature, Seal, SignatureRequest, SignerError, Sm2Signer,
 };
 
 /// The software that signs, as it is named in the signature.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provider {
     /// Its name.
     pub name: String,
@@ -28,9 +28,11 @@ pub struct Provider {
 }
 
 /// What a signature covers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Coverage {
     /// Every file but the lists of signatures, so that others can sign after this one.
+    #[default]
     Continue,
     /// The list of signatures as well: nobody can sign any more.
     Whole,
@@ -119,13 +121,18 @@ pub enum AssembleError {
 
 enum Value {
     Seal(Box<PreparedSignature>),
-    Sign(Box<cms::Prepared>),
+    Sign(Box<gm::Prepared>),
 }
 
 /// A signed package that lacks the signature itself.
 pub struct PreparedOfd<'a> {
     package: Package<'a>,
-    changed: Vec<(String, Cow<'a, [u8]>)>,
+    addition: Addition,
+}
+
+/// What a signature adds to a package, for whoever keeps the package elsewhere until the signature comes.
+pub(crate) struct Addition {
+    changed: Vec<(String, Vec<u8>)>,
     value_path: String,
     value: Value,
 }
@@ -193,15 +200,15 @@ pub fn prepare<'a>(ofd: &'a [u8], request: &SignRequest<'a>) -> Result<PreparedO
     check_earlier(&package, &bodies, &places.list, body.signatures.is_none())?;
 
     let stamps = place(&package, body, request.kind)?;
-    let mut changed: Vec<(String, Cow<'a, [u8]>)> = Vec::new();
+    let mut changed: Vec<(String, Vec<u8>)> = Vec::new();
     if body.signatures.is_none() {
         let text = write::with_list(&root_text, &body.insert, &places.list);
-        changed.push((document::ROOT.to_owned(), text.into_bytes().into()));
+        changed.push((document::ROOT.to_owned(), text.into_bytes()));
     }
     let numbers = write_list(&mut changed, &places, list.as_ref(), request, stamps.len())?;
     let seal_path = match request.kind {
         Kind::Seal { seal, .. } => {
-            changed.push((places.seal.clone(), seal.into()));
+            changed.push((places.seal.clone(), seal.to_vec()));
             Some(places.seal.as_str())
         }
         Kind::Sign => None,
@@ -222,18 +229,18 @@ pub fn prepare<'a>(ofd: &'a [u8], request: &SignRequest<'a>) -> Result<PreparedO
         value_path: &places.value,
     });
     let value = value(request, &places.signature, text.as_bytes())?;
-    changed.push((places.signature, text.into_bytes().into()));
-    Ok(PreparedOfd {
-        package,
+    changed.push((places.signature, text.into_bytes()));
+    let addition = Addition {
         changed,
         value_path: places.value,
         value,
-    })
+    };
+    Ok(PreparedOfd { package, addition })
 }
 
 /// Puts the new Signatures.xml among what has changed; gives the number of the signature.
 fn write_list(
-    changed: &mut Vec<(String, Cow<'_, [u8]>)>,
+    changed: &mut Vec<(String, Vec<u8>)>,
     places: &Places,
     list: Option<&List>,
     request: &SignRequest<'_>,
@@ -253,7 +260,7 @@ fn write_list(
         Some(list) => write::longer_list(&places.list, list, &record)?,
         None => write::new_list(&record),
     };
-    changed.push((places.list.clone(), text.into_bytes().into()));
+    changed.push((places.list.clone(), text.into_bytes()));
     Ok(number)
 }
 
@@ -315,7 +322,7 @@ fn millimetres(number: u64) -> Result<f64, PrepareError> {
 /// SM3 of every file as it will be, by path, in the order of the package.
 fn digests(
     package: &Package<'_>,
-    changed: &[(String, Cow<'_, [u8]>)],
+    changed: &[(String, Vec<u8>)],
     lists: &[&String],
     coverage: Coverage,
 ) -> Result<Vec<(String, Vec<u8>)>, ReadError> {
@@ -350,16 +357,16 @@ fn value(request: &SignRequest<'_>, path: &str, signature_xml: &[u8]) -> Result<
         }
         Kind::Sign => {
             let signer = Sm2Signer::new(request.certificate, request.at)?;
-            Ok(Value::Sign(Box::new(cms::prepare(
+            Ok(Value::Sign(Box::new(gm::prepare(
                 &data_hash, signer, request.at,
             )?)))
         }
     }
 }
 
-impl PreparedOfd<'_> {
+impl Addition {
     /// What to give to a signer of `sm2-sm3`.
-    pub fn message(&self) -> &[u8] {
+    fn message(&self) -> &[u8] {
         match &self.value {
             Value::Seal(prepared) => prepared.message(),
             Value::Sign(prepared) => prepared.message(),
@@ -367,23 +374,60 @@ impl PreparedOfd<'_> {
     }
 
     /// What to give to a signer of `sm2-sm3-e`.
-    pub fn e(&self) -> [u8; 32] {
+    pub(crate) fn e(&self) -> [u8; 32] {
         match &self.value {
             Value::Seal(prepared) => prepared.e(),
             Value::Sign(prepared) => prepared.e(),
         }
     }
 
-    /// The signed package. `time_stamp` is a token over the signature's bytes, for seal signatures only.
-    pub fn assemble(mut self, signature: &[u8], time_stamp: Option<&[u8]>) -> Result<Vec<u8>, AssembleError> {
+    /// The signed package, from the one it was prepared for.
+    pub(crate) fn assemble(
+        self,
+        ofd: &[u8],
+        signature: &[u8],
+        time_stamp: Option<&[u8]>,
+    ) -> Result<Vec<u8>, AssembleError> {
+        let package = Package::open(ofd).map_err(|error| AssembleError::Package(error.to_string()))?;
+        self.put_into(&package, signature, time_stamp)
+    }
+
+    fn put_into(
+        mut self,
+        package: &Package<'_>,
+        signature: &[u8],
+        time_stamp: Option<&[u8]>,
+    ) -> Result<Vec<u8>, AssembleError> {
         let value = match self.value {
             Value::Seal(prepared) => prepared.assemble(signature, time_stamp)?,
             Value::Sign(_) if time_stamp.is_some() => return Err(AssembleError::TimeStamp),
             Value::Sign(prepared) => prepared.assemble(signature)?,
         };
-        self.changed.push((self.value_path, value.into()));
-        self.package
+        self.changed.push((self.value_path, value));
+        package
             .with(&self.changed)
             .map_err(|error| AssembleError::Package(error.to_string()))
+    }
+}
+
+impl PreparedOfd<'_> {
+    /// What to give to a signer of `sm2-sm3`.
+    pub fn message(&self) -> &[u8] {
+        self.addition.message()
+    }
+
+    /// What to give to a signer of `sm2-sm3-e`.
+    pub fn e(&self) -> [u8; 32] {
+        self.addition.e()
+    }
+
+    /// The signed package. `time_stamp` is a token over the signature's bytes, for seal signatures only.
+    pub fn assemble(self, signature: &[u8], time_stamp: Option<&[u8]>) -> Result<Vec<u8>, AssembleError> {
+        self.addition.put_into(&self.package, signature, time_stamp)
+    }
+
+    /// Lets go of the package.
+    pub(crate) fn detach(self) -> Addition {
+        self.addition
     }
 }

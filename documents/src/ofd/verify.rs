@@ -13,7 +13,8 @@ use super::record::{Description, FileReference, List, Record};
 use super::report::{
     Finding, Reference, ReferenceState, SignatureKind, SignatureVerdict, StampPlace, Standing, Verdict,
 };
-use super::{ReadError, cms, reach};
+use super::{ReadError, reach};
+use crate::cms::gm;
 use crate::ses::{self, Policy, Trust};
 
 /// Verifies every signature of every document in a package. `now` counts where no time stamp proves an earlier time.
@@ -69,6 +70,27 @@ pub fn verify(ofd: &[u8], trust: &dyn Trust, policy: Policy, now: UnixMillis) ->
         standing: signatures.iter().map(|signature| signature.standing).max(),
         signatures,
     })
+}
+
+/// The certificates in each signature of a package, in DER: the signer's first, then what came with it; a seal maker's by
+/// itself. Nothing is verified, and signatures that cannot be read are left out.
+pub fn signers(ofd: &[u8]) -> Result<Vec<Vec<Vec<u8>>>, ReadError> {
+    let package = Package::open(ofd)?;
+    let (bodies, _) = document::bodies(&package)?;
+    let mut chains = Vec::new();
+    for path in bodies.iter().filter_map(|body| body.signatures.as_ref()) {
+        let described = listed(&package, path)?
+            .into_iter()
+            .filter_map(|signature| signature.description.ok());
+        for description in described {
+            match package.read(&description.value) {
+                Ok(value) if ses::is_seal_signature(&value) => chains.extend(ses::signers(&value)),
+                Ok(value) => chains.extend(gm::signer(&value)),
+                Err(_) => {}
+            }
+        }
+    }
+    Ok(chains)
 }
 
 fn listed(package: &Package<'_>, path: &str) -> Result<Vec<Signature>, ReadError> {
@@ -218,9 +240,9 @@ impl Context<'_, '_> {
                 "kind",
                 "listed as a signature with a seal, but there is no seal in it",
             );
-        } else if cms::is_content_info(&value) {
+        } else if gm::is_content_info(&value) {
             self.check_plain(&value, &data_hash, verdict);
-        } else if cms::is_bare_signature(&value) {
+        } else if gm::is_bare_signature(&value) {
             invalid(
                 verdict,
                 "bare-signature",
@@ -276,7 +298,7 @@ impl Context<'_, '_> {
     }
 
     fn check_plain(&self, value: &[u8], data_hash: &[u8], verdict: &mut SignatureVerdict) {
-        match cms::verify(value, data_hash, self.trust, self.policy, self.now) {
+        match gm::verify(value, data_hash, self.trust, self.policy, self.now) {
             Ok(verified) => {
                 verified
                     .warnings

@@ -16,8 +16,8 @@ use super::{ReadError, date, form};
 /// What verification will need when those who could be asked are gone; each in DER.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ValidationData<'v> {
-    /// The field whose signature it is for; `None` for all that are in the document.
-    pub field: Option<&'v str>,
+    /// The fields whose signatures it is for; none: all that are in the document.
+    pub fields: &'v [String],
     /// Certificates of the signer, of time-stamping authorities and of OCSP responders, and those above them.
     pub certificates: &'v [Vec<u8>],
     /// Certificate revocation lists (RFC 5280 5).
@@ -55,7 +55,7 @@ pub fn add_validation_data(
         entry.set(in_entry, Object::Array(own));
     }
     let mut entries = document.dictionary(&old, "VRI")?;
-    for key in keys(&document, data.field)? {
+    for key in keys(&document, data.fields)? {
         entries.set(&key, Object::Dictionary(entry.clone()));
     }
     store.set("VRI", Object::Dictionary(entries));
@@ -65,6 +65,44 @@ pub fn add_validation_data(
     })?;
     let seed = format!("{} {}", pdf.len(), now.0);
     Ok(update.finish(seed.as_bytes()).bytes)
+}
+
+/// What a document holds for its own verification, each in DER.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Store {
+    pub(crate) certificates: Vec<Vec<u8>>,
+    pub(crate) crls: Vec<Vec<u8>>,
+    pub(crate) ocsps: Vec<Vec<u8>>,
+}
+
+/// Most certificates, lists or responses that are read of a document.
+const READ_MAX: usize = 200;
+
+impl Store {
+    /// Reads the store. Which entry is for which signature does not matter: what helps, helps.
+    pub(crate) fn read(document: &Document<'_>) -> Result<Self, ReadError> {
+        let store = document.dictionary(&document.catalog()?, "DSS")?;
+        let [certificates, crls, ocsps] = LISTS.map(|(in_store, _)| read_list(document, &store, in_store));
+        Ok(Self {
+            certificates: certificates?,
+            crls: crls?,
+            ocsps: ocsps?,
+        })
+    }
+}
+
+fn read_list(document: &Document<'_>, store: &Dictionary, key: &str) -> Result<Vec<Vec<u8>>, ReadError> {
+    let references = document.array(store, key)?;
+    if references.len() > READ_MAX {
+        return Err(ReadError::Limit("certificates and lists in the security store"));
+    }
+    let mut list = Vec::new();
+    for reference in &references {
+        if let Object::Stream(stream) = document.resolve(reference)? {
+            list.push(document.data(&stream)?);
+        }
+    }
+    Ok(list)
 }
 
 /// One list of the store.
@@ -99,10 +137,10 @@ impl List {
 
 /// The keys of signatures in the store: SHA-1 of /Contents, with the zeros behind the signature (5.4.2.3). It names and
 /// proves nothing, so SHA-1 will do.
-fn keys(document: &Document<'_>, wanted: Option<&str>) -> Result<Vec<String>, PrepareError> {
+fn keys(document: &Document<'_>, wanted: &[String]) -> Result<Vec<String>, PrepareError> {
     let mut keys = Vec::new();
     for field in form::fields(document)? {
-        let is_wanted = wanted.is_none_or(|wanted| wanted == field.name);
+        let is_wanted = wanted.is_empty() || wanted.contains(&field.name);
         if let Some(signature) = field.signature(document)?.filter(|_| is_wanted) {
             let coverage = Coverage::read(document, &signature)
                 .map_err(|_| ReadError::Wrong("a signature whose /ByteRange is not in order"))?;
@@ -110,8 +148,8 @@ fn keys(document: &Document<'_>, wanted: Option<&str>) -> Result<Vec<String>, Pr
             keys.push(hash.as_ref().iter().map(|byte| format!("{byte:02X}")).collect());
         }
     }
-    match wanted {
-        Some(name) if keys.is_empty() => Err(PrepareError::NotSigned(name.to_owned())),
+    match wanted.first() {
+        Some(name) if keys.is_empty() => Err(PrepareError::NotSigned(name.clone())),
         _ => Ok(keys),
     }
 }

@@ -1,5 +1,7 @@
 //! A seal where a word stands: on all of its places, on one, or on the last.
 
+use serde::{Deserialize, Serialize};
+
 use super::appearance::Mark;
 use super::document::Document;
 use super::page::{Page, Pages, Rectangle};
@@ -8,7 +10,8 @@ use super::sign::PrepareError;
 use super::text::{self, Glyph};
 
 /// Which of the places where a word stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Which {
     /// The first, the second, …, counted from 1 in the order of pages and of drawing.
     Nth(usize),
@@ -21,7 +24,7 @@ pub enum Which {
 
 /// A seal on a word. The middle of the seal lies on the middle of the word; where it would reach over the edge of the
 /// page it is moved onto it.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Keyword {
     /// The word. White space does not count, neither here nor in the document.
     pub text: String,

@@ -10,7 +10,7 @@
 //! - [`prepare`] (`sign.rs`): a signature, in a field that waits for it or a new one (`target.rs`), within what earlier
 //!   ones permit (`permission.rs`), seen as a [`SealImage`] (`appearance.rs`, `image.rs`) at a [`Position`]
 //!   (`place.rs`) on a word ([`Keyword`], found by `text.rs` and `font.rs`) or across the pages ([`Paging`]). `update.rs` writes what is appended, `blank.rs` keeps
-//!   room in it.
+//!   room in it. `value.rs`: CMS or a seal signature ([`prepare_with_seal`]) in that room.
 //! - [`add_validation_data`] (`dss.rs`) and [`prepare_time_stamp`] (`stamping.rs`): the levels B-LT and B-LTA.
 //! - [`verify`]: each signature on the revision that it covers (`coverage.rs`), and what came later (`diff.rs`), as a
 //!   [`Report`].
@@ -41,10 +41,12 @@ mod permission;
 mod place;
 mod report;
 mod sign;
+mod signers;
 mod stamping;
 mod target;
 mod text;
 mod update;
+mod value;
 mod verify;
 mod write;
 mod xref;
@@ -55,10 +57,16 @@ pub use keyword::{Keyword, Which};
 pub use paging::Paging;
 pub use permission::Permission;
 pub use place::{Anchor, Origin, Position, Size, Unit};
-pub use report::{Change, ChangeKind, Finding, Report, SignatureReport, TimeStampReport, Verdict};
-pub use sign::{AssembleError, PageNumber, Placement, PrepareError, PreparedPdf, Request, Seal, prepare};
+pub use report::{
+    Change, ChangeKind, Finding, Report, RevocationStatus, SignatureReport, TimeStampReport, Verdict,
+};
+pub use sign::{
+    AssembleError, PageNumber, Placement, PrepareError, PreparedPdf, Request, Seal, prepare,
+    prepare_with_seal,
+};
+pub use signers::signers;
 pub use stamping::{PreparedTimeStamp, prepare_time_stamp};
-pub use verify::verify;
+pub use verify::{verify, verify_with};
 
 /// Longest name of a new signature field in bytes.
 const FIELD_NAME_BYTES_MAX: usize = 100;

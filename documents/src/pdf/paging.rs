@@ -1,6 +1,8 @@
 //! The seal across the edges of the pages (骑缝章): cut into vertical strips, one on the right edge of each page, so that
 //! the pages laid out like a fan show it whole and none can be exchanged unseen.
 
+use serde::{Deserialize, Serialize};
+
 use super::appearance::Mark;
 use super::document::Document;
 use super::page::{Page, Pages, Rectangle};
@@ -8,7 +10,7 @@ use super::place::{Shown, Size, Unit};
 use super::sign::PrepareError;
 
 /// A seal across the edges of the pages.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Paging {
     /// How large the whole seal is; 42 mm wide where nothing is said.
     pub size: Size,

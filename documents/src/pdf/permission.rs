@@ -1,6 +1,6 @@
 //! What earlier signatures allow to be changed: DocMDP and FieldMDP (ISO 32000-2 12.8.2).
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::ReadError;
 use super::document::Document;
@@ -8,7 +8,7 @@ use super::form::Field;
 use super::object::{Dictionary, Object, Ref};
 
 /// What may be changed after a certification (Table 257).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Permission {
     /// P = 1: nothing.

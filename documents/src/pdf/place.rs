@@ -1,9 +1,12 @@
 //! Where a seal goes: from what people say of a page as they see it to the user space of the page.
 
+use serde::{Deserialize, Serialize};
+
 use super::page::{Page, Rectangle};
 
 /// A unit of length.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Unit {
     /// 1/72 inch.
     #[default]
@@ -15,7 +18,8 @@ pub enum Unit {
 }
 
 /// From which corner of the page positions count, and which corner of the seal is meant.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Origin {
     /// Down and to the right from the top left corner.
     #[default]
@@ -25,7 +29,8 @@ pub enum Origin {
 }
 
 /// Which point of the seal lies at the position.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Anchor {
     /// The corner next to the origin.
     #[default]
@@ -35,7 +40,7 @@ pub enum Anchor {
 }
 
 /// A width and height, or one of them and the picture's proportions.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Size {
     /// Width, if it is given.
     pub width: Option<f64>,
@@ -44,7 +49,7 @@ pub struct Size {
 }
 
 /// A position on a page as it is shown: cropped, and turned by its /Rotate.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Position {
     /// Distance from the left edge.
     pub x: f64,

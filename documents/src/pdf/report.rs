@@ -79,6 +79,20 @@ pub struct TimeStampReport {
     pub authority: String,
 }
 
+/// How the certificates of a signature stood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RevocationStatus {
+    /// It was not looked at.
+    NotLookedAt,
+    /// None was revoked at the time that counts.
+    Good,
+    /// One was.
+    Revoked,
+    /// Nobody says.
+    Unknown,
+}
+
 /// One signature or document time stamp.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SignatureReport {
@@ -104,6 +118,13 @@ pub struct SignatureReport {
     pub signature_ok: Option<bool>,
     /// Whether the signer's certificate leads to a trust anchor.
     pub chain_ok: Option<bool>,
+    /// Whether the signer's certificate, or one above it, was revoked.
+    pub revocation: RevocationStatus,
+    /// When it must have been valid: the earliest time that a time stamp proves, else the time of verification, in
+    /// milliseconds since 1970.
+    pub judged_at_ms: u64,
+    /// The electronic seal, in a signature that is made with one.
+    pub seal: Option<crate::ses::SignatureReport>,
     /// The revision it covers, counted from 1, and how many there are.
     pub revision: Option<(usize, usize)>,
     /// Ranges of bytes that it does not cover, from and up to: its own value, and later revisions.

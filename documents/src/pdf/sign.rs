@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use protocol::algorithm::{Algorithm, Hash};
 use protocol::clock::UnixMillis;
+use serde::{Deserialize, Serialize};
 
 use super::appearance::Mark;
 use super::blank::{Blank, fill_in, put_contents};
@@ -21,8 +22,10 @@ use super::permission::Permission;
 use super::place::{Position, Shown};
 use super::target::{self, Before, Target, Waiting};
 use super::update::Update;
+use super::value::{Signer, Value};
 use super::{ReadError, attach, date};
-use crate::cms::{self, Chain, PreparedCms};
+use crate::cms::{self, Chain};
+use crate::ses;
 
 /// Why a signature cannot be prepared.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +36,9 @@ pub enum PrepareError {
     /// A signer that cannot sign.
     #[error(transparent)]
     Signer(#[from] cms::PrepareError),
+    /// A seal that cannot be used.
+    #[error(transparent)]
+    Seal(#[from] ses::PrepareError),
     /// The document is certified against every change.
     #[error("the document is certified and permits no further changes (DocMDP, P = 1)")]
     Certified,
@@ -109,6 +115,9 @@ pub enum AssembleError {
     /// Not a signature that makes a CMS.
     #[error(transparent)]
     Cms(#[from] cms::AssembleError),
+    /// Not a signature that makes a seal signature.
+    #[error(transparent)]
+    Seal(#[from] ses::AssembleError),
     /// More bytes than there is room for.
     #[error("the signature takes {needed} bytes, and there is room for {reserved}")]
     NoRoom {
@@ -120,7 +129,8 @@ pub enum AssembleError {
 }
 
 /// Which page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum PageNumber {
     /// Counted from 1.
     Nth(usize),
@@ -129,7 +139,8 @@ pub enum PageNumber {
 }
 
 /// Where a seal is shown.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Placement {
     /// In the rectangle of the field that waits for the signature.
     InField,
@@ -173,7 +184,8 @@ pub struct PreparedPdf {
     update: Vec<u8>,
     /// The hexadecimal digits of /Contents in the update.
     digits: Range<usize>,
-    cms: PreparedCms,
+    field: String,
+    value: Value,
 }
 
 /// Adds a signature of the holder of `chain` to `pdf`. `now` becomes the signing time that the document states.
@@ -184,8 +196,29 @@ pub fn prepare(
     chain: &Arc<Chain>,
     now: UnixMillis,
 ) -> Result<PreparedPdf, PrepareError> {
-    let hash = cms::check_algorithm(algorithm, chain)?;
-    let contents_bytes = cms::bytes_max(algorithm, chain)? + request.time_stamp_bytes;
+    prepare_by(pdf, request, &Signer::Cms { algorithm, chain }, now)
+}
+
+/// Adds a seal signature (GB/T 38540; the form that Chinese readers know) by the holder of `certificate`, who must be
+/// allowed to use `seal`; both in DER. What is signed then is e, by `sm2-sm3-e`.
+pub fn prepare_with_seal(
+    pdf: &[u8],
+    request: &Request<'_>,
+    seal: &[u8],
+    certificate: &[u8],
+    now: UnixMillis,
+) -> Result<PreparedPdf, PrepareError> {
+    prepare_by(pdf, request, &Signer::Seal { seal, certificate }, now)
+}
+
+fn prepare_by(
+    pdf: &[u8],
+    request: &Request<'_>,
+    signer: &Signer<'_>,
+    now: UnixMillis,
+) -> Result<PreparedPdf, PrepareError> {
+    let hash = signer.hash()?;
+    let contents_bytes = signer.bytes_max()? + request.time_stamp_bytes;
     let document = Document::open(pdf)?;
     let before = Before::read(&document)?;
     if request.certify.is_some() && before.has_signatures {
@@ -210,15 +243,21 @@ pub fn prepare(
     if request.certify.is_some() {
         attach::certify(&mut update, &document, signature)?;
     }
-    let entries = signature_dictionary(request, lock_of(&target), now)?;
+    let entries = signature_dictionary(request, signer, lock_of(&target), now)?;
     let blank = Blank::new(&update.encrypted(signature, entries), contents_bytes);
     let places = blank.places();
     update.put_text(signature, blank.text);
     let appended = update.finish(&seed(pdf, signature, now));
     let (update, digits) = fill_in(appended, signature, &places, pdf.len())?;
     let digest = hash.digest_of(&[pdf, &update[..digits.start - 1], &update[digits.end + 1..]]);
-    let cms = cms::prepare_for_document(&digest, algorithm, chain, now)?;
-    Ok(PreparedPdf { update, digits, cms })
+    let gap = pdf.len() + digits.start - 1..pdf.len() + digits.end + 1;
+    let value = signer.value(&digest, (gap, pdf.len() + update.len()), now)?;
+    Ok(PreparedPdf {
+        update,
+        digits,
+        field: target.name().to_owned(),
+        value,
+    })
 }
 
 /// What makes this update's identifier: the file it belongs to, as far as its size tells, and the time.
@@ -227,26 +266,31 @@ fn seed(pdf: &[u8], signature: Ref, now: UnixMillis) -> Vec<u8> {
 }
 
 impl PreparedPdf {
-    /// What to give to a signer of the algorithm: the digest of the signed attributes.
+    /// What to give to a signer of the algorithm: the digest of the signed attributes, or e of the seal signature.
     pub fn to_sign(&self) -> &[u8] {
-        self.cms.to_sign()
+        self.value.to_sign()
+    }
+
+    /// The name of the signature field.
+    pub fn field(&self) -> &str {
+        &self.field
     }
 
     /// The hash for a time-stamp token, which is over the bytes of the signature.
     pub const fn hash(&self) -> Hash {
-        self.cms.hash()
+        self.value.hash()
     }
 
     /// What to append to the file. `signature` is in the algorithm's usual encoding.
     pub fn assemble(self, signature: &[u8]) -> Result<Vec<u8>, AssembleError> {
-        let cms = self.cms.assemble(signature)?;
-        put_contents(self.update, self.digits, &cms)
+        let value = self.value.assemble(signature, None)?;
+        put_contents(self.update, self.digits, &value)
     }
 
-    /// The same with a time-stamp token over the signature (PAdES B-T).
+    /// The same with a time-stamp token over the signature (PAdES B-T; GB/T 38540 7.2).
     pub fn assemble_time_stamped(self, signature: &[u8], token: &[u8]) -> Result<Vec<u8>, AssembleError> {
-        let cms = self.cms.assemble_time_stamped(signature, token)?;
-        put_contents(self.update, self.digits, &cms)
+        let value = self.value.assemble(signature, Some(token))?;
+        put_contents(self.update, self.digits, &value)
     }
 }
 
@@ -313,13 +357,15 @@ fn in_field(
 /// The signature dictionary (Table 255) as ETSI EN 319 142-1 6.3 asks for it.
 fn signature_dictionary(
     request: &Request<'_>,
+    signer: &Signer<'_>,
     lock: Option<&Dictionary>,
     now: UnixMillis,
 ) -> Result<Dictionary, PrepareError> {
+    let [filter, sub_filter] = signer.filters();
     let mut entries = Dictionary::from([
         ("Type", Object::name("Sig")),
-        ("Filter", Object::name("Adobe.PPKLite")),
-        ("SubFilter", Object::name("ETSI.CAdES.detached")),
+        ("Filter", Object::name(filter)),
+        ("SubFilter", Object::name(sub_filter)),
         ("M", Object::string(date::write(now)?.as_bytes())),
     ]);
     for (key, value) in [("Reason", request.reason), ("Location", request.location)] {

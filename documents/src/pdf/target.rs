@@ -41,8 +41,18 @@ pub(crate) enum Target {
     New(String),
 }
 
+impl Target {
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Existing(waiting) => &waiting.name,
+            Self::New(name) => name,
+        }
+    }
+}
+
 /// A field that waits for a signature.
 pub(crate) struct Waiting {
+    pub(crate) name: String,
     pub(crate) field: Ref,
     /// Its widget: the field itself, or its only kid.
     pub(crate) widget: Ref,
@@ -134,6 +144,7 @@ fn existing(document: &Document<'_>, field: &Field) -> Result<Target, PrepareErr
         _ => None,
     };
     Ok(Target::Existing(Waiting {
+        name: name(),
         field: reference,
         widget,
         lock: lock.filter(|lock| matches!(Lock::read(document, lock), Ok(Some(_)))),

@@ -1,54 +1,109 @@
 //! Verification of a file: each signature for itself, on the revision that it covers, and then what came later.
 
-use protocol::algorithm::Hash;
+use protocol::algorithm::{Algorithm, Hash};
 use protocol::clock::UnixMillis;
 
 use super::coverage::{Coverage, ends_revision};
 use super::diff::{self, Rules};
 use super::document::Document;
+use super::dss::Store;
 use super::form::{self, Field};
 use super::object::{Dictionary, Object};
 use super::permission::{self, Permission};
-use super::report::{ChangeKind, Finding, Report, SignatureReport, TimeStampReport, Verdict};
+use super::report::{
+    ChangeKind, Finding, Report, RevocationStatus, SignatureReport, TimeStampReport, Verdict,
+};
+use super::value::SEAL_SUB_FILTER;
 use super::{ReadError, date};
-use crate::cms::{DOCUMENT_SIGNING, DigestBytes, Opened, VerifyError, check_key_usage, check_path};
+use crate::cms::gm::{self, is_gm_signed_data};
+use crate::cms::{DOCUMENT_SIGNING, DigestBytes, Opened, VerifyError, check_key_usage};
+use crate::ses::{self, CertificateFault, Policy, SealFault, SignatureFault};
+use crate::trust::{Found, Judge, Known, RevocationRule, slices};
 use crate::tsp;
 use crate::x509::{Certificate, Name, PathError};
 
+/// /SubFilter of time stamps over a document (ETSI EN 319 142-1 5.4.3).
+const TIME_STAMP_SUB_FILTER: &str = "ETSI.RFC3161";
 /// Most signatures in a file that are verified.
-const SIGNATURES_MAX: usize = 200;
+pub(crate) const SIGNATURES_MAX: usize = 200;
 
 /// Verifies every signature and document time stamp of a file. `trust_anchors` are certificates in DER; `now` counts
 /// where no time stamp proves an earlier time. Revocation is not looked at.
 ///
 /// An error means that the file cannot be read; whatever is wrong with a signature is in the report.
 pub fn verify(pdf: &[u8], trust_anchors: &[impl AsRef<[u8]>], now: UnixMillis) -> Result<Report, ReadError> {
+    verify_with(pdf, &Known::anchored(trust_anchors), now)
+}
+
+/// The same with all that a verifier may know; what the document holds for its own verification counts as well.
+pub fn verify_with(pdf: &[u8], known: &Known, now: UnixMillis) -> Result<Report, ReadError> {
     let document = Document::open(pdf)?;
-    let mut signatures = Vec::new();
-    for field in form::fields(&document)? {
-        if let Some(signature) = field.signature(&document)? {
-            if signatures.len() == SIGNATURES_MAX {
-                return Err(ReadError::Limit("signatures of a file"));
+    let signed = signed_fields(&document)?;
+    let store = match known.revocation {
+        RevocationRule::Ignore => Store::default(),
+        _ => Store::read(&document)?,
+    };
+    let mut judge = known.judge(now);
+    judge.add(&store.certificates, &store.crls, &store.ocsps);
+    let mut reports: Vec<Option<SignatureReport>> = signed.iter().map(|_| None).collect();
+    let mut proofs = Vec::new();
+    // Time stamps first: they prove how old the other signatures are.
+    for is_stamp in [true, false] {
+        for (at, (field, signature)) in signed.iter().enumerate() {
+            if signature.is_name("SubFilter", TIME_STAMP_SUB_FILTER) != is_stamp {
+                continue;
             }
-            signatures.push(Check::new(&document, &field, &signature).run(trust_anchors, now));
+            let (report, covered) = Check::new(&document, field, signature, &judge, &proofs).run();
+            if let (true, Verdict::Valid, Some(stamp), Some(end)) =
+                (is_stamp, report.verdict, &report.time_stamp, covered)
+            {
+                proofs.push((end, UnixMillis(stamp.time_ms)));
+                judge.add_time(UnixMillis(stamp.time_ms));
+            }
+            reports[at] = Some(report);
         }
     }
+    let signatures: Vec<_> = reports.into_iter().flatten().collect();
     Ok(Report {
         verdict: signatures.iter().map(|signature| signature.verdict).max(),
         signatures,
     })
 }
 
+fn signed_fields(document: &Document<'_>) -> Result<Vec<(Field, Dictionary)>, ReadError> {
+    let mut signed = Vec::new();
+    for field in form::fields(document)? {
+        if let Some(signature) = field.signature(document)? {
+            if signed.len() == SIGNATURES_MAX {
+                return Err(ReadError::Limit("signatures of a file"));
+            }
+            signed.push((field, signature));
+        }
+    }
+    Ok(signed)
+}
+
+/// A time that a time stamp over the document proves: all bytes up to an end existed then.
+type Proof = (usize, UnixMillis);
+
 /// The verification of one signature.
 struct Check<'d, 'a> {
     document: &'d Document<'a>,
     field: &'d Field,
     signature: &'d Dictionary,
+    judge: &'d Judge<'d>,
+    proofs: &'d [Proof],
     report: SignatureReport,
 }
 
 impl<'d, 'a> Check<'d, 'a> {
-    fn new(document: &'d Document<'a>, field: &'d Field, signature: &'d Dictionary) -> Self {
+    fn new(
+        document: &'d Document<'a>,
+        field: &'d Field,
+        signature: &'d Dictionary,
+        judge: &'d Judge<'d>,
+        proofs: &'d [Proof],
+    ) -> Self {
         let sub_filter = signature
             .get("SubFilter")
             .and_then(Object::as_name)
@@ -69,6 +124,9 @@ impl<'d, 'a> Check<'d, 'a> {
             digest_ok: None,
             signature_ok: None,
             chain_ok: None,
+            revocation: RevocationStatus::NotLookedAt,
+            judged_at_ms: judge.now().0,
+            seal: None,
             revision: None,
             not_covered: Vec::new(),
             certifies: None,
@@ -78,6 +136,8 @@ impl<'d, 'a> Check<'d, 'a> {
             document,
             field,
             signature,
+            judge,
+            proofs,
             report,
         }
     }
@@ -86,17 +146,19 @@ impl<'d, 'a> Check<'d, 'a> {
         self.report.findings.push(Finding::new(verdict, code, text));
     }
 
-    fn run(mut self, trust_anchors: &[impl AsRef<[u8]>], now: UnixMillis) -> SignatureReport {
-        match Coverage::read(self.document, self.signature) {
+    /// The report, and up to where the signature covers the file, where that is in order.
+    fn run(mut self) -> (SignatureReport, Option<usize>) {
+        let coverage = Coverage::read(self.document, self.signature);
+        match &coverage {
             Ok(coverage) => {
-                self.check_revision(&coverage);
-                self.check_value(&coverage, trust_anchors, now);
+                self.check_revision(coverage);
+                self.check_value(coverage);
             }
             Err(error) => self.find(Verdict::Invalid, "byte-range", error),
         }
         let worst = self.report.findings.iter().map(|finding| finding.verdict).max();
         self.report.verdict = worst.unwrap_or(Verdict::Valid);
-        self.report
+        (self.report, coverage.ok().map(|coverage| coverage.end))
     }
 
     /// That the signature is in the revision it covers, and what came after that.
@@ -197,7 +259,7 @@ impl<'d, 'a> Check<'d, 'a> {
         Ok(())
     }
 
-    fn check_value(&mut self, coverage: &Coverage, trust_anchors: &[impl AsRef<[u8]>], now: UnixMillis) {
+    fn check_value(&mut self, coverage: &Coverage) {
         let bytes = self.document.bytes();
         let digest = |hash: Hash| {
             hash.digest_of(&[
@@ -207,12 +269,14 @@ impl<'d, 'a> Check<'d, 'a> {
         };
         let value = coverage.value();
         match self.report.sub_filter.as_str() {
+            "adbe.pkcs7.detached" if is_gm_signed_data(value) => self.check_gm(value, &digest),
             "ETSI.CAdES.detached" | "adbe.pkcs7.detached" => {
-                if let Err(error) = self.check_cms(value, &digest, trust_anchors, now) {
+                if let Err(error) = self.check_cms(coverage, &digest) {
                     self.find_cms_error(&error);
                 }
             }
-            "ETSI.RFC3161" => self.check_document_time_stamp(value, &digest, trust_anchors),
+            TIME_STAMP_SUB_FILTER => self.check_document_time_stamp(value, &digest),
+            other if other.eq_ignore_ascii_case(SEAL_SUB_FILTER) => self.check_seal(value, &digest),
             other => {
                 let text = format!("signatures of the kind '{other}' are not verified");
                 self.find(Verdict::Indeterminate, "sub-filter", text);
@@ -220,13 +284,8 @@ impl<'d, 'a> Check<'d, 'a> {
         }
     }
 
-    fn check_document_time_stamp(
-        &mut self,
-        token: &[u8],
-        digest: &dyn Fn(Hash) -> DigestBytes,
-        trust_anchors: &[impl AsRef<[u8]>],
-    ) {
-        self.check_time_stamp(token, digest, trust_anchors);
+    fn check_document_time_stamp(&mut self, token: &[u8], digest: &dyn Fn(Hash) -> DigestBytes) {
+        self.check_time_stamp(token, digest);
         self.report.signer = self
             .report
             .time_stamp
@@ -238,14 +297,10 @@ impl<'d, 'a> Check<'d, 'a> {
         }
     }
 
-    fn check_time_stamp(
-        &mut self,
-        token: &[u8],
-        digest: &dyn Fn(Hash) -> DigestBytes,
-        trust_anchors: &[impl AsRef<[u8]>],
-    ) {
-        match tsp::verify_token(token, digest, None, trust_anchors) {
+    fn check_time_stamp(&mut self, token: &[u8], digest: &dyn Fn(Hash) -> DigestBytes) {
+        match tsp::verify_token(token, digest, None, self.judge.anchors()) {
             Ok(stamp) => {
+                self.check_authority(token, &stamp);
                 self.report.time_stamp = Some(TimeStampReport {
                     time_ms: stamp.time.0,
                     authority: stamp.authority,
@@ -258,14 +313,26 @@ impl<'d, 'a> Check<'d, 'a> {
         }
     }
 
+    /// That the authority was not revoked when it stamped; what it stamped before stays good, and what is not known of it
+    /// is no fault of the signature.
+    fn check_authority(&mut self, token: &[u8], stamp: &tsp::Stamp) {
+        if self.judge.rule() == RevocationRule::Ignore {
+            return;
+        }
+        let enclosed = tsp::certificates_of(token).unwrap_or_default();
+        let enclosed: Vec<&[u8]> = enclosed.iter().map(Vec::as_slice).collect();
+        if let Found::Revoked(..) = self.judge.find(&stamp.certificate, &enclosed, stamp.time) {
+            let text = "the certificate of the time-stamping authority was revoked when it stamped";
+            self.find(Verdict::Invalid, "time-stamp-authority-revoked", text);
+        }
+    }
+
     fn check_cms(
         &mut self,
-        value: &[u8],
+        coverage: &Coverage,
         digest: &dyn Fn(Hash) -> DigestBytes,
-        trust_anchors: &[impl AsRef<[u8]>],
-        now: UnixMillis,
     ) -> Result<(), VerifyError> {
-        let opened = Opened::detached(value)?;
+        let opened = Opened::detached(coverage.value())?;
         let is_same = *opened.message_digest()? == *digest(opened.hash());
         self.report.digest_ok = Some(is_same);
         if !is_same {
@@ -286,11 +353,112 @@ impl<'d, 'a> Check<'d, 'a> {
             }
         }
         check_key_usage(leaf)?;
-        self.check_time_stamps(&opened, trust_anchors)?;
-        let at = self.proved_time().unwrap_or(now);
-        let path = check_path(leaf, &certificates, trust_anchors, at, &DOCUMENT_SIGNING);
+        if let Some(token) = opened.time_stamps()?.first() {
+            self.check_time_stamp(token, &|hash| hash.digest(opened.signature()));
+        }
+        let at = self.proved_time(coverage.end).unwrap_or(self.judge.now());
+        self.report.judged_at_ms = at.0;
+        let enclosed = slices(&certificates);
+        let path = self
+            .judge
+            .check_path(leaf.der(), &enclosed, at, &DOCUMENT_SIGNING);
         self.report.chain_ok = Some(path.is_ok());
-        path
+        path?;
+        self.check_revocation(leaf, &enclosed, at);
+        Ok(())
+    }
+
+    fn check_revocation(&mut self, leaf: &Certificate<'_>, enclosed: &[&[u8]], at: UnixMillis) {
+        let rule = self.judge.rule();
+        if rule == RevocationRule::Ignore {
+            return;
+        }
+        match self.judge.find(leaf.der(), enclosed, at) {
+            Found::Good => self.report.revocation = RevocationStatus::Good,
+            Found::Revoked(since, reason) => {
+                self.report.revocation = RevocationStatus::Revoked;
+                let text = format!(
+                    "the signer's certificate, or one above it, is revoked since {} ms ({}), and nothing proves that the signature is older",
+                    since.0,
+                    reason.name()
+                );
+                self.find(Verdict::Invalid, "revoked", text);
+            }
+            Found::Unknown => {
+                self.report.revocation = RevocationStatus::Unknown;
+                let verdict = match rule {
+                    RevocationRule::Required => Verdict::Indeterminate,
+                    _ => Verdict::Valid,
+                };
+                let text = "nobody says whether the signer's certificate is revoked";
+                self.find(verdict, "revocation-unknown", text);
+            }
+        }
+    }
+
+    /// A seal signature in the form of the Chinese readers (`value.rs`).
+    fn check_seal(&mut self, value: &[u8], digest: &dyn Fn(Hash) -> DigestBytes) {
+        let data_hash = digest(Hash::Sm3);
+        // Readers of other makers know no stricter rule than these.
+        let policy = Policy {
+            refuse_unknown_critical: false,
+            ..Policy::default()
+        };
+        if let Ok(signature) = ses::Signature::read(value) {
+            self.report.digest_ok = Some(signature.data_hash == &data_hash[..]);
+        }
+        match ses::verify_signature(value, &data_hash, self.judge, policy, self.judge.now()) {
+            Ok(report) => self.take_seal_report(report),
+            Err(fault) => {
+                let verdict = match &fault {
+                    SignatureFault::SignerCertificate(fault)
+                    | SignatureFault::Seal(SealFault::MakerCertificate(fault))
+                        if is_unknown(fault) =>
+                    {
+                        Verdict::Indeterminate
+                    }
+                    _ => Verdict::Invalid,
+                };
+                self.find(verdict, "seal", fault);
+            }
+        }
+    }
+
+    fn take_seal_report(&mut self, report: ses::SignatureReport) {
+        (self.report.signature_ok, self.report.chain_ok) = (Some(true), Some(true));
+        self.report.signer = Some(report.signer.clone());
+        self.report.algorithm = Some(Algorithm::Sm2Sm3.to_string());
+        self.report.judged_at_ms = report.signed_ms;
+        for warning in report.warnings.iter().chain(&report.seal.warnings) {
+            self.find(Verdict::Valid, "seal", warning);
+        }
+        self.report.seal = Some(report);
+    }
+
+    /// SignedData of GB/T 35275, which some put where others put CMS.
+    fn check_gm(&mut self, value: &[u8], digest: &dyn Fn(Hash) -> DigestBytes) {
+        match gm::verify(
+            value,
+            &digest(Hash::Sm3),
+            self.judge,
+            Policy::default(),
+            self.judge.now(),
+        ) {
+            Ok(verified) => {
+                (self.report.digest_ok, self.report.signature_ok) = (Some(true), Some(true));
+                self.report.chain_ok = Some(true);
+                self.report.signer = Some(verified.signer);
+                self.report.algorithm = Some(Algorithm::Sm2Sm3.to_string());
+                self.report.judged_at_ms = verified.at.0;
+                for warning in verified.warnings {
+                    self.find(Verdict::Valid, "signer", warning);
+                }
+            }
+            Err(gm::Fault::Certificate(fault)) if is_unknown(&fault) => {
+                self.find(Verdict::Indeterminate, "no-trust-anchor", fault);
+            }
+            Err(fault) => self.find(Verdict::Invalid, "signature", fault),
+        }
     }
 
     /// What PAdES asks of the attributes (ETSI EN 319 142-1 6.3).
@@ -310,22 +478,19 @@ impl<'d, 'a> Check<'d, 'a> {
         Ok(())
     }
 
-    fn check_time_stamps(
-        &mut self,
-        opened: &Opened<'_>,
-        trust_anchors: &[impl AsRef<[u8]>],
-    ) -> Result<(), VerifyError> {
-        if let Some(token) = opened.time_stamps()?.first() {
-            self.check_time_stamp(token, &|hash| hash.digest(opened.signature()), trust_anchors);
-        }
-        Ok(())
-    }
-
-    fn proved_time(&self) -> Option<UnixMillis> {
-        self.report
+    /// The earliest time that is proved: by the signature's own time stamp, or one over the document that covers it.
+    fn proved_time(&self, end: usize) -> Option<UnixMillis> {
+        let own = self
+            .report
             .time_stamp
             .as_ref()
-            .map(|stamp| UnixMillis(stamp.time_ms))
+            .map(|stamp| UnixMillis(stamp.time_ms));
+        let later = self
+            .proofs
+            .iter()
+            .filter(|(covered, _)| *covered >= end)
+            .map(|(_, at)| *at);
+        own.into_iter().chain(later).min()
     }
 
     fn find_cms_error(&mut self, error: &VerifyError) {
@@ -345,4 +510,12 @@ impl<'d, 'a> Check<'d, 'a> {
         };
         self.find(verdict, code, error);
     }
+}
+
+/// Whether a fault of a certificate is that something is not known, and not that something is wrong.
+const fn is_unknown(fault: &CertificateFault) -> bool {
+    matches!(
+        fault,
+        CertificateFault::Path(PathError::NoTrustAnchor) | CertificateFault::RevocationUnknown
+    )
 }

@@ -28,7 +28,8 @@ mod verify;
 pub(crate) use check::{Value, verify_value};
 pub(crate) use make::check_form;
 pub(crate) use report::subject;
-pub(crate) use signature::is_seal_signature;
+pub(crate) use sign::signature_bytes_max;
+pub(crate) use signature::{is_seal_signature, signers};
 pub(crate) use trust::judge;
 
 pub use asn1::ReadError;

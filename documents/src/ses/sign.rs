@@ -55,6 +55,13 @@ pub enum PrepareError {
     Encoding(#[from] der::Error),
 }
 
+/// The most bytes that a seal signature will have without a time stamp, for a name of `property_bytes` at most.
+pub(crate) const fn signature_bytes_max(seal: &[u8], certificate: &[u8], property_bytes: usize) -> usize {
+    /// Version, time, digest, algorithm and signature with their heads and those around everything: less than 200.
+    const REST_BYTES_MAX: usize = 256;
+    seal.len() + certificate.len() + property_bytes + REST_BYTES_MAX
+}
+
 /// A seal signature that lacks the signature itself.
 #[derive(Clone, Debug)]
 pub struct PreparedSignature {

@@ -125,6 +125,19 @@ impl<'a> Signature<'a> {
     }
 }
 
+/// The signer's certificate and the seal maker's, in DER, each by itself; none if it cannot be read.
+pub(crate) fn signers(der: &[u8]) -> Vec<Vec<Vec<u8>>> {
+    let Ok(signature) = Signature::read(der) else {
+        return Vec::new();
+    };
+    let maker = signature.seal.maker().ok();
+    let both = [Some(signature.certificate), maker];
+    both.into_iter()
+        .flatten()
+        .map(|certificate| vec![certificate.to_vec()])
+        .collect()
+}
+
 /// Whether bytes look like an SES_Signature rather than CMS or a bare signature: a SEQUENCE that begins with a
 /// SEQUENCE.
 pub(crate) fn is_seal_signature(der: &[u8]) -> bool {

@@ -38,8 +38,13 @@ pub trait Trust {
     /// Whether the path from `certificate` (DER) to an anchor holds at `at`.
     fn path(&self, certificate: &[u8], at: UnixMillis) -> Result<(), PathError>;
 
-    /// How it stands with a certificate (DER), as far as is known now.
-    fn revocation(&self, certificate: &[u8]) -> Revocation;
+    /// How it stands with a certificate (DER), as far as is known now; `at` is the time that counts.
+    fn revocation(&self, certificate: &[u8], at: UnixMillis) -> Revocation;
+
+    /// Whether a certificate of which nobody says how it stands is not believed.
+    fn must_be_known(&self) -> bool {
+        false
+    }
 
     /// The time in a token over `stamped`: its imprint, its signature and its authority's path hold.
     fn time_stamp(&self, token: &[u8], stamped: &[u8]) -> Result<UnixMillis, TimeStampFault>;
@@ -83,7 +88,7 @@ impl Trust for Anchors {
         verify_path(&leaf, others, &anchors, at, &PURPOSES)
     }
 
-    fn revocation(&self, _certificate: &[u8]) -> Revocation {
+    fn revocation(&self, _certificate: &[u8], _at: UnixMillis) -> Revocation {
         Revocation::Unknown
     }
 
@@ -113,6 +118,9 @@ pub enum CertificateFault {
     /// Revoked before the time that counts.
     #[error("revoked before the time that counts")]
     RevokedBefore,
+    /// Nobody says whether it is revoked, and it has to be known.
+    #[error("nobody says whether it is revoked")]
+    RevocationUnknown,
 }
 
 /// Whether the certificate may make signatures: digitalSignature or nonRepudiation, where a usage is named.
@@ -136,9 +144,10 @@ pub(crate) fn judge(
         return Err(CertificateFault::NotValidThen);
     }
     trust.path(certificate.der(), at)?;
-    match trust.revocation(certificate.der()) {
+    match trust.revocation(certificate.der(), at) {
         Revocation::Since(since) if since <= at => return Err(CertificateFault::RevokedBefore),
         Revocation::Since(_) => warnings.push(format!("{whose} certificate was revoked later")),
+        Revocation::Unknown if trust.must_be_known() => return Err(CertificateFault::RevocationUnknown),
         Revocation::Unknown => warnings.push(format!("nobody says whether {whose} certificate is revoked")),
         Revocation::Good => {}
     }

@@ -237,6 +237,18 @@ pub fn verify_token(
     })
 }
 
+/// The certificates in a TimeStampToken, in DER, its authority's first.
+pub fn certificates_of(token: &[u8]) -> Result<Vec<Vec<u8>>, VerifyError> {
+    let signed = SignedData::any(token)?.ok_or(VerifyError::ContentType)?;
+    let certificates = cms::enclosed_certificates(&signed)?;
+    let leaf = cms::find_signer(&certificates, signed.signer()?.signer)?.der();
+    let others = certificates
+        .iter()
+        .map(Certificate::der)
+        .filter(|other| *other != leaf);
+    Ok([leaf].into_iter().chain(others).map(<[u8]>::to_vec).collect())
+}
+
 fn check_answers(request: &Request, info: &Info<'_>) -> Result<(), VerifyError> {
     let nonce = info.nonce.map(|nonce| nonce.0).unwrap_or_default();
     if nonce != request.nonce || request.policy.is_some_and(|policy| policy != info.policy) {

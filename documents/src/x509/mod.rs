@@ -18,12 +18,14 @@ mod profile;
 mod read;
 mod revocation;
 mod script;
+mod sources;
 mod spec;
 
 pub(crate) use certificate::{Certificate, Envelope, IssuerAndSerial, Tbs, V3};
 pub(crate) use name::{check_dns_name, check_name, names_match};
 pub(crate) use path::verify_path;
 pub(crate) use profile::ID_KP_DOCUMENT_SIGNING;
+pub(crate) use sources::climb;
 pub(crate) use spec::{distribution_point, key_identifier, location};
 
 pub use crate::signed::{AssembleError, SignatureError};
@@ -41,4 +43,5 @@ pub use read::{
     ReadError, issuer_and_serial, serial_number, subject, subject_name, subject_public_key, to_pem, validity,
 };
 pub use revocation::Revocation;
+pub use sources::{Sources, sources};
 pub use spec::{Issuer, Spec, SpecError, Terms};

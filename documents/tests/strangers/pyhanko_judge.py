@@ -10,7 +10,8 @@ from datetime import datetime, timezone
 
 from asn1crypto import pem, x509
 from pyhanko.pdf_utils.reader import PdfFileReader
-from pyhanko.sign.validation import validate_pdf_signature, validate_pdf_timestamp
+from pyhanko.sign.fields import enumerate_sig_fields
+from pyhanko.sign.validation import EmbeddedPdfSignature, validate_pdf_signature, validate_pdf_timestamp
 from pyhanko_certvalidator import ValidationContext
 
 
@@ -23,6 +24,18 @@ def roots(data):
         data = data[len(certificate.dump()):]
 
 
+def signatures(reader):
+    try:
+        yield from reader.embedded_signatures
+    except ValueError:
+        # A signature that is no CMS, such as a seal signature, keeps pyHanko from listing the others.
+        for name, _, field in enumerate_sig_fields(reader, filled_status=True):
+            try:
+                yield EmbeddedPdfSignature(reader, field, name)
+            except ValueError:
+                pass
+
+
 def main():
     with open(sys.argv[2], "rb") as file:
         anchors = list(roots(file.read()))
@@ -33,7 +46,7 @@ def main():
         reader = PdfFileReader(pdf, strict=not is_hybrid)
         if reader.encrypted:
             reader.decrypt(b"")
-        for signature in reader.embedded_signatures:
+        for signature in signatures(reader):
             context = ValidationContext(trust_roots=anchors, moment=day, allow_fetching=False)
             if signature.sig_object_type == "/DocTimeStamp":
                 status = validate_pdf_timestamp(signature, context)

@@ -257,6 +257,7 @@ fn write_profile(config: &Config, path: &Path, app_id: AppId, secret: &str) -> R
         server_ca,
         app_id,
         secret: secret.to_owned(),
+        document_ca: None,
         admin: Some(config.admin),
     };
     let mut file = std::fs::OpenOptions::new()

@@ -56,7 +56,7 @@ fn write(config: &Config, paper: &Paper, arguments: &PaperArguments) -> Result<(
     let refuse = |error: documents::paper::PaperError| Refusal::new(Code::Usage, error.to_string());
     let file = make(paper, &font).map_err(refuse)?;
     let update = block_on_signature(profile, credential, &file)?;
-    seal::write(out, &file, &update)?;
+    seal::write(out, &[&file, &update])?;
     print_line(&format!("wrote {}", out.display()))
 }
 
@@ -98,7 +98,7 @@ async fn sign(client: &Client, credential: &str, file: &[u8]) -> Result<Vec<u8>,
         time_stamp_bytes: 0,
     };
     let prepared = pdf::prepare(file, &request, algorithm, &Arc::new(chain), clock::wall())
-        .map_err(|error| seal::refusal(&error))?;
+        .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
     let request = SignRequest {
         credential: credential.to_owned(),
         algorithm,

@@ -1,162 +1,63 @@
-//! `cinnabar seal`: prepares and assembles here, and sends only a digest to be signed.
+//! `cinnabar seal`: prepares and assembles here, and sends only digests to be signed and stamped.
 
 use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
 
-use documents::cms::Chain;
-use documents::pdf::{
-    self, Keyword, Paging, Permission, Placement, PrepareError, PreparedPdf, Request, Seal, SealImage, Size,
-    Unit,
-};
-use protocol::algorithm::{Algorithm, Format};
-use protocol::client::{Client, Profile, SignRequest};
-use protocol::clock::{self, UnixMillis};
+use documents::sealing::{Sealing, SealingError};
+use protocol::client::{Client, Profile};
 use protocol::error_code::{Code, Refusal};
-use protocol::message::CredentialInfo;
 
-use super::sign::{find, fresh_key, public_key, sign_one};
-use super::{content, read_file};
-use crate::args::{Level, SealArguments};
+use super::answers::Answerer;
+use super::evidence;
+use super::order::order;
+use super::sign::fresh_key;
+use crate::args::documents::SealArguments;
 
 pub(super) async fn run(arguments: SealArguments) -> Result<(), Refusal> {
-    let pdf = read_file(&arguments.pdf)?;
-    let image = arguments.image.as_deref().map(read_image).transpose()?;
-    let profile = Profile::read(&arguments.profile)?;
-    let client = Client::connect(&profile, arguments.transport.into(), 1).await?;
-    let result = seal(&client, &arguments, &pdf, image.as_ref()).await;
+    let document = arguments.wanted.document.read()?;
+    let transport = arguments.evidence.transport.into();
+    let client = Client::connect(&Profile::read(&arguments.wanted.profile)?, transport, 1).await?;
+    let result = seal(&client, &arguments, document).await;
     client.close().await;
-    write(&arguments.out, &pdf, &result?)
+    write(&arguments.out, &[&result?])
 }
 
-fn read_image(path: &Path) -> Result<SealImage, Refusal> {
-    SealImage::from_png(&read_file(path)?)
-        .map_err(|error| Refusal::new(Code::ImageUnusable, format!("{}: {error}", path.display())))
-}
-
-/// What to append to the file.
-async fn seal(
-    client: &Client,
-    arguments: &SealArguments,
-    pdf: &[u8],
-    image: Option<&SealImage>,
-) -> Result<Vec<u8>, Refusal> {
-    let info = find(client, &arguments.credential).await?;
-    let algorithm = content::pick(&public_key(&info)?, arguments.algorithm)?;
-    let prepared = prepare(arguments, pdf, image, &info, algorithm)?;
-    let request = SignRequest {
-        credential: arguments.credential.clone(),
-        algorithm,
-        format: Format::Raw,
-        key: match &arguments.idempotency_key {
-            Some(key) => key.clone(),
-            None => fresh_key()?,
-        },
-        inputs: vec![prepared.to_sign().to_vec()],
-        user_id: None,
-        deadline_ms: None,
+/// The sealed document.
+async fn seal(client: &Client, arguments: &SealArguments, document: Vec<u8>) -> Result<Vec<u8>, Refusal> {
+    let given = evidence::given(&arguments.evidence, &arguments.wanted.profile)?;
+    let order = order(client, &arguments.wanted).await?;
+    let key = match &arguments.wanted.idempotency_key {
+        Some(key) => key.clone(),
+        None => fresh_key()?,
     };
-    let signature = sign_one(client, &request).await?;
-    match arguments.level {
-        Level::BB => prepared.assemble(&signature),
+    let answerer = Answerer {
+        client,
+        profile: &arguments.wanted.profile,
+        credentials: &arguments.wanted.credential,
+        key: &key,
+        options: &arguments.evidence,
+        given,
+    };
+    let mut sealing = Sealing::start(document, order).map_err(|error| refusal(&error))?;
+    while let Some(answer) = answerer.answer(&sealing.step()).await? {
+        sealing = sealing.answer(&answer).map_err(|error| refusal(&error))?;
     }
-    .map_err(|error| Refusal::new(Code::BadAnswer, error.to_string()))
+    sealing.finish().map_err(|error| refusal(&error))
 }
 
-fn prepare(
-    arguments: &SealArguments,
-    pdf: &[u8],
-    image: Option<&SealImage>,
-    info: &CredentialInfo,
-    algorithm: Algorithm,
-) -> Result<PreparedPdf, Refusal> {
-    let chain = Chain::new(&info.chain)
-        .map_err(|error| Refusal::new(Code::BadAnswer, format!("the credential's certificates: {error}")))?;
-    let now = arguments
-        .signing_time
-        .map_or_else(clock::wall, |seconds| UnixMillis(seconds.saturating_mul(1000)));
-    let placement = placement(arguments);
-    let request = Request {
-        field: arguments.field.as_deref(),
-        seal: image.map(|image| Seal {
-            image,
-            placement: &placement,
-        }),
-        certify: arguments
-            .certify
-            .and_then(|number| Permission::from_number(number.into())),
-        reason: arguments.reason.as_deref(),
-        location: arguments.location.as_deref(),
-        time_stamp_bytes: 0,
-    };
-    pdf::prepare(pdf, &request, algorithm, &Arc::new(chain), now).map_err(|error| refusal(&error))
+fn refusal(error: &SealingError) -> Refusal {
+    Refusal::new(error.code(), error.to_string())
 }
 
-fn placement(arguments: &SealArguments) -> Placement {
-    let size = Size {
-        width: arguments.width,
-        height: None,
-    };
-    let unit = Unit::Millimetre;
-    match (arguments.at, &arguments.keyword) {
-        (Some(at), _) => Placement::At(at.page, at.position),
-        (None, Some(word)) => Placement::On(Keyword {
-            text: word.clone(),
-            which: arguments.which,
-            size,
-            unit,
-            ..Keyword::default()
-        }),
-        (None, None) if arguments.paging => Placement::Paging(Paging {
-            size,
-            unit,
-            ..Paging::default()
-        }),
-        (None, None) => Placement::InField,
-    }
-}
-
-pub(super) fn refusal(error: &PrepareError) -> Refusal {
-    use documents::cms::PrepareError as Signer;
-    let code = match error {
-        PrepareError::Unreadable(_) => Code::DocumentUnreadable,
-        PrepareError::Signer(Signer::UnsupportedAlgorithm(_)) => Code::UnsupportedFormat,
-        PrepareError::Signer(Signer::Key(_)) => Code::UnsupportedAlgorithm,
-        PrepareError::Signer(Signer::NotValidThen) => Code::CredentialDisabled,
-        PrepareError::Signer(_) => Code::Internal,
-        PrepareError::Certified
-        | PrepareError::Encrypted
-        | PrepareError::NewFieldAfterCertification
-        | PrepareError::NotFirst
-        | PrepareError::Locked { .. }
-        | PrepareError::AlreadySigned(_)
-        | PrepareError::NotASignatureField(_)
-        | PrepareError::SeveralPlaces
-        | PrepareError::NoWord(_)
-        | PrepareError::FewerWords { .. }
-        | PrepareError::OnePage
-        | PrepareError::NotSigned(_)
-        | PrepareError::SeveralWidgets(_) => Code::DocumentRefused,
-        PrepareError::FieldName(_)
-        | PrepareError::NoPlace(_)
-        | PrepareError::HasPlace(_)
-        | PrepareError::NoPage(_)
-        | PrepareError::OffPage(_) => Code::Usage,
-    };
-    Refusal::new(code, error.to_string())
-}
-
-/// Writes the file beside its place and moves it there, so that nobody finds half of it, also where it takes the place
-/// of the original.
-pub(super) fn write(path: &Path, pdf: &[u8], update: &[u8]) -> Result<(), Refusal> {
+/// Writes a file, in parts, beside its place and moves it there, so that nobody finds half of it, also where it takes the
+/// place of the original.
+pub(super) fn write(path: &Path, parts: &[&[u8]]) -> Result<(), Refusal> {
     let failed = |error: std::io::Error| Refusal::new(Code::File, format!("{}: {error}", path.display()));
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".part");
     let beside = path.with_file_name(name);
-    let written = std::fs::File::create(&beside).and_then(|mut file| {
-        file.write_all(pdf)?;
-        file.write_all(update)
-    });
+    let written = std::fs::File::create(&beside)
+        .and_then(|mut file| parts.iter().try_for_each(|part| file.write_all(part)));
     let moved = written.and_then(|()| std::fs::rename(&beside, path));
     moved.map_err(|error| {
         // What is left of it helps nobody.

@@ -1,4 +1,4 @@
-//! `cinnabar sign`.
+//! `cinnabar sign`: a digest or a file; with `--state`, what a sealing asks for (`steps.rs`).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -8,12 +8,15 @@ use protocol::ids::{CredentialId, IdempotencyKey};
 use protocol::message::{CredentialInfo, ItemOutcome};
 use protocol::verify::PublicKey;
 
-use super::{content, print_line};
+use super::{content, print_line, steps};
 use crate::args::SignArguments;
 
 pub(super) async fn run(arguments: SignArguments) -> Result<(), Refusal> {
+    if let Some(state) = &arguments.what.state {
+        return steps::answer(&arguments, state).await;
+    }
     let profile = Profile::read(&arguments.profile)?;
-    let client = Client::connect(&profile, arguments.transport.into(), 1).await?;
+    let client = Client::connect(&profile, arguments.evidence.transport.into(), 1).await?;
     let result = sign(&client, &arguments).await;
     client.close().await;
     let signature = result?;
@@ -25,12 +28,18 @@ pub(super) async fn run(arguments: SignArguments) -> Result<(), Refusal> {
 }
 
 async fn sign(client: &Client, arguments: &SignArguments) -> Result<Vec<u8>, Refusal> {
-    let info = find(client, &arguments.credential).await?;
+    let credential = arguments.credential.clone().unwrap_or_default();
+    let info = find(client, &credential).await?;
     let key = public_key(&info)?;
     let algorithm = content::pick(&key, arguments.algorithm)?;
-    let input = content::read(&arguments.content, algorithm, &key, arguments.user_id.as_deref())?;
+    let input = content::read(
+        &arguments.what.content(),
+        algorithm,
+        &key,
+        arguments.user_id.as_deref(),
+    )?;
     let request = SignRequest {
-        credential: arguments.credential.clone(),
+        credential,
         algorithm: input.algorithm,
         format: arguments.format,
         key: match &arguments.idempotency_key {

@@ -2,19 +2,18 @@
 
 use std::path::Path;
 
-use documents::pdf::{self, Verdict};
 use protocol::algorithm::{Algorithm, Format};
 use protocol::client::{Client, Profile};
-use protocol::clock;
 use protocol::error_code::{Code, Refusal};
 use protocol::verify::{PublicKey, pair_to_der};
 
-use super::{content, print_json, print_line, read_file, sign};
-use crate::args::{Content, VerifyArguments};
+use super::{content, print_line, read_file, sign, verify_documents};
+use crate::args::Content;
+use crate::args::documents::VerifyArguments;
 
 pub(super) async fn run(arguments: VerifyArguments) -> Result<(), Refusal> {
-    if let Some(pdf) = &arguments.what.pdf {
-        return verify_pdf(&arguments, pdf);
+    if arguments.what.pdf.is_some() || arguments.what.ofd.is_some() {
+        return verify_documents::run(&arguments).await;
     }
     let Some(signature) = &arguments.signature else {
         return Err(Refusal::new(Code::Usage, "give --signature"));
@@ -33,68 +32,39 @@ pub(super) async fn run(arguments: VerifyArguments) -> Result<(), Refusal> {
     print_line(&format!("valid: {} by a {} key", input.algorithm, key.kind()))
 }
 
-/// Every signature of a PDF; a line each, or all that was found as JSON. Anything but valid is an error at the end.
-fn verify_pdf(arguments: &VerifyArguments, path: &Path) -> Result<(), Refusal> {
-    let anchors = anchors(arguments)?;
-    let report = pdf::verify(&read_file(path)?, &anchors, clock::wall())
-        .map_err(|error| Refusal::new(Code::DocumentUnreadable, error.to_string()))?;
-    if arguments.json {
-        print_json(&report)?;
-    } else {
-        for signature in &report.signatures {
-            print_signature(signature)?;
-        }
-    }
-    match report.verdict {
-        Some(Verdict::Valid) => Ok(()),
-        Some(Verdict::Indeterminate) => Err(not_valid("a signature cannot be judged", &report)),
-        Some(Verdict::Invalid) => Err(not_valid("a signature is not valid", &report)),
-        None => Err(Refusal::new(Code::SignatureInvalid, "the PDF has no signature")),
-    }
-}
-
-fn not_valid(what: &str, report: &pdf::Report) -> Refusal {
-    let worst = report.signatures.iter().max_by_key(|signature| signature.verdict);
-    let reason = worst.and_then(|signature| {
-        let finding = signature.findings.iter().max_by_key(|finding| finding.verdict)?;
-        Some(format!("{what}: {}: {}", signature.field, finding.text))
-    });
-    Refusal::new(Code::SignatureInvalid, reason.unwrap_or_else(|| what.to_owned()))
-}
-
-fn print_signature(signature: &pdf::SignatureReport) -> Result<(), Refusal> {
-    let verdict = match signature.verdict {
-        Verdict::Valid => "valid",
-        Verdict::Indeterminate => "indeterminate",
-        Verdict::Invalid => "invalid",
-    };
-    let signer = signature.signer.as_deref().unwrap_or("an unknown signer");
-    print_line(&format!("{verdict}: {} by {signer}", signature.field))?;
-    for finding in &signature.findings {
-        print_line(&format!("\t{}: {}", finding.code, finding.text))?;
-    }
-    for change in signature.later_changes.iter().filter(|change| change.permitted) {
-        print_line(&format!("\tlater, as permitted: {}", change.what))?;
-    }
-    Ok(())
-}
-
 /// The CAs to trust.
-fn anchors(arguments: &VerifyArguments) -> Result<Vec<Vec<u8>>, Refusal> {
-    let Some(ca) = &arguments.ca else {
-        return Err(Refusal::new(
+pub(super) fn anchors(arguments: &VerifyArguments) -> Result<Vec<Vec<u8>>, Refusal> {
+    if let Some(ca) = &arguments.ca {
+        return read_anchors(ca);
+    }
+    let profile = arguments.profile.as_deref().map(Profile::read).transpose()?;
+    match profile.filter(|profile| profile.document_ca.is_some()) {
+        Some(profile) => profile_anchors(&profile),
+        None => Err(Refusal::new(
             Code::Usage,
-            "the signer comes with the signature; --ca says which CAs to trust",
-        ));
-    };
-    read_anchors(ca)
+            "the signer comes with the signature; --ca, or document_ca in the profile, says which CAs to trust",
+        )),
+    }
+}
+
+/// The CAs that a profile believes in documents.
+pub(super) fn profile_anchors(profile: &Profile) -> Result<Vec<Vec<u8>>, Refusal> {
+    let text = profile.document_ca.as_deref().unwrap_or_default();
+    certificates(text.as_bytes())
+        .map_err(|error| Refusal::new(Code::Usage, format!("document_ca of the profile: {error}")))
+}
+
+fn certificates(text: &[u8]) -> Result<Vec<Vec<u8>>, pem::PemError> {
+    Ok(pem::parse_many(text)?
+        .into_iter()
+        .map(pem::Pem::into_contents)
+        .collect())
 }
 
 /// CA certificates out of a PEM file.
 pub(crate) fn read_anchors(ca: &Path) -> Result<Vec<Vec<u8>>, Refusal> {
-    let blocks = pem::parse_many(read_file(ca)?)
-        .map_err(|error| Refusal::new(Code::Usage, format!("{}: {error}", ca.display())))?;
-    Ok(blocks.into_iter().map(pem::Pem::into_contents).collect())
+    certificates(&read_file(ca)?)
+        .map_err(|error| Refusal::new(Code::Usage, format!("{}: {error}", ca.display())))
 }
 
 fn to_der(algorithm: Algorithm, format: Format, signature: Vec<u8>) -> Result<Vec<u8>, Refusal> {

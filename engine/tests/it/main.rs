@@ -31,6 +31,7 @@ mod pool;
 mod prepaid;
 mod registration;
 mod seal;
+mod sealing;
 mod signing;
 mod stalls;
 mod status;

@@ -25,6 +25,9 @@ pub struct Profile {
     pub app_id: AppId,
     /// The app's secret, base64.
     pub secret: String,
+    /// The CAs whose signers are believed in documents, PEM; for clients that verify.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document_ca: Option<String>,
     /// The engine's admin listener, where the load tool reads the server's CPU time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin: Option<SocketAddr>,

@@ -36,11 +36,16 @@ pub(crate) fn qpdf_accepts(pdf: &[u8]) {
 
 /// What pyHanko says of each signature, on the day of the tests: the lines that `pyhanko_judge.py` prints.
 pub(crate) fn pyhanko(pdf: &[u8], root: &[u8]) -> Vec<String> {
+    pyhanko_at(pdf, root, crate::support::NOW)
+}
+
+/// The same on another day.
+pub(crate) fn pyhanko_at(pdf: &[u8], root: &[u8], day: protocol::clock::UnixMillis) -> Vec<String> {
     let bench = Bench::new();
     bench.write("file.pdf", pdf);
     bench.write("root.der", root);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/strangers/pyhanko_judge.py");
-    let day = crate::support::NOW.seconds().to_string();
+    let day = day.seconds().to_string();
     let arguments = [script.to_str().unwrap(), "file.pdf", "root.der", &day];
     let (ok, text) = run(&bench, python(), &arguments);
     assert!(ok, "{text}");

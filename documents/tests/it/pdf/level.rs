@@ -12,9 +12,9 @@ use super::{Signer, fixture};
 use crate::support::{Bench, NOW};
 
 /// A time-stamping authority and a CA, run by OpenSSL.
-struct Authority {
+pub(super) struct Authority {
     bench: Bench,
-    certificate: Vec<u8>,
+    pub(super) certificate: Vec<u8>,
 }
 
 const CONFIG: &str = "
@@ -24,7 +24,7 @@ crypto_device = builtin
 signer_cert = tsa.pem
 signer_key = tsa.key
 default_policy = 1.2.3.4.1
-digests = sha256, sha384, sha512
+digests = sha256, sha384, sha512, sm3
 signer_digest = sha256
 ess_cert_id_alg = sha256
 [ca]
@@ -38,7 +38,7 @@ distinguished_name = name
 ";
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let bench = Bench::new();
         bench.write("config", CONFIG.as_bytes());
         bench.write("serial", b"01\n");
@@ -59,11 +59,12 @@ impl Authority {
     }
 
     /// A token over a digest.
-    fn stamp(&self, hash: Hash, digest: &[u8]) -> Vec<u8> {
+    pub(super) fn stamp(&self, hash: Hash, digest: &[u8]) -> Vec<u8> {
         let name = match hash {
             Hash::Sha384 => "sha384",
             Hash::Sha512 => "sha512",
-            _ => "sha256",
+            Hash::Sm3 => "sm3",
+            Hash::Sha256 => "sha256",
         };
         let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         let query = format!("ts -query -digest {hex} -{name} -cert -out query");
@@ -234,8 +235,9 @@ fn strangers_accept_the_long_term_levels_of_certified_documents() {
 #[test]
 fn validation_data_is_for_a_signature_that_is_there() {
     let pdf = fixture("reportlab");
+    let fields = ["Signature1".to_owned()];
     let data = ValidationData {
-        field: Some("Signature1"),
+        fields: &fields,
         ..ValidationData::default()
     };
     let error = add_validation_data(&pdf, &data, NOW).unwrap_err();

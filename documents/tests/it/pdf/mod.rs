@@ -4,6 +4,7 @@ mod attack;
 mod judge;
 mod level;
 mod place;
+mod sealing;
 mod sign;
 mod verify;
 

@@ -27,7 +27,7 @@ impl Trust for Knowing {
         self.anchors.path(certificate, at)
     }
 
-    fn revocation(&self, certificate: &[u8]) -> Revocation {
+    fn revocation(&self, certificate: &[u8], _at: UnixMillis) -> Revocation {
         let found = self.revoked.iter().find(|(revoked, _)| revoked == certificate);
         found.map_or(Revocation::Good, |(_, since)| Revocation::Since(*since))
     }

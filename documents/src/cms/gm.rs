@@ -1,4 +1,5 @@
-//! Plain signatures (`Type="Sign"`): SignedData with the object identifiers of GB/T 35275 over SM3 of Signature.xml.
+//! SignedData with the object identifiers of GB/T 35275, over an SM3 digest: plain signatures (`Type="Sign"`) of OFD, where
+//! it is that of Signature.xml, and signatures of some vendors in PDF.
 //!
 //! Two shapes are met, and both are read: (A) the digest is the content, without signed attributes, and is what is
 //! signed; (B) the content is left out and the digest is a signed attribute. We make (B).
@@ -76,14 +77,14 @@ struct Attribute<'a> {
 
 /// A plain signature that lacks the signature itself.
 #[derive(Clone, Debug)]
-pub(super) struct Prepared {
+pub(crate) struct Prepared {
     signer: Sm2Signer,
     attributes: Vec<u8>,
     message: Vec<u8>,
 }
 
 /// Writes the signed attributes.
-pub(super) fn prepare(digest: &[u8; 32], signer: Sm2Signer, at: UnixMillis) -> der::Result<Prepared> {
+pub(crate) fn prepare(digest: &[u8; 32], signer: Sm2Signer, at: UnixMillis) -> der::Result<Prepared> {
     let attributes = in_set_order(&mut [
         attribute(ID_CONTENT_TYPE, &GM_DATA)?,
         attribute(ID_MESSAGE_DIGEST, &OctetStringRef::new(digest)?)?,
@@ -107,15 +108,15 @@ fn attribute(kind: ObjectIdentifier, value: &impl Encode) -> der::Result<Vec<u8>
 }
 
 impl Prepared {
-    pub(super) fn message(&self) -> &[u8] {
+    pub(crate) fn message(&self) -> &[u8] {
         &self.message
     }
 
-    pub(super) fn e(&self) -> [u8; 32] {
+    pub(crate) fn e(&self) -> [u8; 32] {
         self.signer.e(&self.message)
     }
 
-    pub(super) fn assemble(self, signature: &[u8]) -> Result<Vec<u8>, AssembleError> {
+    pub(crate) fn assemble(self, signature: &[u8]) -> Result<Vec<u8>, AssembleError> {
         check_form(signature)?;
         let digest_algorithm = identifier::hash_identifier(Hash::Sm3);
         let names = match Certificate::parse(self.signer.certificate()) {
@@ -153,9 +154,26 @@ impl Prepared {
     }
 }
 
+/// The signer's certificate, in DER, and then the other ones that are enclosed.
+pub(crate) fn signer(der: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let signed = ContentInfo::from_der(der).ok()?.content;
+    let elements = signed.signers.elements(1).ok()?;
+    let [info] = elements.as_slice() else { return None };
+    let named = SignerInfo::from_der(info.0).ok()?.issuer_and_serial;
+    let certificates = signed.certificates?.elements(CERTIFICATES_MAX).ok()?;
+    let mut chain: Vec<Vec<u8>> = certificates.iter().map(|element| element.0.to_vec()).collect();
+    let is_named = |der: &Vec<u8>| {
+        let names = Certificate::parse(der).ok()?.issuer_and_serial().to_der().ok()?;
+        Some(names == named.0)
+    };
+    let at = chain.iter().position(|der| is_named(der) == Some(true))?;
+    chain.swap(0, at);
+    Some(chain)
+}
+
 /// Why a plain signature is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     #[error("not SignedData in DER: {0}")]
     Malformed(#[from] der::Error),
     #[error("not SignedData of GB/T 35275 or RFC 5652")]
@@ -164,7 +182,7 @@ pub(super) enum Fault {
     Signer,
     #[error("the signed attribute {0} must be there, once")]
     Attribute(&'static str),
-    #[error("Signature.xml is not what was signed")]
+    #[error("the content is not what was signed")]
     Digest,
     #[error("the signature does not verify")]
     Signature,
@@ -173,14 +191,14 @@ pub(super) enum Fault {
 }
 
 /// A plain signature that holds.
-pub(super) struct Verified {
-    pub(super) signer: String,
-    pub(super) at: UnixMillis,
-    pub(super) warnings: Vec<String>,
+pub(crate) struct Verified {
+    pub(crate) signer: String,
+    pub(crate) at: UnixMillis,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Verifies a plain signature over something whose SM3 digest is `digest`. Where it says no time, `now` counts.
-pub(super) fn verify(
+pub(crate) fn verify(
     der: &[u8],
     digest: &[u8],
     trust: &dyn Trust,
@@ -272,11 +290,16 @@ fn signed_message(
 }
 
 /// Whether bytes are a bare SM2 signature, which some writers put in place of CMS: nobody's certificate is with it.
-pub(super) fn is_bare_signature(der: &[u8]) -> bool {
+pub(crate) fn is_bare_signature(der: &[u8]) -> bool {
     check_form(der).is_ok()
 }
 
+/// Whether bytes are ContentInfo whose type is signedData of GB/T 35275.
+pub(crate) fn is_gm_signed_data(der: &[u8]) -> bool {
+    ContentInfo::from_der(der).is_ok_and(|info| info.content_type == GM_SIGNED_DATA)
+}
+
 /// Whether bytes begin like ContentInfo: a SEQUENCE around an OBJECT IDENTIFIER.
-pub(super) fn is_content_info(der: &[u8]) -> bool {
+pub(crate) fn is_content_info(der: &[u8]) -> bool {
     AnyRef::from_der(der).is_ok_and(|any| any.value().first() == Some(&0x06))
 }

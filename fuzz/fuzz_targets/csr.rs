@@ -1,0 +1,5 @@
+//! `csr` of `src/parsers.rs`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| cinnabar_fuzz::csr(data));

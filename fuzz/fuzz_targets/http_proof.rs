@@ -1,0 +1,5 @@
+//! `http_proof` of `src/parsers.rs`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| cinnabar_fuzz::http_proof(data));

@@ -1,0 +1,5 @@
+//! `tsp_response` of `src/parsers.rs`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| cinnabar_fuzz::tsp_response(data));

@@ -1,0 +1,5 @@
+//! What the fuzz targets run: a parser each.
+
+mod parsers;
+
+pub use parsers::*;
