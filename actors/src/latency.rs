@@ -36,6 +36,12 @@ pub enum Operation {
     Credentials,
     /// The app's usage.
     Usage,
+    /// A document sealed.
+    Seal,
+    /// A document verified.
+    Verify,
+    /// A job: documents put in, its standing, documents fetched.
+    Job,
 }
 
 /// The way it came.
@@ -87,6 +93,9 @@ impl Operation {
             Self::Lookup => "lookup",
             Self::Credentials => "credentials",
             Self::Usage => "usage",
+            Self::Seal => "seal",
+            Self::Verify => "verify",
+            Self::Job => "job",
         }
     }
 }

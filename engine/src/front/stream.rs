@@ -272,6 +272,7 @@ fn ask_certificates<'b>(core: &Core, outbox: &Rc<Outbox>, request: Request<'b>) 
                 caller,
                 query: query.query.to_vec(),
                 authority: query.authority.map(Into::into),
+                kept_for: None,
             });
             (query.request, question)
         }

@@ -127,9 +127,10 @@ async fn answer_question(asked: Asked, desk: Rc<Desk>) {
             caller,
             query,
             authority,
+            kept_for,
         } => match tsp::Request::parse(&query) {
             Ok(request) => {
-                desk.stamp(Caller::App(caller), &request, authority.as_deref())
+                desk.stamp(Caller::App(caller), &request, authority.as_deref(), kept_for)
                     .await
             }
             Err(failure) => Ok(tsp::rejection(failure)),
@@ -317,7 +318,7 @@ async fn stamp(
     let caller = desk.caller(token, basic)?;
     let body = read(headers, tsp::QUERY_TYPE, body).await?;
     let stamped = match tsp::Request::parse(&body) {
-        Ok(request) => desk.stamp(caller, &request, named(query)).await?,
+        Ok(request) => desk.stamp(caller, &request, named(query), None).await?,
         Err(failure) => tsp::rejection(failure),
     };
     Ok(der(tsp::REPLY_TYPE, stamped.into()))
