@@ -17,6 +17,7 @@ mod outgoing;
 mod pki;
 mod reconciler;
 mod registration;
+mod sealing;
 mod serve;
 mod shutdown;
 mod telemetry;

@@ -41,6 +41,7 @@ use crate::operations::Operations;
 use crate::pki::clock::SystemClock;
 use crate::pki::{self, Pki};
 use crate::registration::{self, Registration, Waiting};
+use crate::sealing::{self, Closed, Sealer};
 use crate::shutdown::Books;
 use crate::traces::Traces;
 use crate::{key_pools, master_key, reconciler, shutdown, telemetry};
@@ -140,7 +141,7 @@ struct Engine {
     admin: std::net::TcpListener,
     pki_listener: std::net::TcpListener,
     console: (std::net::TcpListener, Arc<rustls::ServerConfig>),
-    waiting: Waiting,
+    waiting: (Waiting, Closed),
     phase: watch::Sender<Phase>,
 }
 
@@ -154,6 +155,7 @@ struct FrontParts {
     limits: FrontLimits,
     locations: Arc<[Location]>,
     registration: Registration,
+    sealer: Arc<Sealer>,
     phase: watch::Receiver<Phase>,
 }
 
@@ -182,6 +184,7 @@ impl Engine {
         } = tls::configs(identity, &services.store)?;
         let (phase, phases) = watch::channel(Phase::Serving);
         let (desk, waiting) = Registration::new();
+        let (sealer, closed) = sealing::new(&services, &config.home);
         let mut reset_key = [0; 32];
         aws_lc_rs::rand::fill(&mut reset_key).map_err(|_| Refusal::new(Code::Internal, "no randomness"))?;
         let reset_key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &reset_key);
@@ -202,6 +205,7 @@ impl Engine {
             },
             locations: config.locations.clone().into(),
             registration: desk,
+            sealer,
             phase: phases,
         };
         Ok(Self {
@@ -212,7 +216,7 @@ impl Engine {
             admin,
             pki_listener,
             console: (console, console_tls),
-            waiting,
+            waiting: (waiting, closed),
             phase,
         })
     }
@@ -226,7 +230,7 @@ impl Engine {
             admin,
             pki_listener,
             console,
-            waiting,
+            waiting: (waiting, closed),
             phase,
         } = self;
         let dev = dev_ca.is_some();
@@ -240,6 +244,7 @@ impl Engine {
             None => None,
         };
         registration::open(waiting, &pki, &services)?;
+        sealing::open(&parts.sealer, closed, &pki, config.cores)?;
         let arbiters: Arbiters = Arc::new(Mutex::new(vec![None; services.cores.len()]));
         let spawn = spawn_core(system.clone(), Arc::clone(&parts), Arc::clone(&arbiters));
         let keeper = Keeper::start(Arc::clone(&services), system.arbiter().clone(), spawn)
@@ -492,7 +497,11 @@ fn start_fronts(parts: &FrontParts, core: &Rc<Core>) -> std::io::Result<()> {
         Rc::clone(core),
         parts.limits,
         parts.certificate_hash,
-        (Arc::clone(&parts.locations), parts.registration.clone()),
+        (
+            Arc::clone(&parts.locations),
+            parts.registration.clone(),
+            Arc::clone(&parts.sealer),
+        ),
     ));
     actix_rt::spawn(quic::serve(Rc::clone(&context), endpoint, parts.phase.clone()));
     let https = Arc::clone(&parts.https);

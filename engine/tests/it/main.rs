@@ -16,6 +16,7 @@ mod chaos;
 mod crash;
 mod dashboard;
 mod device;
+mod documents;
 mod hostile;
 mod isolation;
 mod keep;
