@@ -417,8 +417,12 @@ fn upload(db: &Connection, of: ItemName, data_key: &[u8], (bytes, sha256): (u64,
 }
 
 fn begin(db: &Connection, of: ItemName, at: UnixMillis, chains: &[Vec<Vec<u8>>]) -> Result<()> {
-    // It may have been erased meanwhile.
+    // It may have been erased meanwhile, or cancelled: nothing is signed before this is written.
     state_of(db, of.operation)?;
+    if item(db, of)?.is_some_and(|item| item.state != ItemState::Waiting) {
+        let text = "the operation was cancelled before its turn";
+        return Err(refuse(Code::OperationCancelled, text.into()));
+    }
     let mut digests = Vec::with_capacity(32 * chains.len());
     for chain in chains {
         let encoded = encode_chain(chain);
@@ -481,15 +485,13 @@ fn cancel(db: &Connection, operation: i64) -> Result<()> {
 fn finish(db: &Connection, of: ItemName, outcome: std::result::Result<u64, (Code, String)>) -> Result<()> {
     match outcome {
         Ok(bytes) => {
-            let sql =
-                "UPDATE operation_item SET state = 1, result_bytes = ? WHERE operation = ? AND item = ?";
+            let sql = "UPDATE operation_item SET state = 1, result_bytes = ? WHERE operation = ? AND item = ? AND state = 0";
             db.prepare_cached(sql)?
                 .execute(params![bytes.cast_signed(), of.operation, of.item])?;
         }
         Err((code, detail)) => {
             let detail = &detail[..detail.floor_char_boundary(DETAIL_BYTES_MAX)];
-            let sql =
-                "UPDATE operation_item SET state = 2, code = ?, detail = ? WHERE operation = ? AND item = ?";
+            let sql = "UPDATE operation_item SET state = 2, code = ?, detail = ? WHERE operation = ? AND item = ? AND state = 0";
             db.prepare_cached(sql)?
                 .execute(params![code.wire(), detail, of.operation, of.item])?;
         }
@@ -865,6 +867,8 @@ mod tests {
         change(&db, OperationWrite::Cancel { operation: 1 }).unwrap();
         change(&db, OperationWrite::Cancel { operation: 1 }).unwrap();
         assert_eq!(waiting(&db, 1).unwrap(), [1]);
+        assert_eq!(code(begin(&db, of(1, 2), 40)), Code::OperationCancelled);
+        begin(&db, of(1, 1), 41).unwrap();
         assert_eq!(unfinished(&db, 9).unwrap().len(), 1);
         let done = OperationWrite::Finish {
             of: of(1, 1),
