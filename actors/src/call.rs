@@ -12,7 +12,7 @@ use protocol::message::{Answer, ItemOutcome};
 use protocol::stages::StageTimes;
 use slab::Slab;
 use smallvec::SmallVec;
-use store::{App, Attempt, Credential, Epoch, Fingerprint, Proof, RequestHash};
+use store::{App, Attempt, Credential, Epoch, Fingerprint, Item, Proof, RequestHash};
 
 use crate::latency::{Ending, Operation, Series, Transport};
 use crate::wheel::Wheel;
@@ -51,6 +51,8 @@ pub enum ReplyTo {
     Stream(Rc<dyn Stream>, u64),
     /// To one waiting HTTP handler.
     Once(tokio::sync::oneshot::Sender<Result<Answer, Refusal>>),
+    /// To work on a document, which is measured and judged as a whole.
+    Inside(tokio::sync::oneshot::Sender<Result<Answer, Refusal>>),
 }
 
 impl ReplyTo {
@@ -58,7 +60,7 @@ impl ReplyTo {
     pub(crate) const fn transport(&self) -> Transport {
         match self {
             Self::Stream(..) => Transport::Quic,
-            Self::Once(_) => Transport::Https,
+            Self::Once(_) | Self::Inside(_) => Transport::Https,
         }
     }
 
@@ -66,7 +68,7 @@ impl ReplyTo {
         match self {
             Self::Stream(stream, request) => stream.reply(request, result),
             // A client that has gone needs no answer; what was signed is recorded.
-            Self::Once(waiting) => drop(waiting.send(result)),
+            Self::Once(waiting) | Self::Inside(waiting) => drop(waiting.send(result)),
         }
     }
 }
@@ -101,12 +103,26 @@ pub struct SignCall {
     pub(crate) format: Format,
     pub(crate) key: IdempotencyKey,
     pub(crate) inputs: SmallVec<[Input; 1]>,
+    /// The first input's number among the items of the key, and how many those are.
+    pub(crate) place: (u16, u16),
     pub(crate) user_id: Option<Box<[u8]>>,
     pub(crate) request: RequestHash,
     pub(crate) proof: Proof,
 }
 
 impl SignCall {
+    /// One signature of an operation of several: this one's number, and how many there are.
+    #[must_use]
+    pub fn at_place(mut self, first: u16, of: u16) -> Self {
+        self.place = (first, of);
+        self
+    }
+
+    /// The number of an item in the call.
+    pub(crate) const fn index_of(&self, item: &Item) -> u16 {
+        item.item.saturating_sub(self.place.0)
+    }
+
     /// Under what its certificate chain is kept.
     pub(crate) fn chain_key(&self) -> (CredentialRow, u32) {
         (self.credential.0.row, self.renewals)

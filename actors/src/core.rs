@@ -21,9 +21,9 @@ use protocol::ids::TenantRow;
 use protocol::message::{Answer, ItemOutcome};
 use sla::minute::Asked;
 use store::{App, Environment, Outcome, Tenant};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
-use crate::call::{Call, CallTable, ItemState, Ticket};
+use crate::call::{Arrival, Ask, Call, CallTable, ItemState, ReplyTo, SignCall, Ticket};
 use crate::latency::book::Outbox;
 use crate::latency::{Answered, Operation, Recorded, Series, Transport};
 use crate::metering::LeaseCells;
@@ -39,6 +39,23 @@ const GOODBYE: Duration = Duration::from_millis(20);
 
 /// How often a core hands over what it has recorded.
 const HAND_OVER: Duration = Duration::from_secs(1);
+
+/// Signatures for documents that may wait for a core to take them in.
+const INSIDE_MAX: usize = 256;
+
+/// A signature that work on a document needs: it takes the ordinary road.
+pub(crate) struct InsideCall {
+    pub(crate) sign: Box<SignCall>,
+    pub(crate) received: Instant,
+    pub(crate) deadline: Instant,
+    pub(crate) reply: oneshot::Sender<Result<Answer, Refusal>>,
+}
+
+impl std::fmt::Debug for InsideCall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("InsideCall(..)")
+    }
+}
 
 /// Something that happened elsewhere to a call of this core.
 #[derive(Debug)]
@@ -58,6 +75,8 @@ pub(crate) enum Event {
 pub struct CoreRemote {
     number: u16,
     events: ArrayQueue<Event>,
+    /// Signatures that documents need; more are refused.
+    inside: ArrayQueue<InsideCall>,
     wake: Notify,
     alive: AtomicBool,
     beat_ms: AtomicU64,
@@ -78,6 +97,7 @@ impl CoreRemote {
         Self {
             number,
             events: ArrayQueue::new(in_flight_max.max(1)),
+            inside: ArrayQueue::new(INSIDE_MAX),
             wake: Notify::new(),
             alive: AtomicBool::new(false),
             beat_ms: AtomicU64::new(0),
@@ -103,6 +123,13 @@ impl CoreRemote {
             }
         }
         self.wake.notify_one();
+    }
+
+    /// Hands a call over to be taken in; given back where too many wait.
+    pub(crate) fn send_inside(&self, call: InsideCall) -> Result<(), InsideCall> {
+        self.inside.push(call)?;
+        self.wake.notify_one();
+        Ok(())
     }
 
     /// Whether the core's thread runs.
@@ -253,6 +280,16 @@ impl Core {
         self.nudge();
     }
 
+    /// Takes in what work on a document needs.
+    fn take_in(&self, inside: InsideCall) {
+        let arrival = Arrival {
+            received: inside.received,
+            decoded: inside.received,
+        };
+        let reply = ReplyTo::Inside(inside.reply);
+        self.submit(Call::new(reply, Ask::Sign(inside.sign), arrival, inside.deadline));
+    }
+
     /// Tells the shard that there is work. One message at most is underway.
     pub(crate) fn nudge(&self) {
         if self.nudged.replace(true) {
@@ -305,6 +342,11 @@ impl Core {
     fn note_answer(&self, call: &Call, result: &Result<Answer, Refusal>) {
         let latency = clock::monotonic().saturating_duration_since(call.received);
         let (outcome, now) = (minutes::outcome(result), clock::wall());
+        if matches!(call.reply, ReplyTo::Inside(_)) {
+            let signatures = result.as_ref().map_or(0, |answer| count(answer).0);
+            self.remote.stats.count_inside(signatures);
+            return;
+        }
         self.note_minute(Some(&call.app), outcome, latency, now);
         let (signatures, items) = match result {
             Ok(answer) => count(answer),
@@ -332,6 +374,34 @@ impl Core {
         let number = self.answers.get().wrapping_add(1);
         self.answers.set(number);
         every > 0 && number.is_multiple_of(every)
+    }
+
+    /// Counts the answer to a proved app's request about a document, as that of a call is counted: how long it took, in
+    /// histograms and in the minutes of the service agreement.
+    pub fn note_document(
+        &self,
+        app: &App,
+        operation: Operation,
+        received: Instant,
+        result: Result<(), &Refusal>,
+    ) {
+        let latency = clock::monotonic().saturating_duration_since(received);
+        let outcome = match result {
+            Ok(()) => sla::answer::Outcome::Result,
+            Err(refusal) => minutes::outcome(&Err(refusal.clone())),
+        };
+        match result {
+            Ok(()) => self.remote.stats.count_answer(0),
+            Err(refusal) => self.remote.stats.count_refusal(refusal.code),
+        }
+        self.note_minute(Some(app), outcome, latency, clock::wall());
+        let series = Series {
+            operation,
+            transport: Transport::Https,
+            algorithm: None,
+            ending: outcome.into(),
+        };
+        self.recorded.borrow_mut().record(series, latency);
     }
 
     /// Counts a refusal of a request that never became a call, and of which it is not known whose it is.
@@ -507,6 +577,9 @@ fn count(answer: &Answer) -> (u64, usize) {
 async fn take_events(core: Rc<Core>) {
     loop {
         core.remote.wake.notified().await;
+        while let Some(inside) = core.remote.inside.pop() {
+            core.take_in(inside);
+        }
         let mut events = core.events.borrow_mut();
         while let Some(event) = core.remote.events.pop() {
             events.push_back(event);

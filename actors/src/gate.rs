@@ -77,6 +77,11 @@ pub(crate) fn admit_signing(app: &App, now: UnixMillis) -> Result<Epoch, Refusal
     Ok(epoch)
 }
 
+/// Whether the app may bring a document to be sealed now; its signatures are held against the contract by themselves.
+pub fn admit_document(app: &App, now: UnixMillis) -> Result<(), Refusal> {
+    admit_signing(app, now).map(drop)
+}
+
 /// Whether the app may change something of its tenant's now, at the rate of its contract.
 pub fn admit_change(app: &App, now: UnixMillis) -> Result<(), Refusal> {
     admit_signing(app, now)?;
@@ -121,7 +126,9 @@ where
     let inputs = check_inputs(algorithm, fields.inputs)?;
     let request = hash_request(credential.row, algorithm, fields.format, user_id, &inputs);
     let permit = admit_contract(app, now, inputs.len())?;
+    let place = (0, inputs.len() as u16);
     Ok(SignCall {
+        place,
         permit: Some(permit),
         app: (Arc::clone(app), app_epoch),
         renewals: credential.certificate.version(),

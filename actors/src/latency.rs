@@ -46,6 +46,12 @@ pub enum Operation {
     Status,
     /// Revocation lists.
     Lists,
+    /// A document sealed.
+    Seal,
+    /// A document verified.
+    Verify,
+    /// A job: documents put in, its standing, documents fetched.
+    Job,
 }
 
 /// The way it came.
@@ -104,6 +110,9 @@ impl Operation {
             Self::TimeStamp => "timestamp",
             Self::Status => "status",
             Self::Lists => "lists",
+            Self::Seal => "seal",
+            Self::Verify => "verify",
+            Self::Job => "job",
         }
     }
 }

@@ -32,6 +32,7 @@ pub mod call;
 pub mod certificates;
 pub mod core;
 mod deadline;
+pub mod document_vault;
 pub mod enrolment;
 pub mod expiry;
 pub mod fair;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use protocol::error_code::{Code, Refusal};
 use sla::answer::Outcome;
+use store::ItemName;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::stamp_callers::StampCaller;
@@ -22,6 +23,8 @@ pub enum Question {
         query: Vec<u8>,
         /// By which authority; `None`: the one that fits the hash.
         authority: Option<Box<str>>,
+        /// For which step of a document's operation, with which the answer is kept.
+        kept_for: Option<(ItemName, u32)>,
     },
     /// How certificates stand: OCSPRequest (RFC 6960 4.1.1), in DER.
     Status(Vec<u8>),

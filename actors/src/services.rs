@@ -1,6 +1,6 @@
 //! What the cores share: the store, the pool, the reader, the vault, and each other.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -9,13 +9,15 @@ use hsm_pool::pool::Pool;
 use protocol::clock::UnixMillis;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::CredentialRow;
+use protocol::message::Answer;
 use quick_cache::sync::Cache;
 use store::{Delivery, Outcome, StoreHandle};
+use tokio::sync::oneshot;
 
 use crate::answer_log::AnswerLog;
 use crate::audit::Audit;
-use crate::call::Ticket;
-use crate::core::{CoreRemote, Event};
+use crate::call::{SignCall, Ticket};
+use crate::core::{CoreRemote, Event, InsideCall};
 use crate::latency::Recorded;
 use crate::latency::book::LatencyBook;
 use crate::metering::MeteringHandle;
@@ -92,6 +94,8 @@ pub struct Services {
     pub(crate) reader: ReaderHandle,
     pub(crate) chains: Arc<Chains>,
     stopping: AtomicBool,
+    /// Whose turn it is to sign for a document.
+    turn: AtomicUsize,
 }
 
 impl Services {
@@ -128,6 +132,7 @@ impl Services {
             reader,
             chains,
             stopping,
+            turn: AtomicUsize::new(0),
         })
     }
 
@@ -153,6 +158,34 @@ impl Services {
     /// Whether capacity is being extended: by the pool itself, or because an operator says so.
     pub fn is_extending(&self, now: Instant) -> bool {
         self.circumstances.extension.load(Ordering::Acquire) || self.pool.is_extending(now)
+    }
+
+    /// Hands a signature that work on a document needs to a core that runs, one after the other.
+    pub fn sign_inside(
+        &self,
+        sign: SignCall,
+        received: Instant,
+        deadline: Instant,
+    ) -> Result<oneshot::Receiver<Result<Answer, Refusal>>, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let mut call = InsideCall {
+            sign: Box::new(sign),
+            received,
+            deadline,
+            reply,
+        };
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        for step in 0..self.cores.len() {
+            let core = &self.cores[turn.wrapping_add(step) % self.cores.len()];
+            if !core.is_alive() {
+                continue;
+            }
+            match core.send_inside(call) {
+                Ok(()) => return Ok(answer),
+                Err(back) => call = back,
+            }
+        }
+        Err(Refusal::new(Code::Overloaded, "too many signatures wait for a core").retry_after_ms(100))
     }
 
     /// Calls in flight on all cores.

@@ -133,10 +133,15 @@ pub(crate) fn fail_call(core: &Core, ticket: Ticket, refusal: &Refusal) {
 
 /// Refuses the items of a call that are its own to sign, before a unit was taken for them. The call goes on for the
 /// others: what is recorded of them is still brought, because it has been charged.
-fn refuse_items(core: &Core, ticket: Ticket, attempts: &[Arc<Attempt>], refusal: &Refusal) {
+fn refuse_items(
+    core: &Core,
+    ticket: Ticket,
+    (sign, attempts): (&SignCall, &[Arc<Attempt>]),
+    refusal: &Refusal,
+) {
     for attempt in attempts {
         let failed = ItemOutcome::Failed(refusal.clone());
-        core.finish_item(ticket.with_item(attempt.item.item), failed);
+        core.finish_item(ticket.with_item(sign.index_of(&attempt.item)), failed);
         release(core, attempt, refusal);
     }
 }
@@ -178,8 +183,8 @@ fn take_event(core: &Core, event: Event) {
                 // Another core's need may have taken the units back meanwhile; then it asks again.
                 Ok(()) => launch(core, ticket),
                 Err(refusal) => {
-                    if let Some((_, attempts)) = ready(core, ticket) {
-                        refuse_items(core, ticket, &attempts, &refusal);
+                    if let Some((sign, attempts)) = ready(core, ticket) {
+                        refuse_items(core, ticket, (&sign, &attempts), &refusal);
                     }
                 }
             }
@@ -275,7 +280,7 @@ fn claim(core: &Core, ticket: Ticket, sign: &SignCall) -> Result<usize, Refusal>
     let mut fresh = 0;
     let mut replays: SmallVec<[(u16, protocol::ids::Sequence); 1]> = SmallVec::new();
     for item in 0..of {
-        let fingerprint = first.item(item);
+        let fingerprint = first.item(sign.place.0 + item);
         let claimed = core
             .services
             .store
@@ -335,8 +340,8 @@ fn attempt(sign: &SignCall, fingerprint: Fingerprint, at: u16, received: Instant
             app: app.0.row,
             credential: credential.0.row,
             key: sign.key.as_str().into(),
-            item: at,
-            of: sign.inputs.len() as u16,
+            item: sign.place.0 + at,
+            of: sign.place.1,
             request: sign.request,
             algorithm: sign.algorithm,
             format: sign.format,
@@ -367,7 +372,7 @@ fn launch(core: &Core, ticket: Ticket) {
         return;
     };
     if let Some(refusal) = core.services.closed().or_else(|| storage_full(core)) {
-        refuse_items(core, ticket, &attempts, &refusal);
+        refuse_items(core, ticket, (&sign, &attempts), &refusal);
         return;
     }
     let units = attempts.len() as u64;
@@ -424,7 +429,7 @@ fn storage_full(core: &Core) -> Option<Refusal> {
 type NotSent = (Arc<Attempt>, Refusal);
 
 fn task(core: &Core, sign: &SignCall, attempt: Arc<Attempt>, deadline: Instant) -> Result<Task, NotSent> {
-    let content = &sign.inputs[usize::from(attempt.item.item)];
+    let content = &sign.inputs[usize::from(sign.index_of(&attempt.item))];
     let user_id = sign.user_id.clone();
     if sign.format != Format::Cms {
         return Ok(Task {

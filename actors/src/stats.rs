@@ -30,6 +30,11 @@ impl Stats {
         self.signatures.fetch_add(signatures, Ordering::Relaxed);
     }
 
+    /// Counts the signatures in a document, whose answer is counted by itself.
+    pub(crate) fn count_inside(&self, signatures: u64) {
+        self.signatures.fetch_add(signatures, Ordering::Relaxed);
+    }
+
     /// Counts a refusal, also of a request that never became a call.
     pub fn count_refusal(&self, code: Code) {
         if let Some(place) = Code::ALL.iter().position(|known| *known == code) {

@@ -2,6 +2,7 @@
 //! proved and admitted on the core's thread and handed to it as a call.
 
 mod audit;
+mod documents;
 pub(crate) mod http;
 mod location;
 pub(crate) mod openapi;
@@ -25,6 +26,7 @@ use actors::core::Core;
 
 use crate::config::Location;
 use crate::registration::Registration;
+use crate::sealing::Sealer;
 
 /// What the engine tells its fronts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +58,8 @@ pub(crate) struct FrontContext {
     pub(crate) locations: Arc<[Location]>,
     /// Where certificates and subjects are asked for.
     pub(crate) registration: Registration,
+    /// Where documents are brought.
+    pub(crate) sealer: Arc<Sealer>,
     connections: Cell<usize>,
     addresses: RefCell<HashMap<IpAddr, usize>>,
 }
@@ -65,11 +69,12 @@ impl FrontContext {
         core: Rc<Core>,
         limits: FrontLimits,
         certificate_hash: [u8; 32],
-        (locations, registration): (Arc<[Location]>, Registration),
+        (locations, registration, sealer): (Arc<[Location]>, Registration, Arc<Sealer>),
     ) -> Self {
         Self {
             locations,
             registration,
+            sealer,
             core,
             limits,
             certificate_hash,

@@ -18,6 +18,7 @@ mod outgoing;
 mod pki;
 mod reconciler;
 mod registration;
+mod sealing;
 mod serve;
 mod shutdown;
 mod telemetry;

@@ -151,6 +151,13 @@ impl Pki {
         self.store.reader().map_err(|error| error.refusal())
     }
 
+    /// The certificates of all authorities, DER.
+    pub(crate) fn certificates(&self) -> Vec<Vec<u8>> {
+        let current = self.current();
+        let all = current.authorities.all().iter();
+        all.map(|authority| authority.certificate.clone()).collect()
+    }
+
     /// Takes in authorities that were made meanwhile. Time stampers go on with their numbers.
     pub(crate) fn reload(&self) -> Result<(), Refusal> {
         let reader = self.reader()?;

@@ -42,6 +42,7 @@ use crate::pki::clock::SystemClock;
 use crate::pki::sounding::Sounding;
 use crate::pki::{self, Pki};
 use crate::registration::{self, Registration};
+use crate::sealing::{self, Closed, Sealer};
 use crate::shutdown::Books;
 use crate::traces::Traces;
 use crate::{key_pools, master_key, reconciler, shutdown, telemetry};
@@ -141,6 +142,7 @@ struct Engine {
     admin: std::net::TcpListener,
     pki_listener: std::net::TcpListener,
     console: (std::net::TcpListener, Arc<rustls::ServerConfig>),
+    closed: Closed,
     phase: watch::Sender<Phase>,
 }
 
@@ -154,6 +156,7 @@ struct FrontParts {
     limits: FrontLimits,
     locations: Arc<[Location]>,
     registration: Registration,
+    sealer: Arc<Sealer>,
     phase: watch::Receiver<Phase>,
 }
 
@@ -181,6 +184,7 @@ impl Engine {
             console: console_tls,
         } = tls::configs(identity, &services.store)?;
         let (phase, phases) = watch::channel(Phase::Serving);
+        let (sealer, closed) = sealing::new(&services, &config.home);
         let mut reset_key = [0; 32];
         aws_lc_rs::rand::fill(&mut reset_key).map_err(|_| Refusal::new(Code::Internal, "no randomness"))?;
         let reset_key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &reset_key);
@@ -201,6 +205,7 @@ impl Engine {
             },
             locations: config.locations.clone().into(),
             registration: Registration::new(),
+            sealer,
             phase: phases,
         };
         Ok(Self {
@@ -211,6 +216,7 @@ impl Engine {
             admin,
             pki_listener,
             console: (console, console_tls),
+            closed,
             phase,
         })
     }
@@ -224,6 +230,7 @@ impl Engine {
             admin,
             pki_listener,
             console,
+            closed,
             phase,
         } = self;
         let dev = dev_ca.is_some();
@@ -236,6 +243,7 @@ impl Engine {
             None => None,
         };
         registration::open(&parts.registration, &pki, &services)?;
+        sealing::open(&parts.sealer, closed, &pki, config.cores)?;
         let arbiters: Arbiters = Arc::new(Mutex::new(vec![None; services.cores.len()]));
         let spawn = spawn_core(system.clone(), Arc::clone(&parts), Arc::clone(&arbiters));
         let keeper = Keeper::start(Arc::clone(&services), system.arbiter().clone(), spawn)
@@ -490,7 +498,11 @@ fn start_fronts(parts: &FrontParts, core: &Rc<Core>) -> std::io::Result<()> {
         Rc::clone(core),
         parts.limits,
         parts.certificate_hash,
-        (Arc::clone(&parts.locations), parts.registration.clone()),
+        (
+            Arc::clone(&parts.locations),
+            parts.registration.clone(),
+            Arc::clone(&parts.sealer),
+        ),
     ));
     actix_rt::spawn(quic::serve(Rc::clone(&context), endpoint, parts.phase.clone()));
     let https = Arc::clone(&parts.https);

@@ -152,6 +152,11 @@ codes! {
     /// Nothing shows how a certificate stands, so a document cannot be made that shows it later.
     RevocationUnknown = 144, "revocation_unknown", 422, Caller, retry false;
 
+    /// The body of a document has to be announced with its length.
+    LengthRequired = 145, "length_required", 411, Caller, retry false;
+    /// The caller cancelled the operation before its turn.
+    OperationCancelled = 146, "operation_cancelled", 409, Caller, retry false;
+
     /// A certificate request that is not granted: its proof, key, names or wishes.
     RequestRefused = 150, "certificate_request_refused", 422, Caller, retry false;
     /// A certificate chain that does not belong to the key, or leads nowhere.

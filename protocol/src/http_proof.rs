@@ -5,7 +5,7 @@
 //! the app, never from the message.
 
 use aws_lc_rs::signature::{EcdsaKeyPair, Ed25519KeyPair};
-use aws_lc_rs::{hmac, rand};
+use aws_lc_rs::{digest, hmac, rand};
 use sfv::{BareItem, FieldType, InnerList, List, ListEntry, Parser};
 
 use crate::algorithm::{Algorithm, Hash};
@@ -365,23 +365,57 @@ pub fn content_digest(body: &[u8]) -> String {
 
 /// Checks a body against its Content-Digest; a field without sha-256 or sha-512 does not count.
 pub fn check_content_digest(field: &str, body: &[u8]) -> Result<(), ProofError> {
-    let unreadable = || ProofError::Malformed("Content-Digest");
-    let dictionary: sfv::Dictionary = Parser::new(field).parse().map_err(|_| unreadable())?;
-    let mut checked = false;
-    for (name, hash) in [("sha-256", Hash::Sha256), ("sha-512", Hash::Sha512)] {
-        let Some(entry) = dictionary.get(name) else {
-            continue;
-        };
-        let ListEntry::Item(item) = entry else {
-            return Err(unreadable());
-        };
-        let given = item.bare_item.as_byte_sequence().ok_or_else(unreadable)?;
-        if given != &hash.digest(body)[..] {
-            return Err(ProofError::Bad);
-        }
-        checked = true;
+    let mut check = BodyCheck::new(field)?;
+    check.update(body);
+    check.finish()
+}
+
+/// A body that is held against its Content-Digest while it arrives.
+pub struct BodyCheck(Vec<(digest::Context, Vec<u8>)>);
+
+impl std::fmt::Debug for BodyCheck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BodyCheck(..)")
     }
-    if checked { Ok(()) } else { Err(unreadable()) }
+}
+
+impl BodyCheck {
+    /// Reads the field; one without sha-256 or sha-512 does not count.
+    pub fn new(field: &str) -> Result<Self, ProofError> {
+        let unreadable = || ProofError::Malformed("Content-Digest");
+        let dictionary: sfv::Dictionary = Parser::new(field).parse().map_err(|_| unreadable())?;
+        let mut expected = Vec::new();
+        for (name, hash) in [("sha-256", &digest::SHA256), ("sha-512", &digest::SHA512)] {
+            let Some(entry) = dictionary.get(name) else {
+                continue;
+            };
+            let ListEntry::Item(item) = entry else {
+                return Err(unreadable());
+            };
+            let given = item.bare_item.as_byte_sequence().ok_or_else(unreadable)?;
+            expected.push((digest::Context::new(hash), given.to_vec()));
+        }
+        if expected.is_empty() {
+            return Err(unreadable());
+        }
+        Ok(Self(expected))
+    }
+
+    /// Takes the next piece in.
+    pub fn update(&mut self, piece: &[u8]) {
+        for (context, _) in &mut self.0 {
+            context.update(piece);
+        }
+    }
+
+    /// Whether the pieces were the body that the field is of.
+    pub fn finish(self) -> Result<(), ProofError> {
+        let mut all = self.0.into_iter();
+        match all.all(|(context, given)| context.finish().as_ref() == given) {
+            true => Ok(()),
+            false => Err(ProofError::Bad),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,16 @@ pub const FRAME_BYTES_MAX: usize = 256 * 1024;
 pub const FRAME_UNPROVED_BYTES_MAX: usize = 4 * 1024;
 /// Largest HTTP request body, in bytes.
 pub const HTTP_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Largest document, in bytes.
+pub const DOCUMENT_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Largest document whose sealing is awaited, in bytes; a larger one is an operation (202).
+pub const DOCUMENT_CALL_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Largest request about a document beside the document itself, in bytes: the order, and a picture in it.
+pub const DOCUMENT_ORDER_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// How long the upload of a document may take, in milliseconds: 128 MiB at 9 Mbit/s.
+pub const DOCUMENT_UPLOAD_MS_MAX: u64 = 120_000;
+/// For how long the documents of a job are kept after it was made, in milliseconds.
+pub const JOB_KEPT_MS: u64 = 7 * 24 * 3_600_000;
 /// Digests or messages in one call whose answer is awaited (SEMANTICS 2.1).
 pub const BATCH_ITEMS_MAX: usize = 64;
 /// Longest message for the algorithms that sign a whole message, in bytes (SEMANTICS 2.2).

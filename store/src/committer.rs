@@ -27,6 +27,7 @@ use crate::ledger::book::Books;
 use crate::ledger::change::Moment;
 use crate::ledger::{PackageRow, rows};
 use crate::minutes::{self, ObservedRecords};
+use crate::operations::{self, OperationWrite};
 use crate::outbox::{self, OutboxWrite};
 use crate::record::{DiscardReason, Fingerprint, Item, ItemRecord, Record, Released};
 use crate::registry::{self, Change, Effect};
@@ -91,6 +92,9 @@ impl Draft {
     }
 }
 
+/// Hears whether something was written. Called by the committing thread, so it must not wait itself.
+pub(crate) type OperationReply = Box<dyn FnOnce(Result<()>) + Send>;
+
 /// What the committing thread is asked to do.
 pub(crate) enum Command {
     Drafts(Vec<Draft>),
@@ -98,6 +102,10 @@ pub(crate) enum Command {
     Outbox {
         writes: Vec<OutboxWrite>,
         reply: Sender<Result<()>>,
+    },
+    Operations {
+        writes: Vec<OperationWrite>,
+        reply: OperationReply,
     },
     Changes {
         actor: String,
@@ -272,6 +280,10 @@ impl<W: Clone> Committer<W> {
                     self.commit(std::mem::take(&mut drafts));
                     // Whoever sends messages may have gone.
                     let _ = reply.send(self.write_outbox(&writes));
+                }
+                Command::Operations { writes, reply } => {
+                    self.commit(std::mem::take(&mut drafts));
+                    reply(self.write_operations(writes));
                 }
                 Command::Trim { reply } => {
                     self.commit(std::mem::take(&mut drafts));
@@ -647,6 +659,23 @@ impl<W: Clone> Committer<W> {
         let mut write = || -> Result<()> {
             let transaction = self.db.transaction()?;
             outbox::write(&transaction, clock::wall(), writes)?;
+            Ok(transaction.commit()?)
+        };
+        let result = write();
+        match &result {
+            Ok(()) | Err(StoreError::Refused(_)) => {}
+            Err(error) if error.is_full() => self.full.store(true, Ordering::Release),
+            Err(error) => (self.fatal)(error),
+        }
+        result
+    }
+
+    /// So is what is known of operations.
+    fn write_operations(&mut self, writes: Vec<OperationWrite>) -> Result<()> {
+        let now = (self.clock)();
+        let write = || -> Result<()> {
+            let transaction = self.db.transaction()?;
+            operations::write(&transaction, &self.directory, now, writes)?;
             Ok(transaction.commit()?)
         };
         let result = write();

@@ -12,6 +12,7 @@ use crate::archive::{self, Archived};
 use crate::directory::{Directory, Place, Tenant};
 use crate::error::Result;
 use crate::open::read_pending;
+use crate::operations;
 use crate::registry::{Effect, refuse};
 use crate::tenancy::TenantState;
 
@@ -72,6 +73,8 @@ pub struct Holdings {
     pub webhooks: u64,
     /// Messages to its webhook, those that wait and those that were sent.
     pub messages: u64,
+    /// Operations on documents, with the documents that are kept of them.
+    pub operations: u64,
     /// Whether the tenant has a key of its own.
     pub data_key: bool,
 }
@@ -90,6 +93,7 @@ pub(crate) fn holdings(db: &Connection, tenant: TenantRow) -> Result<Holdings> {
         secrets: count("SELECT count(secret) + count(previous_secret) FROM app WHERE tenant = ?")?,
         webhooks: count("SELECT count(*) FROM webhook WHERE owner = ?")?,
         messages: count("SELECT count(*) FROM outbox WHERE owner = ?")?,
+        operations: count("SELECT count(*) FROM operation WHERE tenant = ?")?,
         data_key: count("SELECT count(data_key) FROM tenant WHERE row = ?")? > 0,
     })
 }
@@ -209,6 +213,7 @@ fn destroy(db: &Connection, directory: &Directory, name: &TenantName, order: &st
     )?;
     db.execute("DELETE FROM webhook WHERE owner = ?", [row])?;
     db.execute("DELETE FROM outbox WHERE owner = ?", [row])?;
+    operations::destroy(db, tenant.row)?;
     Ok(Effect::DestroyedTenant(tenant))
 }
 

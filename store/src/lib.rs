@@ -8,7 +8,7 @@
 //! - [`ledger`]: packages and where each of their units is; [`statement`]: a month added up, and reconciled.
 //! - [`tenancy`]: states, contracts and secrets; [`minutes`]: what was observed for the service agreement.
 //! - [`operators`]: who may do what here; [`approvals`]: what needs two of them; [`incidents`]: faults and their clocks.
-//! - [`outbox`]: messages to the outside, until they have arrived.
+//! - [`outbox`]: messages to the outside, until they have arrived. [`operations`]: documents on their way.
 //! - [`certificates`] is what authorities have issued, revoked and published; [`renewal`] what a credential gets anew;
 //!   [`subjects`] whose identities were checked.
 //! - [`certificates`] is what authorities have issued, revoked and published; [`standings`] tells whose answers are out of
@@ -41,6 +41,7 @@ mod ledger;
 mod lock;
 mod minutes;
 mod open;
+mod operations;
 mod operators;
 mod outbox;
 mod reader;
@@ -83,6 +84,10 @@ pub use ledger::kind::{KindError, PackageKind, Tier};
 pub use ledger::{Balance, LedgerAccount, Package, PackageRow, Unit};
 pub use minutes::{DayRecord, MinuteRecord, ObservedRecords};
 pub use open::{CHANGES_MAX, Options, Store, StoreHandle};
+pub use operations::{
+    ItemName, ItemState, JOB_BYTES_MAX, JOBS_OPEN_MAX, KeptStep, NewOperation, OPERATION_ITEMS_MAX,
+    OperationCounts, OperationItem, OperationRow, OperationState, OperationWrite, chain_digest,
+};
 pub use operators::{Operator, OperatorChange, OperatorRole, Operators, Roles};
 pub use outbox::{Channel, Message, MessageState, NewMessage, OutboxChange, OutboxWrite, Owner, Webhook};
 pub use reader::Reader;

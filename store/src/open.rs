@@ -25,6 +25,7 @@ use crate::journal::{self, Batch};
 use crate::ledger::{PackageRow, rows};
 use crate::lock::FolderLock;
 use crate::minutes::ObservedRecords;
+use crate::operations::OperationWrite;
 use crate::outbox::OutboxWrite;
 use crate::reader::Reader;
 use crate::record::{Fingerprint, Item, ItemRecord, Record};
@@ -408,6 +409,24 @@ impl<W> StoreHandle<W> {
         let command = Command::Outbox { writes, reply };
         self.commands.send(command).map_err(|_| StoreError::Stopped)?;
         answer.recv().map_err(|_| StoreError::Stopped)?
+    }
+
+    /// Hands over what is to be written about operations, without waiting; `reply` hears when it is durable, or why it is
+    /// not. Called by the committing thread, so it must not wait itself.
+    pub fn write_operations(
+        &self,
+        writes: Vec<OperationWrite>,
+        reply: impl FnOnce(Result<()>) + Send + 'static,
+    ) {
+        let reply = Box::new(reply);
+        let Err(error) = self.commands.try_send(Command::Operations { writes, reply }) else {
+            return;
+        };
+        if let Command::Operations { reply, .. } = error.into_inner() {
+            let text = "too much waits to be recorded";
+            let refusal = Refusal::new(Code::Overloaded, text).retry_after_ms(100);
+            reply(Err(StoreError::Refused(refusal)));
+        }
     }
 
     /// Makes a change of the registry and returns when it is durable.

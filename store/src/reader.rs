@@ -23,6 +23,7 @@ use crate::keep::{self, Holdings, LeftObject};
 use crate::ledger::kind::PackageKind;
 use crate::ledger::{Balance, Package, rows};
 use crate::minutes::{self, DayRecord, MinuteRecord};
+use crate::operations::{self, ItemName, OperationCounts, OperationItem, OperationRow};
 use crate::outbox::{self, Message, Owner, Webhook};
 use crate::registry::{self, SpareKey, SpareRow, StoredKey};
 use crate::sqlite;
@@ -330,6 +331,61 @@ impl Reader {
     /// An owner's webhook.
     pub fn webhook(&self, owner: Owner) -> Result<Option<Webhook>> {
         outbox::webhook(&self.0, owner)
+    }
+
+    /// An operation on documents by its app and idempotency key.
+    pub fn operation_by_key(&self, app: AppRow, key: &str) -> Result<Option<OperationRow>> {
+        operations::by_key(&self.0, app, key)
+    }
+
+    /// An operation by its number.
+    pub fn operation(&self, row: i64) -> Result<Option<OperationRow>> {
+        operations::by_row(&self.0, row)
+    }
+
+    /// Jobs with documents that have no outcome, the oldest first.
+    pub fn unfinished_operations(&self, limit: u32) -> Result<Vec<OperationRow>> {
+        operations::unfinished(&self.0, limit)
+    }
+
+    /// Operations whose time is over.
+    pub fn expired_operations(&self, now: UnixMillis, limit: u32) -> Result<Vec<OperationRow>> {
+        operations::expired(&self.0, now, limit)
+    }
+
+    /// The numbers of all jobs.
+    pub fn jobs(&self) -> Result<std::collections::HashSet<i64>> {
+        operations::jobs(&self.0)
+    }
+
+    /// How many documents of an operation stand where.
+    pub fn operation_counts(&self, operation: i64) -> Result<OperationCounts> {
+        operations::counts(&self.0, operation)
+    }
+
+    /// One document of an operation.
+    pub fn operation_item(&self, of: ItemName) -> Result<Option<OperationItem>> {
+        operations::item(&self.0, of)
+    }
+
+    /// Documents of an operation from a number on.
+    pub fn operation_items(&self, operation: i64, from: u32, limit: u32) -> Result<Vec<OperationItem>> {
+        operations::items(&self.0, operation, from, limit)
+    }
+
+    /// The numbers of an operation's documents without an outcome.
+    pub fn operation_waiting(&self, operation: i64) -> Result<Vec<u32>> {
+        operations::waiting(&self.0, operation)
+    }
+
+    /// What is kept of a document's steps, by number, wrapped under the tenant's key.
+    pub fn operation_steps(&self, of: ItemName) -> Result<Vec<(u32, Vec<u8>)>> {
+        operations::steps(&self.0, of)
+    }
+
+    /// A certificate chain that documents were prepared for.
+    pub fn operation_chain(&self, sha256: &[u8; 32]) -> Result<Option<Vec<Vec<u8>>>> {
+        operations::chain(&self.0, sha256)
     }
 
     /// All webhooks.

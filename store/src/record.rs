@@ -75,6 +75,18 @@ pub struct Proof {
     pub base: Option<Box<str>>,
 }
 
+impl Proof {
+    /// CBOR.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        minicbor::to_vec(self).expect("writing to a Vec cannot fail")
+    }
+
+    /// Reads it back.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        minicbor::decode(bytes).ok()
+    }
+}
+
 /// What is known of an item whatever became of it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Item {

@@ -6,7 +6,9 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::error::{Result, StoreError};
 use crate::ledger::rows;
-use crate::{approvals, archive, incidents, keep, minutes, operators, outbox, statement, subjects, tenancy};
+use crate::{
+    approvals, archive, incidents, keep, minutes, operations, operators, outbox, statement, subjects, tenancy,
+};
 
 /// What this version reads and writes (`docs/store-format.md`).
 const FORMAT: i64 = 2;
@@ -107,7 +109,7 @@ const SCHEMA: &str = "
 ";
 
 /// Tables that chapters of their own describe.
-const PARTS: [&str; 11] = [
+const PARTS: [&str; 12] = [
     rows::SCHEMA,
     tenancy::SCHEMA,
     minutes::SCHEMA,
@@ -119,6 +121,7 @@ const PARTS: [&str; 11] = [
     archive::SCHEMA,
     keep::SCHEMA,
     subjects::SCHEMA,
+    operations::SCHEMA,
 ];
 
 /// Opens the database for the one writer, and makes it if it is new.

@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::fence::Epoch;
 use crate::journal::Batch;
 use crate::ledger::{LedgerAccount, Package, PackageRow, Transfer, Unit, rows};
+use crate::operations::{self, KeptStep};
 use crate::record::{Record, Stamped};
 use crate::tail::ChainPoint;
 use crate::tenancy::TenantState;
@@ -31,6 +32,8 @@ pub struct StampDraft {
     pub app: (Arc<App>, Epoch),
     /// What was made.
     pub stamp: Stamped,
+    /// The token as a sealed document needs it, kept in the same commit: a retry finds it and is not charged.
+    pub kept: Option<KeptStep>,
     /// Who waits. Called by the committing thread, so it must not wait itself.
     pub reply: Reply,
 }
@@ -220,6 +223,11 @@ impl<W: Clone> Committer<W> {
         let point = plan.batch.chain_point(&self.end);
         plan.batch.insert(&transaction, plan.at, &point.chain)?;
         plan.tally.write(&transaction, plan.at)?;
+        for (draft, verdict) in drafts.iter().zip(&plan.verdicts) {
+            if let (Some(step), Ok(_)) = (&draft.kept, verdict) {
+                operations::keep(&transaction, step)?;
+            }
+        }
         let transfers: Vec<Transfer> = plan.purses.values().flat_map(Purse::transfers).collect();
         rows::post(&transaction, plan.batch.first(), plan.at, &transfers)?;
         transaction.commit()?;

@@ -213,12 +213,14 @@ impl Destruction<'_> {
                 "secrets": destroyed.secrets,
                 "webhook_secrets": destroyed.webhooks,
                 "messages": destroyed.messages,
+                "document_operations": destroyed.operations,
                 "signatures": erased.signatures,
                 "audit_salts": erased.salts,
             },
             "method": "the tenant's own AES-256 key was deleted and its place overwritten: the signatures in the journal \
                        and in archives were encrypted under it and cannot be opened any more; private keys, secrets and \
-                       secrets of webhooks that were encrypted under it, and messages, were deleted besides; the salts of \
+                       secrets of webhooks that were encrypted under it, messages, and operations on documents were deleted \
+                       besides, and with them the keys of the documents' files; the salts of \
                        its entries in the audit log were overwritten, so that their leaves cannot be opened",
             "verified": "nothing of it is left in the store, and nothing that was encrypted under it can be opened",
             "still_in_devices": still_in,

@@ -15,7 +15,7 @@ use axum::body::{Body, HttpBody};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Extension, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -42,9 +42,10 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use super::proof::{self, PeerCertificate};
-use super::{FrontContext, Phase, audit, location, openapi, registration, reports};
+use super::{FrontContext, Phase, audit, documents, location, openapi, registration, reports};
 use crate::config::Location;
 use crate::registration::Registration;
+use crate::sealing::Sealer;
 
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 const BODY_MAX: Duration = Duration::from_secs(10);
@@ -55,6 +56,7 @@ pub(crate) fn router(
     services: Arc<Services>,
     locations: Arc<[Location]>,
     registration_desk: Registration,
+    sealer: Arc<Sealer>,
 ) -> Router {
     Router::new()
         .route("/v1/signatures", post(sign))
@@ -91,6 +93,23 @@ pub(crate) fn router(
         .route("/v1/subjects/{id}/challenge", post(registration::challenge))
         .route("/v1/subjects/{id}/erasure", post(registration::erase))
         .route("/v1/verifications", post(registration::verify))
+        .route("/v1/documents/seal", post(documents::seal))
+        .route("/v1/documents/verify", post(documents::verify))
+        .route("/v1/documents/jobs", post(documents::new_job))
+        .route(
+            "/v1/operations/{id}",
+            get(documents::operation).delete(documents::erase),
+        )
+        .route("/v1/operations/{id}/start", post(documents::start))
+        .route("/v1/operations/{id}/cancellation", post(documents::cancel))
+        .route(
+            "/v1/operations/{id}/documents",
+            get(documents::operation_documents),
+        )
+        .route(
+            "/v1/operations/{id}/documents/{number}",
+            put(documents::put_document).get(documents::fetch_document),
+        )
         .route("/audit/checkpoint", get(audit::checkpoint))
         .route("/audit/cosigned", get(audit::cosigned))
         .route("/audit/tile/{*path}", get(audit::tile))
@@ -100,6 +119,7 @@ pub(crate) fn router(
         .method_not_allowed_fallback(method_not_allowed)
         .layer(Extension(locations))
         .layer(Extension(registration_desk))
+        .layer(Extension(sealer))
         .with_state(services)
 }
 
@@ -119,6 +139,7 @@ pub(crate) async fn serve(
         Arc::clone(context.core.services()),
         Arc::clone(&context.locations),
         context.registration.clone(),
+        Arc::clone(&context.sealer),
     );
     loop {
         let connections = phase.clone();
@@ -209,7 +230,7 @@ pub(super) type Shared = State<Arc<Services>>;
 /// A proved request.
 pub(super) struct Proved {
     pub(super) app: Arc<store::App>,
-    proof: store::Proof,
+    pub(super) proof: store::Proof,
     pub(super) head: Head,
     pub(super) body: Bytes,
     pub(super) received: Instant,

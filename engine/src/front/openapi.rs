@@ -19,6 +19,9 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
         super::registration::renew, super::registration::revoke, super::registration::suspend, super::registration::resume,
         super::registration::call, super::registration::make_request, super::registration::import, super::registration::subjects, super::registration::subject_of,
         super::registration::submit, super::registration::challenge, super::registration::erase, super::registration::verify,
+        super::documents::seal, super::documents::verify, super::documents::new_job, super::documents::operation,
+        super::documents::erase, super::documents::operation_documents, super::documents::put_document,
+        super::documents::fetch_document, super::documents::start, super::documents::cancel,
         super::audit::checkpoint, super::audit::cosigned, super::audit::tile, super::location::data_location),
     modifiers(&Proof),
     security(("http-message-signature" = []))

@@ -6,7 +6,7 @@ use actors::services::Services;
 use http::request::Parts as Head;
 use protocol::clock;
 use protocol::error_code::{Code, Refusal};
-use protocol::http_proof::{self, Parts, Presented, ProofError, VerifyKey};
+use protocol::http_proof::{self, BodyCheck, Parts, Presented, ProofError, VerifyKey};
 use smallvec::SmallVec;
 use store::{App, Proof, ProofKind};
 
@@ -19,15 +19,46 @@ pub(crate) fn prove(services: &Services, head: &Head, body: &[u8]) -> Result<(Ar
     check_digest(head, body)?;
     match (header(head, "signature-input")?, header(head, "signature")?) {
         (Some(input), Some(signature)) => {
-            // Without it the body would be anybody's; with a certificate, TLS says whose it is.
             if !body.is_empty() && header(head, "content-digest")?.is_none() {
-                let text = "a signed request with a body needs a Content-Digest";
-                return Err(Refusal::new(Code::Unauthenticated, text));
+                return Err(no_digest());
             }
             by_signature(services, head, input, signature)
         }
         _ => by_certificate(services, head),
     }
+}
+
+/// Proves a request by its head alone, before its body is read: who sent it, and what the body has to be.
+pub(crate) fn prove_head(
+    services: &Services,
+    head: &Head,
+) -> Result<(Arc<App>, Proof, Option<BodyCheck>), Refusal> {
+    let field = header(head, "content-digest")?;
+    let check = field
+        .map(BodyCheck::new)
+        .transpose()
+        .map_err(|error| digest_refusal(&error))?;
+    let (app, proof) = match (header(head, "signature-input")?, header(head, "signature")?) {
+        (Some(_), Some(_)) if check.is_none() => return Err(no_digest()),
+        (Some(input), Some(signature)) => by_signature(services, head, input, signature)?,
+        _ => by_certificate(services, head)?,
+    };
+    Ok((app, proof, check))
+}
+
+/// Without it the body would be anybody's; with a certificate, TLS says whose it is.
+fn no_digest() -> Refusal {
+    let text = "a signed request with a body needs a Content-Digest";
+    Refusal::new(Code::Unauthenticated, text)
+}
+
+/// Of a body that is not the one its Content-Digest is of.
+pub(crate) fn digest_refusal(error: &ProofError) -> Refusal {
+    let text = match error {
+        ProofError::Bad => "the body does not match its Content-Digest".to_owned(),
+        other => other.to_string(),
+    };
+    Refusal::new(Code::ContentDigestMismatch, text)
 }
 
 /// One header as text. Two of a kind are refused: which one was signed would be anybody's guess.
@@ -66,13 +97,7 @@ fn check_digest(head: &Head, body: &[u8]) -> Result<(), Refusal> {
     let Some(field) = header(head, "content-digest")? else {
         return Ok(());
     };
-    http_proof::check_content_digest(field, body).map_err(|error| {
-        let text = match error {
-            ProofError::Bad => "the body does not match its Content-Digest".to_owned(),
-            other => other.to_string(),
-        };
-        Refusal::new(Code::ContentDigestMismatch, text)
-    })
+    http_proof::check_content_digest(field, body).map_err(|error| digest_refusal(&error))
 }
 
 fn by_signature(

@@ -278,6 +278,7 @@ fn ask_certificates<'b>(
                 caller,
                 query: query.query.to_vec(),
                 authority: query.authority.map(Into::into),
+                kept_for: None,
             });
             (query.request, Operation::TimeStamp, question)
         }

@@ -5,16 +5,18 @@ use std::sync::atomic::Ordering;
 
 use actors::answer_log::AnswerLog;
 use actors::answers::{Answer, Sources};
+use actors::document_vault::step_label;
 use actors::lists::{ListKind, ServedList};
 use actors::stamp_callers::{self, StampCaller};
 use actors::time_stamps::{TimeSource, Token};
+use actors::vault::VaultError;
 use documents::{ocsp, tsp};
 use protocol::clock;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::AuthorityName;
 use sla::answer::Outcome;
 use smallvec::SmallVec;
-use store::{Reader, StampDraft, Stamped};
+use store::{ItemName, KeptStep, Reader, StampDraft, Stamped};
 use tokio::sync::oneshot;
 
 use super::Pki;
@@ -82,6 +84,7 @@ impl Desk {
         caller: Caller,
         request: &tsp::Request,
         authority: Option<&str>,
+        kept_for: Option<(ItemName, u32)>,
     ) -> Result<(Vec<u8>, Outcome), Refusal> {
         let current = self.pki.current();
         let stamper = current.stamper(authority, request.hash, clock::wall());
@@ -99,17 +102,38 @@ impl Desk {
             Caller::Anybody => {
                 self.pki.borne.fetch_add(1, Ordering::Relaxed);
             }
-            Caller::App(caller) => self.record(&caller, stamper.authority(), &token, request).await?,
+            Caller::App(caller) => {
+                let kept = self.kept(&caller, kept_for, &token)?;
+                self.record(&caller, (stamper.authority(), &token), request, kept)
+                    .await?;
+            }
         }
         Ok((token.response, Outcome::Result))
+    }
+
+    /// The answer as it is kept with a document's operation.
+    fn kept(
+        &self,
+        caller: &StampCaller,
+        kept_for: Option<(ItemName, u32)>,
+        token: &Token,
+    ) -> Result<Option<KeptStep>, Refusal> {
+        let tenant = &caller.app.0.tenant;
+        let keep = |(of, step)| {
+            let own = self.pki.vault.of_tenant(tenant)?;
+            let answer = own.wrap(&token.response, step_label(of, step).as_bytes())?;
+            Ok(KeptStep { of, step, answer })
+        };
+        let kept = kept_for.map(keep).transpose();
+        kept.map_err(|error: VaultError| error.refusal())
     }
 
     async fn record(
         &self,
         caller: &StampCaller,
-        authority: &actors::certificates::Authority,
-        token: &Token,
+        (authority, token): (&actors::certificates::Authority, &Token),
         request: &tsp::Request,
+        kept: Option<KeptStep>,
     ) -> Result<(), Refusal> {
         let app = &caller.app.0;
         let (told, heard) = oneshot::channel();
@@ -128,6 +152,7 @@ impl Desk {
                 authority: authority.name.as_str().into(),
                 imprint: SmallVec::from_slice(request.digest()),
             },
+            kept,
             // Whoever asked may have gone; the token is charged all the same.
             reply: Box::new(move |outcome| drop(told.send(outcome))),
         });

@@ -130,9 +130,10 @@ async fn answer_question(asked: Asked, desk: Rc<Desk>) {
             caller,
             query,
             authority,
+            kept_for,
         } => match tsp::Request::parse(&query) {
             Ok(request) => {
-                desk.stamp(Caller::App(caller), &request, authority.as_deref())
+                desk.stamp(Caller::App(caller), &request, authority.as_deref(), kept_for)
                     .await
             }
             Err(failure) => Ok(desk::reject(failure)),
@@ -371,7 +372,7 @@ async fn stamp(
     let basic = head.headers.get(header::AUTHORIZATION);
     let caller = desk.caller(token, basic.map(HeaderValue::as_bytes))?;
     let (stamped, outcome) = match tsp::Request::parse(body) {
-        Ok(request) => desk.stamp(caller, &request, named(head.uri.query())).await?,
+        Ok(request) => desk.stamp(caller, &request, named(head.uri.query()), None).await?,
         Err(failure) => desk::reject(failure),
     };
     Ok((der(tsp::REPLY_TYPE, stamped.into()), outcome))

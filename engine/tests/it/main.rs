@@ -1,4 +1,5 @@
 //! The engine from outside: the real binary, real QUIC and TLS, real files.
+#![recursion_limit = "256"]
 #![expect(
     clippy::unwrap_used,
     reason = "a test that cannot go on says where it stopped"
@@ -17,6 +18,7 @@ mod chaos;
 mod crash;
 mod dashboard;
 mod device;
+mod documents;
 mod hostile;
 mod isolation;
 mod keep;
