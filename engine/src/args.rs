@@ -1,6 +1,7 @@
 //! The command line.
 
 pub(crate) mod operators;
+pub(crate) mod seals;
 
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ use protocol::ids::{AppId, AuthorityName, CredentialId, IdempotencyKey, SubjectI
 use self::operators::{
     AlertCommand, IncidentCommand, MessageCommand, OperatorCommand, ProposalCommand, WebhookCommand,
 };
+use self::seals::{GrantsCommand, SealsCommand};
 use crate::admin::certificates::NewRole;
 use crate::cli::at::At;
 use crate::config::Layers;
@@ -147,6 +149,16 @@ pub(crate) enum Command {
     Subject {
         #[command(subcommand)]
         command: SubjectCommand,
+    },
+    /// Seals from draft to revocation, and the signatures under them.
+    Seals {
+        #[command(subcommand)]
+        command: SealsCommand,
+    },
+    /// Grants: which app, or agent, may use which seal, how often, and on what.
+    Grants {
+        #[command(subcommand)]
+        command: GrantsCommand,
     },
     /// Lists, calibrates, drains, resumes, adds and removes devices of a running engine.
     Device {
@@ -414,28 +426,34 @@ pub(crate) struct SealArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) pdf: PathBuf,
     /// The credential to seal with.
-    #[arg(long, value_name = "ID")]
-    pub(crate) credential: String,
+    #[arg(long, value_name = "ID", required_unless_present = "seal")]
+    pub(crate) credential: Option<String>,
+    /// The seal to put on it, with its picture, size and credential; it has to be granted to the app.
+    #[arg(long, value_name = "ID", group = "seen", conflicts_with = "credential")]
+    pub(crate) seal: Option<String>,
+    /// The agent who uses the seal, by subject id, where it is granted to one.
+    #[arg(long, value_name = "SUBJECT", requires = "seal")]
+    pub(crate) agent: Option<String>,
     /// How to sign [default: the credential's first algorithm].
     #[arg(long)]
     pub(crate) algorithm: Option<Algorithm>,
     /// What is seen of the seal: a PNG. Without it nothing is seen.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "seen")]
     pub(crate) image: Option<PathBuf>,
     /// Where it is seen: page=N|last,x=…,y=…[,w=…][,h=…][,unit=pt|mm|fraction][,origin=top-left|bottom-left]
     /// [,anchor=corner|centre]. Without any place, in that of the field.
-    #[arg(long, value_name = "PLACE", requires = "image", conflicts_with_all = ["keyword", "paging"])]
+    #[arg(long, value_name = "PLACE", requires = "seen", conflicts_with_all = ["keyword", "paging"])]
     pub(crate) at: Option<At>,
     /// A word that the seal is put on.
-    #[arg(long, value_name = "WORD", requires = "image", conflicts_with = "paging")]
+    #[arg(long, value_name = "WORD", requires = "seen", conflicts_with = "paging")]
     pub(crate) keyword: Option<String>,
     /// On which of the word's places: a number from 1 on, last, or all.
     #[arg(long, value_name = "WHICH", requires = "keyword", default_value = "last", value_parser = which)]
     pub(crate) which: Which,
     /// Put the seal across the edges of all pages, a strip on each (骑缝章).
-    #[arg(long, requires = "image")]
+    #[arg(long, requires = "seen")]
     pub(crate) paging: bool,
-    /// Width of the seal in millimetres with --keyword and --paging [default: 42].
+    /// Width of the seal in millimetres with --keyword and --paging [default: that of --seal, or 42].
     #[arg(long, value_name = "MM", value_parser = millimetres)]
     pub(crate) width: Option<f64>,
     /// The signature field: one that waits for a signature, or the name of a new one [default: a new one].

@@ -13,6 +13,7 @@ use crate::directory::{Directory, Place, Tenant};
 use crate::error::Result;
 use crate::open::read_pending;
 use crate::registry::{Effect, refuse};
+use crate::seals;
 use crate::tenancy::TenantState;
 
 pub(crate) const SCHEMA: &str = "
@@ -72,6 +73,8 @@ pub struct Holdings {
     pub webhooks: u64,
     /// Messages to its webhook, those that wait and those that were sent.
     pub messages: u64,
+    /// Pictures of seals.
+    pub seals: u64,
     /// Whether the tenant has a key of its own.
     pub data_key: bool,
 }
@@ -90,6 +93,7 @@ pub(crate) fn holdings(db: &Connection, tenant: TenantRow) -> Result<Holdings> {
         secrets: count("SELECT count(secret) + count(previous_secret) FROM app WHERE tenant = ?")?,
         webhooks: count("SELECT count(*) FROM webhook WHERE owner = ?")?,
         messages: count("SELECT count(*) FROM outbox WHERE owner = ?")?,
+        seals: count("SELECT count(picture) FROM seal WHERE tenant = ?")?,
         data_key: count("SELECT count(data_key) FROM tenant WHERE row = ?")? > 0,
     })
 }
@@ -207,6 +211,7 @@ fn destroy(db: &Connection, directory: &Directory, name: &TenantName, order: &st
         "UPDATE credential SET active = FALSE, epoch = epoch + 1 WHERE tenant = ?",
         [row],
     )?;
+    seals::rows::destroy(db, tenant.row)?;
     db.execute("DELETE FROM webhook WHERE owner = ?", [row])?;
     db.execute("DELETE FROM outbox WHERE owner = ?", [row])?;
     Ok(Effect::DestroyedTenant(tenant))
@@ -223,6 +228,7 @@ pub(crate) fn forget(directory: &Directory, tenant: &Tenant) {
         credential.fence.turn(false);
         credential.set_place(Place::Destroyed);
     }
+    tenant.seals().iter().for_each(|seal| seal.forget());
 }
 
 #[cfg(test)]

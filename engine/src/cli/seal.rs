@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use documents::cms::Chain;
 use documents::pdf::{
-    self, Keyword, Paging, Permission, Placement, PrepareError, PreparedPdf, Request, Seal, SealImage, Size,
-    Unit,
+    self, Keyword, Paging, Permission, Placement, Position, PrepareError, PreparedPdf, Request, Seal,
+    SealImage, Size, Unit,
 };
 use protocol::algorithm::{Algorithm, Format};
 use protocol::client::{Client, Profile, SignRequest};
 use protocol::clock::{self, UnixMillis};
 use protocol::error_code::{Code, Refusal};
-use protocol::message::CredentialInfo;
+use protocol::seal::DocumentKind;
 
-use super::sign::{find, fresh_key, public_key, sign_one};
+use super::seal_source::Source;
+use super::sign::{fresh_key, public_key};
 use super::{content, read_file};
 use crate::args::{Level, SealArguments};
 
@@ -41,11 +42,13 @@ async fn seal(
     pdf: &[u8],
     image: Option<&SealImage>,
 ) -> Result<Vec<u8>, Refusal> {
-    let info = find(client, &arguments.credential).await?;
-    let algorithm = content::pick(&public_key(&info)?, arguments.algorithm)?;
-    let prepared = prepare(arguments, pdf, image, &info, algorithm)?;
+    let source = source(client, arguments).await?;
+    let brought = source.picture()?;
+    let image = image.or(brought.as_ref());
+    let algorithm = content::pick(&public_key(&source.info)?, arguments.algorithm)?;
+    let prepared = prepare(arguments, pdf, image, &source, algorithm)?;
     let request = SignRequest {
-        credential: arguments.credential.clone(),
+        credential: source.info.id.clone(),
         algorithm,
         format: Format::Raw,
         key: match &arguments.idempotency_key {
@@ -56,26 +59,35 @@ async fn seal(
         user_id: None,
         deadline_ms: None,
     };
-    let signature = sign_one(client, &request).await?;
+    let signature = source.sign(client, &request).await?;
     match arguments.level {
         Level::BB => prepared.assemble(&signature),
     }
     .map_err(|error| Refusal::new(Code::BadAnswer, error.to_string()))
 }
 
+async fn source(client: &Client, arguments: &SealArguments) -> Result<Source, Refusal> {
+    let agent = arguments.agent.as_deref();
+    match (&arguments.seal, &arguments.credential) {
+        (Some(seal), _) => Source::seal(client, seal, DocumentKind::Pdf, agent).await,
+        (None, Some(credential)) => Source::credential(client, credential).await,
+        (None, None) => Err(Refusal::new(Code::Usage, "give --credential or --seal")),
+    }
+}
+
 fn prepare(
     arguments: &SealArguments,
     pdf: &[u8],
     image: Option<&SealImage>,
-    info: &CredentialInfo,
+    source: &Source,
     algorithm: Algorithm,
 ) -> Result<PreparedPdf, Refusal> {
-    let chain = Chain::new(&info.chain)
+    let chain = Chain::new(&source.info.chain)
         .map_err(|error| Refusal::new(Code::BadAnswer, format!("the credential's certificates: {error}")))?;
     let now = arguments
         .signing_time
         .map_or_else(clock::wall, |seconds| UnixMillis(seconds.saturating_mul(1000)));
-    let placement = placement(arguments);
+    let placement = placement(arguments, source.width_mm());
     let request = Request {
         field: arguments.field.as_deref(),
         seal: image.map(|image| Seal {
@@ -92,14 +104,14 @@ fn prepare(
     pdf::prepare(pdf, &request, algorithm, &Arc::new(chain), now).map_err(|error| refusal(&error))
 }
 
-fn placement(arguments: &SealArguments) -> Placement {
+fn placement(arguments: &SealArguments, width_mm: Option<f64>) -> Placement {
     let size = Size {
-        width: arguments.width,
+        width: arguments.width.or(width_mm),
         height: None,
     };
     let unit = Unit::Millimetre;
     match (arguments.at, &arguments.keyword) {
-        (Some(at), _) => Placement::At(at.page, at.position),
+        (Some(at), _) => Placement::At(at.page, sized(at.position, width_mm)),
         (None, Some(word)) => Placement::On(Keyword {
             text: word.clone(),
             which: arguments.which,
@@ -114,6 +126,19 @@ fn placement(arguments: &SealArguments) -> Placement {
         }),
         (None, None) => Placement::InField,
     }
+}
+
+/// A seal is as large as it was made, where the place does not say otherwise; fractions of a page have to.
+fn sized(mut position: Position, width_mm: Option<f64>) -> Position {
+    let width = match position.unit {
+        Unit::Point => width_mm.map(|width| width * 72.0 / 25.4),
+        Unit::Millimetre => width_mm,
+        Unit::Fraction => None,
+    };
+    if position.size == Size::default() {
+        position.size.width = width;
+    }
+    position
 }
 
 pub(super) fn refusal(error: &PrepareError) -> Refusal {

@@ -29,6 +29,7 @@ mod pki;
 mod pool;
 mod prepaid;
 mod seal;
+mod seals;
 mod signing;
 mod stalls;
 mod status;
