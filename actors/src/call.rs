@@ -12,7 +12,7 @@ use protocol::message::{Answer, ItemOutcome};
 use protocol::stages::StageTimes;
 use slab::Slab;
 use smallvec::SmallVec;
-use store::{App, Attempt, Credential, Epoch, Fingerprint, Item, Proof, RequestHash};
+use store::{App, Attempt, Credential, Epoch, Fingerprint, Item, Proof, RequestHash, SealUse};
 
 use crate::latency::{Ending, Operation, Series, Transport};
 use crate::wheel::Wheel;
@@ -97,6 +97,8 @@ pub struct SignCall {
     pub(crate) permit: Option<Permit>,
     pub(crate) app: (Arc<App>, Epoch),
     pub(crate) credential: (Arc<Credential>, Epoch),
+    /// Under which seal, if under one.
+    pub(crate) seal: Option<Box<SealUse>>,
     /// How often the credential's certificate had been renewed when the call was admitted.
     pub(crate) renewals: u32,
     pub(crate) algorithm: Algorithm,
@@ -129,7 +131,7 @@ impl SignCall {
     }
 }
 
-/// Which credentials.
+/// Which credentials, or seals.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
     /// Those after this id.
@@ -146,6 +148,8 @@ pub enum Ask {
     Lookup(Arc<App>, IdempotencyKey),
     /// The app's credentials.
     Credentials(Arc<App>, Page),
+    /// The seals of its tenant.
+    Seals(Arc<App>, Page),
     /// The app's usage.
     Usage(Arc<App>),
 }
@@ -154,7 +158,7 @@ impl Ask {
     fn app(&self) -> &Arc<App> {
         match self {
             Self::Sign(sign) => &sign.app.0,
-            Self::Lookup(app, _) | Self::Credentials(app, _) | Self::Usage(app) => app,
+            Self::Lookup(app, _) | Self::Credentials(app, _) | Self::Seals(app, _) | Self::Usage(app) => app,
         }
     }
 
@@ -163,7 +167,8 @@ impl Ask {
         match self {
             Self::Sign(sign) => (Operation::Sign, Some(sign.algorithm)),
             Self::Lookup(..) => (Operation::Lookup, None),
-            Self::Credentials(..) => (Operation::Credentials, None),
+            // Both are read in the same way, and neither is promised anything.
+            Self::Credentials(..) | Self::Seals(..) => (Operation::Credentials, None),
             Self::Usage(_) => (Operation::Usage, None),
         }
     }

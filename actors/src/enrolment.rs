@@ -337,7 +337,7 @@ impl Enrolment<'_> {
         found.map_err(|error| error.refusal())?.pop().ok_or_else(missing)
     }
 
-    fn credential(
+    pub(crate) fn credential(
         &self,
         tenant: &TenantName,
         id: &CredentialId,
@@ -347,7 +347,7 @@ impl Enrolment<'_> {
     }
 
     /// The newest certificate of a credential that was ever in force.
-    fn last_certificate(
+    pub(crate) fn last_certificate(
         &self,
         tenant: &TenantName,
         id: &CredentialId,
@@ -373,7 +373,7 @@ impl Enrolment<'_> {
         }
     }
 
-    fn public_key(&self, credential: &Credential) -> Result<Vec<u8>, Refusal> {
+    pub(crate) fn public_key(&self, credential: &Credential) -> Result<Vec<u8>, Refusal> {
         if credential.place() == Place::Destroyed {
             let text = format!("the key of credential '{}' is destroyed", credential.id);
             return Err(Refusal::new(Code::CredentialDisabled, text));
@@ -406,7 +406,7 @@ impl Enrolment<'_> {
         }
     }
 
-    fn sign(
+    pub(crate) fn sign(
         &self,
         tenant: &TenantName,
         credential: &Credential,

@@ -10,16 +10,21 @@ use protocol::clock::UnixMillis;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::{CredentialRow, IdempotencyKey};
 use protocol::limits::{ANSWER_MS_MAX, BATCH_ITEMS_MAX, DEADLINE_MS_MIN, SM2_USER_ID_BYTES_MAX};
+use protocol::seal::DocumentKind;
 use smallvec::SmallVec;
-use store::{App, Credential, Environment, Epoch, NotValid, Proof, RequestHash, TenantState};
+use store::{
+    App, Credential, Environment, Epoch, NotSealed, NotValid, Proof, RequestHash, SealUse, TenantState,
+};
 
 use crate::call::{Input, Permit, SignCall};
 
 /// A signing request's fields, whichever front read them.
 #[derive(Debug)]
 pub struct SignFields<'a, I> {
-    /// The credential's id.
+    /// The credential's id; with a seal, empty or the seal's own.
     pub credential: &'a str,
+    /// The seal to sign under, if one is named.
+    pub seal: Option<SealFields<'a>>,
     /// How to sign; `None`: the credential's default.
     pub algorithm: Option<Algorithm>,
     /// The format of the result.
@@ -30,6 +35,39 @@ pub struct SignFields<'a, I> {
     pub inputs: I,
     /// SM2 user id.
     pub user_id: Option<&'a [u8]>,
+}
+
+/// A signing request's fields about a seal.
+#[derive(Clone, Copy, Debug)]
+pub struct SealFields<'a> {
+    /// The seal's id.
+    pub seal: &'a str,
+    /// What it is put on.
+    pub document: DocumentKind,
+    /// The agent who uses it, by subject id.
+    pub agent: Option<&'a str>,
+}
+
+impl<'a> SealFields<'a> {
+    /// Of a request that may name a seal; what belongs to a seal is a mistake where it does not.
+    pub fn of(
+        seal: Option<&'a str>,
+        document: Option<DocumentKind>,
+        agent: Option<&'a str>,
+    ) -> Result<Option<Self>, Refusal> {
+        match (seal, document, agent) {
+            (Some(seal), document, agent) => Ok(Some(Self {
+                seal,
+                document: document.unwrap_or_default(),
+                agent,
+            })),
+            (None, None, None) => Ok(None),
+            _ => Err(Refusal::new(
+                Code::MalformedRequest,
+                "document and agent mean nothing without a seal",
+            )),
+        }
+    }
 }
 
 /// When a call is due: the caller's deadline, never later than the limit.
@@ -119,12 +157,22 @@ where
 {
     let app_epoch = admit_signing(app, now)?;
     let key = idempotency_key(fields.key)?;
-    let (credential, credential_epoch) = find_credential(app, fields.credential, now)?;
+    let (seal, (credential, credential_epoch)) = match &fields.seal {
+        None => (None, find_credential(app, fields.credential, now)?),
+        Some(wanted) => {
+            let (used, found) = find_seal(app, fields.credential, wanted, now)?;
+            (Some(used), found)
+        }
+    };
     let algorithm = pick_algorithm(&credential, fields.algorithm)?;
     check_format(&credential, algorithm, fields.format)?;
     let user_id = check_user_id(algorithm, fields.user_id)?;
     let inputs = check_inputs(algorithm, fields.inputs)?;
     let request = hash_request(credential.row, algorithm, fields.format, user_id, &inputs);
+    let request = match &seal {
+        None => request,
+        Some(used) => hash_sealed(request, used),
+    };
     let permit = admit_contract(app, now, inputs.len())?;
     let place = (0, inputs.len() as u16);
     Ok(SignCall {
@@ -133,6 +181,7 @@ where
         app: (Arc::clone(app), app_epoch),
         renewals: credential.certificate.version(),
         credential: (credential, credential_epoch),
+        seal,
         algorithm,
         format: fields.format,
         key,
@@ -151,12 +200,51 @@ fn find_credential(app: &App, id: &str, now: UnixMillis) -> Result<(Arc<Credenti
         .credential(id)
         .filter(|credential| credential.environment == app.environment)
         .ok_or_else(|| Refusal::new(Code::UnknownCredential, "no such credential"))?;
+    if credential.is_reserved() {
+        let text = "the credential signs only under its seals; name the seal";
+        return Err(Refusal::new(Code::CredentialReserved, text));
+    }
+    let epoch = admit_credential(&credential, now)?;
+    Ok((credential, epoch))
+}
+
+fn admit_credential(credential: &Credential, now: UnixMillis) -> Result<Epoch, Refusal> {
     let epoch = credential
         .fence
         .pass()
         .ok_or_else(|| Refusal::new(Code::CredentialDisabled, "the credential is disabled"))?;
     credential.certificate.check(now).map_err(NotValid::refusal)?;
-    Ok((credential, epoch))
+    Ok(epoch)
+}
+
+type Sealed = (Box<SealUse>, (Arc<Credential>, Epoch));
+
+/// A seal of the app's tenant and environment that the app may use now, and the credential that signs under it. Whether
+/// its grant is used up is decided after the key is claimed, like a quota.
+fn find_seal(
+    app: &App,
+    credential: &str,
+    wanted: &SealFields<'_>,
+    now: UnixMillis,
+) -> Result<Sealed, Refusal> {
+    let seal = app
+        .tenant
+        .seal(wanted.seal)
+        .filter(|seal| seal.environment == app.environment)
+        .ok_or_else(|| Refusal::new(Code::UnknownSeal, "no such seal"))?;
+    if !credential.is_empty() && credential != seal.credential.as_str() {
+        let text = "another credential signs under this seal; leave the credential out";
+        return Err(Refusal::new(Code::MalformedRequest, text));
+    }
+    let used = seal.admit(app.row, wanted.agent, wanted.document, now);
+    let used = used.map_err(NotSealed::refusal)?;
+    let missing = || Refusal::new(Code::DataCorrupt, "a seal without its credential");
+    let credential = app
+        .tenant
+        .credential(seal.credential.as_str())
+        .ok_or_else(missing)?;
+    let epoch = admit_credential(&credential, now)?;
+    Ok((Box::new(used), (credential, epoch)))
 }
 
 fn pick_algorithm(credential: &Credential, asked: Option<Algorithm>) -> Result<Algorithm, Refusal> {
@@ -249,9 +337,39 @@ fn hash_request(
     RequestHash(std::array::from_fn(|at| digest.as_ref()[at]))
 }
 
+/// The same for a request that names a seal: the seal, the agent, and what it is put on. By which grant is not part of it.
+fn hash_sealed(request: RequestHash, used: &SealUse) -> RequestHash {
+    let mut hash = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    hash.update(&request.0);
+    hash.update(&used.seal.0.row.0.to_be_bytes());
+    hash.update(&[used.document.wire()]);
+    if let Some(agent) = &used.grant.0.terms.agent {
+        hash.update(agent.as_str().as_bytes());
+    }
+    let digest = hash.finish();
+    RequestHash(std::array::from_fn(|at| digest.as_ref()[at]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_belongs_to_a_seal_needs_one() {
+        let of = |seal, document, agent| SealFields::of(seal, document, agent);
+        assert!(of(None, None, None).unwrap().is_none());
+        let fields = of(Some("s"), None, Some("li-lei")).unwrap().unwrap();
+        assert_eq!(
+            (fields.seal, fields.document, fields.agent),
+            ("s", DocumentKind::Digest, Some("li-lei"))
+        );
+        for bad in [
+            of(None, Some(DocumentKind::Pdf), None),
+            of(None, None, Some("li-lei")),
+        ] {
+            assert_eq!(bad.unwrap_err().code, Code::MalformedRequest);
+        }
+    }
 
     fn hash(inputs: &[&[u8]], user_id: Option<&[u8]>) -> RequestHash {
         let inputs: Vec<Input> = inputs.iter().map(|input| Input::from_slice(input)).collect();

@@ -17,7 +17,7 @@
 //! again; [`certificates`] and [`time_stamps`] are the authorities, on threads of their own: [`lists`] and [`answers`] say
 //! what became of a certificate, [`stamp_callers`] who may have a time stamp, over [`questions`] the cores ask them, and [`answer_log`] counts what they answer to others. What
 //! apps ask about certificates waits in [`fair`] lines; [`enrolment`] is how
-//! somebody comes to a certificate, by which [`profiles`], and [`subjects`] whose identity was checked for it.
+//! somebody comes to a certificate, by which [`profiles`], and [`subjects`] whose identity was checked for it. [`seals`] makes seals and says who may sign under them.
 //!
 //! Who talks to whom: front → core → shard → {index, metering, reader, pool}; pool → committing thread → core → shard
 //! → front. No sockets, no files, no C; time comes from `protocol::clock`.
@@ -50,6 +50,7 @@ pub mod questions;
 mod reader;
 pub mod registrar;
 pub mod reports;
+pub mod seals;
 pub mod services;
 mod shard;
 pub mod stamp_callers;

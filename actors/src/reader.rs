@@ -10,12 +10,13 @@ use protocol::ids::{AppRow, IdempotencyKey, Sequence};
 use protocol::limits::{FRAME_BYTES_MAX, REPLY_KEPT_MS};
 use protocol::message::{Answer, CredentialInfo, ItemOutcome, UsageInfo};
 use store::{
-    Credential, Entry, Environment, Known, Outcome, Reader, Record, RequestHash, Settled, State, StoreError,
-    Tenant,
+    App, Credential, DiscardReason, Entry, Environment, Known, Outcome, Reader, Record, RequestHash, Settled,
+    State, StoreError, Tenant,
 };
 
 use crate::call::{Page, Ticket};
 use crate::core::{CoreRemote, Event};
+use crate::seals;
 use crate::services::Chains;
 use crate::shard::reused;
 use crate::vault::Vault;
@@ -34,6 +35,8 @@ pub(crate) enum Read {
     Chain(Arc<Credential>, u32),
     /// A tenant's credentials.
     Credentials(Arc<Tenant>, Environment, Page),
+    /// The seals of an app's tenant.
+    Seals(Arc<App>, Page),
     /// An app's usage.
     Usage(AppRow),
 }
@@ -118,6 +121,9 @@ impl ReaderThread {
             Read::Credentials(tenant, environment, page) => {
                 let list = self.credentials(&tenant, environment, &page);
                 Event::Answer(ticket, list.map_err(|error| failed(&error)))
+            }
+            Read::Seals(app, page) => {
+                Event::Answer(ticket, seals::list(&self.reader, &self.vault, &app, &page))
             }
             Read::Usage(app) => Event::Answer(ticket, self.usage(app).map_err(|error| failed(&error))),
         }
@@ -204,10 +210,7 @@ impl ReaderThread {
                 let code = Code::from_wire(code).unwrap_or(Code::Internal);
                 ItemOutcome::Failed(Refusal::new(code, "it was pending and then failed; not charged"))
             }
-            Record::Discarded { .. } => ItemOutcome::Failed(Refusal::new(
-                Code::CredentialDisabled,
-                "signed after a revocation; not released, not charged",
-            )),
+            Record::Discarded { reason, .. } => ItemOutcome::Failed(discarded(reason)),
             _ if state == State::Pending => ItemOutcome::Pending,
             _ => ItemOutcome::Failed(Refusal::new(
                 Code::DataCorrupt,
@@ -288,6 +291,37 @@ impl ReaderThread {
         }
         Ok(Answer::Usage(usage))
     }
+}
+
+/// What became of an item that was not released.
+fn discarded(reason: DiscardReason) -> Refusal {
+    let (code, text) = match reason {
+        DiscardReason::Seal => (
+            Code::SealFrozen,
+            "signed after its seal was frozen or revoked; not released, not charged",
+        ),
+        DiscardReason::Grant => (
+            Code::GrantRevoked,
+            "signed after its grant was revoked; not released, not charged",
+        ),
+        DiscardReason::SealTime => (
+            Code::GrantExpired,
+            "signed after the end of its seal or grant; not released, not charged",
+        ),
+        DiscardReason::GrantUses => (
+            Code::GrantUsedUp,
+            "signed after its grant was used up; not released, not charged",
+        ),
+        DiscardReason::App
+        | DiscardReason::Credential
+        | DiscardReason::Balance
+        | DiscardReason::Tenant
+        | DiscardReason::Certificate => (
+            Code::CredentialDisabled,
+            "signed after a revocation; not released, not charged",
+        ),
+    };
+    Refusal::new(code, text)
 }
 
 /// Whether a reply of this time can still be had.

@@ -228,6 +228,7 @@ fn begin(core: &Core, ticket: Ticket) {
             let read = Read::Credentials(Arc::clone(&app.tenant), app.environment, page);
             ask_reader(core, ticket, read);
         }
+        Some(Ask::Seals(app, page)) => ask_reader(core, ticket, Read::Seals(app, page)),
         Some(Ask::Usage(app)) => ask_reader(core, ticket, Read::Usage(app.row)),
         None => {}
     }
@@ -347,9 +348,11 @@ fn attempt(sign: &SignCall, fingerprint: Fingerprint, at: u16, received: Instant
             format: sign.format,
             digest: digest_of(sign, input),
             proof: sign.proof.clone(),
+            seal: sign.seal.as_ref().map(|used| used.record()),
         },
         app: (Arc::clone(&app.0), app.1),
         credential: (Arc::clone(&credential.0), credential.1),
+        seal: sign.seal.clone(),
         held: HoldTime::default(),
         marks: Marks::new(received),
     })
@@ -371,7 +374,8 @@ fn launch(core: &Core, ticket: Ticket) {
     let Some((sign, attempts)) = ready(core, ticket) else {
         return;
     };
-    if let Some(refusal) = core.services.closed().or_else(|| storage_full(core)) {
+    let closed = core.services.closed().or_else(|| storage_full(core));
+    if let Some(refusal) = closed.or_else(|| used_up(&sign)) {
         refuse_items(core, ticket, (&sign, &attempts), &refusal);
         return;
     }
@@ -424,6 +428,12 @@ fn storage_full(core: &Core) -> Option<Refusal> {
         )
         .retry_after_ms(5_000)
     })
+}
+
+/// The grant may have been used up since; the committing thread counts, and has the last word.
+fn used_up(sign: &SignCall) -> Option<Refusal> {
+    let checked = sign.seal.as_ref()?.grant.0.check_uses();
+    checked.err().map(store::NotSealed::refusal)
 }
 
 type NotSent = (Arc<Attempt>, Refusal);

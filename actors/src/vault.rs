@@ -454,6 +454,7 @@ mod tests {
                 bytes: SmallVec::from_slice(&[1; 32]),
                 base: None,
             },
+            seal: None,
         }
     }
 

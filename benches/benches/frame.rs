@@ -31,6 +31,9 @@ fn request_frame(key: &SessionKey) -> Vec<u8> {
         deadline_ms: None,
         format: None,
         user_id: None,
+        seal: None,
+        document: None,
+        agent: None,
     };
     let mut body = Vec::with_capacity(256);
     Request::Sign(sign).encode(&mut body);

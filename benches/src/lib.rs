@@ -105,12 +105,14 @@ pub fn attempt(app: &Arc<App>, credential: &Arc<Credential>, key: &str) -> Arc<A
             bytes: SmallVec::from_slice(&[2; 32]),
             base: None,
         },
+        seal: None,
     };
     Arc::new(Attempt {
         fingerprint: Fingerprint::of_call(app.row, key),
         item,
         app: (Arc::clone(app), app.fence.pass().expect("active")),
         credential: (Arc::clone(credential), credential.fence.pass().expect("active")),
+        seal: None,
         held: HoldTime::default(),
         marks: protocol::stages::Marks::new(protocol::clock::monotonic()),
     })

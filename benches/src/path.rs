@@ -135,6 +135,7 @@ pub fn submit(core: &Core, app: &Arc<App>, credential: &str, counter: &Rc<Counte
     let key = random_key(number);
     let fields = SignFields {
         credential,
+        seal: None,
         algorithm: None,
         format: Format::Raw,
         key: &key,

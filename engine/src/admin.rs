@@ -15,5 +15,6 @@ pub(crate) mod messages;
 pub(crate) mod metrics;
 pub(crate) mod operator;
 pub(crate) mod operators;
+pub(crate) mod seals;
 pub(crate) mod socket;
 pub(crate) mod subjects;

@@ -2,6 +2,7 @@
 
 pub(crate) mod documents;
 pub(crate) mod operators;
+pub(crate) mod seals;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ use self::documents::{
 use self::operators::{
     AlertCommand, IncidentCommand, MessageCommand, OperatorCommand, ProposalCommand, WebhookCommand,
 };
+use self::seals::{GrantsCommand, SealsCommand};
 use crate::admin::certificates::NewRole;
 use crate::config::Layers;
 
@@ -153,6 +155,16 @@ pub(crate) enum Command {
     Subject {
         #[command(subcommand)]
         command: SubjectCommand,
+    },
+    /// Seals from draft to revocation, and the signatures under them.
+    Seals {
+        #[command(subcommand)]
+        command: SealsCommand,
+    },
+    /// Grants: which app, or agent, may use which seal, how often, and on what.
+    Grants {
+        #[command(subcommand)]
+        command: GrantsCommand,
     },
     /// Lists, calibrates, drains, resumes, adds and removes devices of a running engine.
     Device {

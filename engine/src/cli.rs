@@ -20,6 +20,8 @@ mod operators;
 mod order;
 mod paper;
 mod seal;
+mod seal_source;
+mod seals;
 mod sign;
 mod steps;
 mod subject;
@@ -89,6 +91,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Refusal> {
         Command::Tsa { command } => block_on(tsa::run(command)),
         Command::Cert { command } => cert::certificate(&config::load(&layers)?, command),
         Command::Subject { command } => subject::run(&config::load(&layers)?, command),
+        Command::Seals { command } => seals::seals(&config::load(&layers)?, command),
+        Command::Grants { command } => seals::grants(&config::load(&layers)?, command),
         Command::Audit { command } => audit::run(&layers, command),
         Command::Journal {
             command: JournalCommand::Check,

@@ -11,6 +11,7 @@ mod messages;
 mod openapi;
 mod people;
 mod registry;
+mod seals;
 mod service;
 pub(crate) mod session;
 
@@ -240,6 +241,7 @@ fn router(console: Arc<Console>) -> Router {
         .merge(people::routes())
         .merge(registry::routes())
         .merge(enrolment::routes())
+        .merge(seals::routes())
         .merge(books::routes())
         .merge(service::routes())
         .merge(approvals::routes())

@@ -10,6 +10,7 @@ use actors::call::Ticket;
 use actors::certificates::{AuthorityPlan, found};
 use actors::keymaster::{CredentialPlan, KeyPlace, Keymaster, WantedCertificate};
 use actors::registrar::{AppProof, Ledger, create_app, create_tenant};
+use actors::seals::{Draft, Granting, Seals};
 use actors::subjects::{Details, Subjects, Submission};
 use actors::vault::Vault;
 use aws_lc_rs::rand;
@@ -21,12 +22,15 @@ use protocol::algorithm::{Algorithm, Hash, KeyKind};
 use protocol::client::Profile as ClientProfile;
 use protocol::clock::{self, UnixMillis};
 use protocol::error_code::{Code, Refusal};
-use protocol::ids::{AppId, AuthorityName, CredentialId, OperatorName, SubjectId, TenantName};
+use protocol::ids::{
+    AppId, AuthorityName, CredentialId, GrantId, OperatorName, SealId, SubjectId, TenantName,
+};
+use protocol::seal::{DocumentKinds, SealState};
 use protocol::verify::SM2_DEFAULT_USER_ID;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use store::{
     AuthorityKey, AuthorityRow, CertificateChange, Change, Environment, OperatorChange, Reader, Role, Roles,
-    Store, StoreHandle, SubjectChange, SubjectKind, SubjectStep,
+    SealKind, SealStep, Store, StoreHandle, SubjectChange, SubjectKind, SubjectStep,
 };
 use zeroize::Zeroizing;
 
@@ -48,6 +52,15 @@ const CREDENTIALS: [(&str, KeyKind); 4] = [
     ("demo-ed25519", KeyKind::Ed25519),
     ("demo-sm2", KeyKind::Sm2),
 ];
+/// Makes the SM2 seal, and signs nothing else.
+const MAKER: &str = "demo-seal-maker";
+/// Seals, what signs under them, their makers, and by which grant the app may use them.
+const SEALS: [(&str, &str, Option<&str>, &str); 2] = [
+    ("demo-seal", "demo-p256", None, "demo-grant"),
+    ("demo-seal-sm2", "demo-sm2", Some(MAKER), "demo-grant-sm2"),
+];
+/// What both look like: made by `seals create --template`, kept here because not every machine has a font for it.
+const SEAL_PICTURE: &[u8] = include_bytes!("dev/demo-seal.png");
 const DAY_MS: u64 = 24 * 3_600_000;
 const ROOT_DAYS: u64 = 3650;
 const LEAF_DAYS: u64 = 825;
@@ -395,25 +408,40 @@ pub(crate) fn set_up(
         pool: None,
         issuer: Some(&enrolment),
     };
-    for (id, kind) in CREDENTIALS {
-        let missing = store
-            .directory()
-            .tenant(TENANT)
-            .is_some_and(|tenant| tenant.credential(id).is_none());
-        if missing {
-            let id = CredentialId::new(id).map_err(internal)?;
+    set_up_credentials(&keys)?;
+    set_up_seals(&Seals {
+        enrolment: &enrolment,
+    })?;
+    write_files(store, vault, ca, home, listen, admin)
+}
+
+/// The demo tenant's credentials, and the one of its seal maker.
+fn set_up_credentials(keys: &Keymaster<'_>) -> Result<(), Refusal> {
+    let maker = WantedCertificate {
+        profile: Some("seal-maker".into()),
+        subject: Some(SubjectId::new(SUBJECT).map_err(internal)?),
+        asked: None,
+    };
+    let certified = CREDENTIALS.map(|(id, kind)| (id, kind, WantedCertificate::default()));
+    for (id, kind, certificate) in certified.into_iter().chain([(MAKER, KeyKind::Sm2, maker)]) {
+        let owner = keys.ledger.directory().tenant(TENANT);
+        if owner.is_some_and(|tenant| tenant.credential(id).is_none()) {
             let plan = CredentialPlan {
-                tenant: name(TENANT)?,
-                id,
+                tenant: TenantName::new(TENANT).map_err(internal)?,
+                id: CredentialId::new(id).map_err(internal)?,
                 kind,
                 place: KeyPlace::Software,
                 environment: Environment::Production,
-                certificate: WantedCertificate::default(),
+                certificate,
             };
-            keys.create(plan)?;
+            match keys.create(plan) {
+                // A configuration may have it that nobody makes seals.
+                Err(refusal) if id == MAKER => tracing::warn!(%refusal, "no demo seal of SM2"),
+                made => made?,
+            }
         }
     }
-    write_files(store, vault, ca, home, listen, admin)
+    Ok(())
 }
 
 /// The demo tenant's enterprise. In development nobody is there to be asked who it is.
@@ -446,6 +474,68 @@ fn set_up_subject(vault: &Vault, ledger: &dyn Ledger, reader: &Reader) -> Result
             by: ACTOR.to_owned(),
             reason: String::new(),
         }))?;
+    }
+    Ok(())
+}
+
+/// The demo seals, active and granted to the demo app. A start that was cut short may have left any of the steps out.
+fn set_up_seals(seals: &Seals<'_>) -> Result<(), Refusal> {
+    let tenant = TenantName::new(TENANT).map_err(internal)?;
+    let now = clock::wall();
+    for (seal, credential, maker, grant) in SEALS {
+        let id = SealId::new(seal).map_err(internal)?;
+        let find = || {
+            seals
+                .enrolment
+                .ledger
+                .tenant(&tenant)
+                .map(|owner| owner.seal(seal))
+        };
+        let owner = seals.enrolment.ledger.tenant(&tenant)?;
+        let is_certified = |id: &str| {
+            let known = owner.credential(id);
+            known.is_some_and(|known| known.certificate.ends().is_some())
+        };
+        // A seal after GB/T 38540 names certificates, and a configuration may have it that there are none.
+        if maker.is_some_and(|maker| !is_certified(maker) || !is_certified(credential)) {
+            continue;
+        }
+        if find()?.is_none() {
+            let credential_id = |text| CredentialId::new(text).map_err(internal);
+            let draft = Draft {
+                id: id.clone(),
+                name: "Cinnabar Demo Ltd".into(),
+                kind: SealKind::Organisation,
+                credential: credential_id(credential)?,
+                maker: maker.map(credential_id).transpose()?,
+                picture: SEAL_PICTURE.to_vec(),
+                remove_background: false,
+                size_mm: (42, None),
+                validity: (None, None),
+                reserve: false,
+            };
+            seals.create(&tenant, draft, ACTOR, now)?;
+        }
+        for (state, step) in [
+            (SealState::Draft, SealStep::Submit),
+            (SealState::InReview, SealStep::Approve),
+        ] {
+            if find()?.is_some_and(|known| known.state() == state) {
+                seals.step(&tenant, &id, step, (ACTOR, ""), now)?;
+            }
+        }
+        if find()?.is_some_and(|known| known.grants().is_empty()) {
+            let new = Granting {
+                id: Some(GrantId::new(grant).map_err(internal)?),
+                seal: id,
+                app: AppId::new(APP).map_err(internal)?,
+                agent: None,
+                documents: DocumentKinds::EVERY,
+                validity: (None, None),
+                uses_max: None,
+            };
+            seals.grant(&tenant, new, ACTOR, now)?;
+        }
     }
     Ok(())
 }

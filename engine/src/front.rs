@@ -10,6 +10,7 @@ pub(crate) mod proof;
 pub(crate) mod quic;
 mod registration;
 mod reports;
+mod seals;
 mod session;
 pub(crate) mod sockets;
 mod stream;

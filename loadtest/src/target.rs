@@ -105,6 +105,7 @@ mod tests {
             app_id: AppId::new("erp").unwrap(),
             secret: String::new(),
             admin: None,
+            document_ca: None,
         }
     }
 

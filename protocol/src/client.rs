@@ -11,6 +11,7 @@ use crate::algorithm::{Algorithm, Format};
 use crate::error_code::{Code, Refusal};
 use crate::ids::{CredentialId, IdempotencyKey};
 use crate::message::{CredentialInfo, ItemOutcome, UsageInfo};
+use crate::seal::{DocumentKind, SealInfo};
 
 pub use https::HttpsClient;
 pub use profile::{Profile, ProfileError};
@@ -46,6 +47,17 @@ pub struct SignRequest {
     pub deadline_ms: Option<u32>,
 }
 
+/// Under which seal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnderSeal {
+    /// The seal's id.
+    pub seal: String,
+    /// What it is put on.
+    pub document: DocumentKind,
+    /// The agent who uses it, by subject id; `None`: the app itself.
+    pub agent: Option<String>,
+}
+
 /// A connected client.
 #[derive(Debug)]
 pub enum Client {
@@ -73,6 +85,53 @@ impl Client {
         match self {
             Self::Quic(client) => client.sign(request).await,
             Self::Https(client) => client.sign(request).await,
+        }
+    }
+
+    /// Signs under a seal that is granted to the app. The request's credential is empty, or the seal's own.
+    pub async fn sign_under(
+        &self,
+        request: &SignRequest,
+        under: &UnderSeal,
+    ) -> Result<Vec<ItemOutcome>, Refusal> {
+        match self {
+            Self::Quic(client) => client.sign_under(request, Some(under)).await,
+            Self::Https(client) => client.sign_under(request, Some(under)).await,
+        }
+    }
+
+    /// A seal of the app's tenant, with its picture if it is granted to the app.
+    pub async fn seal(&self, id: &str) -> Result<Option<SealInfo>, Refusal> {
+        let page = Page {
+            after: None,
+            only: Some(id),
+        };
+        let found = self.seals_page(page).await?;
+        Ok(found.into_iter().find(|info| info.id == id))
+    }
+
+    /// The seals of the app's tenant, without their pictures.
+    pub async fn seals(&self) -> Result<Vec<SealInfo>, Refusal> {
+        let mut all: Vec<SealInfo> = Vec::new();
+        loop {
+            let after = all.last().map(|info| info.id.clone());
+            let page = Page {
+                after: after.as_deref(),
+                only: None,
+            };
+            let more = self.seals_page(page).await?;
+            let goes_on = more.first().is_some_and(|info| Some(&info.id) > after.as_ref());
+            if !goes_on {
+                return Ok(all);
+            }
+            all.extend(more);
+        }
+    }
+
+    async fn seals_page(&self, page: Page<'_>) -> Result<Vec<SealInfo>, Refusal> {
+        match self {
+            Self::Quic(client) => client.seals_page(page).await,
+            Self::Https(client) => client.seals_page(page).await,
         }
     }
 
@@ -159,7 +218,7 @@ fn only_native(what: &str) -> Refusal {
     Refusal::new(Code::Usage, text)
 }
 
-/// Which of the app's credentials.
+/// Which of the app's credentials, or of its tenant's seals.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Page<'a> {
     /// Those after this id.

@@ -166,6 +166,29 @@ codes! {
     /// An answer of a verification service that is not signed, not asked for, too late, or given before.
     VerificationRefused = 153, "verification_refused", 403, Caller, retry false;
 
+    /// The app's tenant has no such seal.
+    UnknownSeal = 160, "unknown_seal", 404, Caller, retry false;
+    /// The seal is not in use yet: a draft, or in review.
+    SealNotActive = 161, "seal_not_active", 403, Caller, retry false;
+    /// The seal is frozen.
+    SealFrozen = 162, "seal_frozen", 403, Caller, retry false;
+    /// The seal is revoked for good, or destroyed.
+    SealRevoked = 163, "seal_revoked", 403, Caller, retry false;
+    /// The seal's validity is over, or has not begun.
+    SealExpired = 164, "seal_expired", 403, Caller, retry false;
+    /// Nobody has granted the seal to the app, or to this agent of it.
+    SealNotGranted = 165, "seal_not_granted", 403, Caller, retry false;
+    /// The grant's time is over, or has not begun.
+    GrantExpired = 166, "grant_expired", 403, Caller, retry false;
+    /// The grant is revoked.
+    GrantRevoked = 167, "grant_revoked", 403, Caller, retry false;
+    /// The grant was used as often as it allows.
+    GrantUsedUp = 168, "grant_used_up", 403, Caller, retry false;
+    /// The grant is not for this kind of document.
+    DocumentNotGranted = 169, "document_not_granted", 403, Caller, retry false;
+    /// The credential signs only under its seals.
+    CredentialReserved = 170, "credential_reserved", 403, Caller, retry false;
+
     /// We cannot keep the promise for this request now.
     Overloaded = 200, "overloaded", 503, Overload, retry true;
     /// The app is above its contracted rate.

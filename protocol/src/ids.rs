@@ -113,6 +113,16 @@ name_id!(
 );
 
 name_id!(
+    /// The id of a seal, unique within its tenant.
+    SealId
+);
+
+name_id!(
+    /// The id of a grant: who may use a seal, and how; unique within its tenant.
+    GrantId
+);
+
+name_id!(
     /// The name of an operator: a person who manages, uses or audits.
     OperatorName
 );
@@ -146,6 +156,15 @@ row_id!(
 row_id!(
     /// A key's row number in the registry.
     KeyRow
+);
+
+row_id!(
+    /// A seal's row number in the registry: what the journal records.
+    SealRow
+);
+row_id!(
+    /// A grant's row number in the registry: what the journal records.
+    GrantRow
 );
 
 /// A journal sequence number: dense, from 1, never reused.

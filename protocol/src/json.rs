@@ -11,13 +11,15 @@ use crate::algorithm::{Algorithm, Format, KeyKind};
 use crate::error_code::{Code, Refusal};
 use crate::ids::Sequence;
 use crate::message::{CredentialInfo, ItemOutcome, UsageInfo};
+use crate::seal::{DocumentKind, DocumentKinds, GrantInfo, SealInfo, SealState};
 
 /// `POST /v1/signatures`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SignBody {
-    /// The credential to sign with.
+    /// The credential to sign with; may be left out where a seal is named.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub credential: String,
     /// How to sign; the credential's first algorithm if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,6 +41,16 @@ pub struct SignBody {
     /// Milliseconds after which the answer is of no use; never later than 2500.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u32>,
+    /// The seal to sign under, which has to be granted to the app.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<String>,
+    /// What the seal is put on: `digest` (if absent), `pdf` or `ofd`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "pdf"))]
+    pub document: Option<DocumentKind>,
+    /// The agent who uses the seal, by subject id, where it is granted to one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -277,6 +289,153 @@ impl CredentialBody {
             active: self.active,
             public_key,
             chain,
+        })
+    }
+}
+
+/// A grant: that the app may use a seal.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct GrantBody {
+    /// Its id.
+    pub id: String,
+    /// Which seal.
+    pub seal: String,
+    /// Whether it was not revoked.
+    pub active: bool,
+    /// For which agent of the app, by subject id; absent: for the app itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// For what kinds of document.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub documents: Vec<DocumentKind>,
+    /// From when on, Unix milliseconds.
+    pub from_ms: u64,
+    /// Until when, Unix milliseconds.
+    pub to_ms: u64,
+    /// How often at most; absent: as often as it likes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses_max: Option<u64>,
+    /// How often it was used.
+    pub uses: u64,
+}
+
+/// `GET /v1/grants`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct GrantsBody {
+    /// By seal, the newest first.
+    pub grants: Vec<GrantBody>,
+}
+
+/// A seal of the app's tenant.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SealBody {
+    /// Its id.
+    pub id: String,
+    /// What it is called.
+    pub name: String,
+    /// `draft`, `in-review`, `active`, `frozen`, `revoked` or `destroyed`.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "active"))]
+    pub state: SealState,
+    /// The credential that signs under it: its certificate is at `/v1/credentials?id=…`.
+    pub credential: String,
+    /// Displayed width, in millimetres.
+    pub width_mm: u32,
+    /// Displayed height, in millimetres.
+    pub height_mm: u32,
+    /// From when on it may be used, Unix milliseconds.
+    pub from_ms: u64,
+    /// Until when, Unix milliseconds.
+    pub to_ms: u64,
+    /// What of it is granted to the app.
+    pub grants: Vec<GrantBody>,
+    /// The picture, PNG, base64: of one seal, where it is granted to the app.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picture: Option<String>,
+    /// The electronic seal as its maker signed it (GB/T 38540, DER, base64), where there is one; as the picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ses: Option<String>,
+}
+
+/// `GET /v1/seals`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SealsBody {
+    /// By id.
+    pub seals: Vec<SealBody>,
+}
+
+impl GrantBody {
+    /// A grant of a seal.
+    pub fn of(seal: &str, info: &GrantInfo) -> Self {
+        Self {
+            id: info.id.clone(),
+            seal: seal.to_owned(),
+            active: info.active,
+            agent: info.agent.clone(),
+            documents: DocumentKinds::from_bits(info.documents).map_or_else(Vec::new, DocumentKinds::list),
+            from_ms: info.from_ms,
+            to_ms: info.to_ms,
+            uses_max: info.uses_max,
+            uses: info.uses,
+        }
+    }
+
+    fn info(self) -> GrantInfo {
+        GrantInfo {
+            id: self.id,
+            active: self.active,
+            agent: self.agent,
+            documents: DocumentKinds::of(&self.documents).map_or(0, DocumentKinds::bits),
+            from_ms: self.from_ms,
+            to_ms: self.to_ms,
+            uses_max: self.uses_max,
+            uses: self.uses,
+        }
+    }
+}
+
+impl From<&SealInfo> for SealBody {
+    fn from(info: &SealInfo) -> Self {
+        let grants = info.grants.iter().map(|grant| GrantBody::of(&info.id, grant));
+        let encode = |bytes: &minicbor::bytes::ByteVec| STANDARD.encode(&bytes[..]);
+        Self {
+            id: info.id.clone(),
+            name: info.name.clone(),
+            state: info.state,
+            credential: info.credential.clone(),
+            width_mm: info.width_mm,
+            height_mm: info.height_mm,
+            from_ms: info.from_ms,
+            to_ms: info.to_ms,
+            grants: grants.collect(),
+            picture: info.picture.as_ref().map(encode),
+            ses: info.ses.as_ref().map(encode),
+        }
+    }
+}
+
+impl SealBody {
+    /// The same with its binary parts decoded; `None` if they are not base64.
+    pub fn info(self) -> Option<SealInfo> {
+        let decode = |text: Option<String>| match text {
+            Some(text) => STANDARD.decode(text).ok().map(|bytes| Some(bytes.into())),
+            None => Some(None),
+        };
+        Some(SealInfo {
+            picture: decode(self.picture)?,
+            ses: decode(self.ses)?,
+            id: self.id,
+            name: self.name,
+            state: self.state,
+            credential: self.credential,
+            width_mm: self.width_mm,
+            height_mm: self.height_mm,
+            from_ms: self.from_ms,
+            to_ms: self.to_ms,
+            grants: self.grants.into_iter().map(GrantBody::info).collect(),
         })
     }
 }

@@ -10,6 +10,7 @@
 //! - [`http_proof`]: the proof on HTTPS, RFC 9421 HTTP message signatures.
 //! - [`error_code`]: every code, sorted by who is to blame.
 //! - [`verify`]: what a signature is checked against; used by the pool, the clients and the load tool.
+//! - [`seal`]: how a seal stands, what it is used for, and what an app may know of it.
 //! - [`clock`]: the only place that asks the operating system what time it is.
 //! - [`stages`]: where the time of a request goes. `latency` (feature `latency`): histograms of it, and their log.
 //! - `json` (feature `json`): the bodies of the HTTPS interface, for both sides of it.
@@ -25,6 +26,7 @@ pub mod http_proof;
 pub mod ids;
 pub mod limits;
 pub mod message;
+pub mod seal;
 pub mod session;
 pub mod stages;
 pub mod verify;

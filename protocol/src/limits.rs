@@ -27,6 +27,9 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
 pub const ID_BYTES_MAX: usize = 64;
 /// Longest SM2 user id, in bytes (GB/T 32918.2 counts its bits in 16 bits; nobody needs that many).
 pub const SM2_USER_ID_BYTES_MAX: usize = 128;
+/// Largest picture of a seal, in bytes: it goes twice into the frame that brings a seal to an app, once in the electronic
+/// seal itself.
+pub const SEAL_PICTURE_BYTES_MAX: usize = 96 * 1024;
 /// Longest algorithm-independent signature the engine produces, in bytes (RSA-4096).
 pub const SIGNATURE_BYTES_MAX: usize = 512;
 
@@ -63,5 +66,6 @@ const _: () = assert!(DEADLINE_MS_MIN < ANSWER_MS_MAX);
 const _: () = assert!(FRAME_BYTES_MAX > MESSAGE_BYTES_MAX + 1024);
 const _: () = assert!(FRAME_BYTES_MAX > BATCH_ITEMS_MAX * 66 + 1024);
 // Base64 grows a message by a third.
+const _: () = assert!(FRAME_BYTES_MAX > 2 * SEAL_PICTURE_BYTES_MAX + 56 * 1024);
 const _: () = assert!(HTTP_BODY_BYTES_MAX > MESSAGE_BYTES_MAX / 3 * 4 + 1024);
 const _: () = assert!(FRAME_UNPROVED_BYTES_MAX < FRAME_BYTES_MAX);

@@ -12,6 +12,7 @@ use crate::algorithm::{Algorithm, Format, KeyKind};
 use crate::error_code::{Code, Refusal};
 use crate::ids::Sequence;
 use crate::limits::BATCH_ITEMS_MAX;
+use crate::seal::{DocumentKind, SealInfo};
 
 /// The protocol version, also in the ALPN name.
 pub const VERSION: u32 = 1;
@@ -32,6 +33,7 @@ const OP_CREDENTIALS: u8 = 3;
 const OP_USAGE: u8 = 4;
 const OP_STAMP: u8 = 5;
 const OP_STATUS: u8 = 6;
+const OP_SEALS: u8 = 7;
 
 /// Bytes that are not a message of this protocol.
 #[derive(Debug, thiserror::Error)]
@@ -219,7 +221,7 @@ pub struct Sign<'b> {
     /// The app; must be the session's.
     #[b(1)]
     pub app: &'b str,
-    /// The credential to sign with.
+    /// The credential to sign with; with a seal, empty or the seal's own.
     #[b(2)]
     pub credential: &'b str,
     /// An [`Algorithm`] number.
@@ -240,6 +242,15 @@ pub struct Sign<'b> {
     /// SM2 user id for `sm2-sm3`; `1234567812345678` if absent.
     #[b(8)]
     pub user_id: Option<&'b ByteSlice>,
+    /// The seal to sign under.
+    #[b(9)]
+    pub seal: Option<&'b str>,
+    /// A [`DocumentKind`] number, with a seal; 0 if absent.
+    #[n(10)]
+    pub document: Option<u8>,
+    /// The agent who uses the seal, by subject id.
+    #[b(11)]
+    pub agent: Option<&'b str>,
 }
 
 /// Asks what became of a call.
@@ -287,6 +298,24 @@ pub struct AskCredentials<'b> {
     pub only: Option<&'b str>,
 }
 
+/// Asks for the seals of the app's tenant, by id, as many as fit into one answer.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct AskSeals<'b> {
+    /// The request id.
+    #[n(0)]
+    pub request: u64,
+    /// The app; must be the session's.
+    #[b(1)]
+    pub app: &'b str,
+    /// Those after this id; from the first on if absent.
+    #[b(2)]
+    pub after: Option<&'b str>,
+    /// Only this one, with its picture if it is granted to the app.
+    #[b(3)]
+    pub only: Option<&'b str>,
+}
+
 /// A query of another standard, carried as it is: TimeStampReq (RFC 3161 2.4.1) or OCSPRequest (RFC 6960 4.1.1), in DER.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -320,6 +349,8 @@ pub enum Request<'b> {
     Stamp(Query<'b>),
     /// How do certificates stand?
     Status(Query<'b>),
+    /// Which seals has this app's tenant?
+    Seals(AskSeals<'b>),
 }
 
 impl<'b> Request<'b> {
@@ -340,6 +371,7 @@ impl<'b> Request<'b> {
             OP_USAGE => Self::Usage(d.decode()?),
             OP_STAMP => Self::Stamp(d.decode()?),
             OP_STATUS => Self::Status(d.decode()?),
+            OP_SEALS => Self::Seals(d.decode()?),
             _ => return Err(minicbor::decode::Error::message("unknown operation")),
         };
         expect_end(d)?;
@@ -352,6 +384,7 @@ impl<'b> Request<'b> {
             Self::Sign(sign) => (sign.request, sign.app),
             Self::Lookup(lookup) => (lookup.request, lookup.app),
             Self::Credentials(ask) => (ask.request, ask.app),
+            Self::Seals(ask) => (ask.request, ask.app),
             Self::Usage(ask) => (ask.request, ask.app),
             Self::Stamp(query) | Self::Status(query) => (query.request, query.app),
         }
@@ -367,6 +400,7 @@ impl<'b> Request<'b> {
             Self::Usage(ask) => pair(&mut e, OP_USAGE, ask),
             Self::Stamp(query) => pair(&mut e, OP_STAMP, query),
             Self::Status(query) => pair(&mut e, OP_STATUS, query),
+            Self::Seals(ask) => pair(&mut e, OP_SEALS, ask),
         };
         written.expect(INFALLIBLE);
     }
@@ -503,6 +537,8 @@ pub enum Answer {
     Usage(UsageInfo),
     /// TimeStampResp (RFC 3161 2.4.2) or OCSPResponse (RFC 6960 4.2.1), in DER.
     Response(Vec<u8>),
+    /// Seals of the app's tenant.
+    Seals(Vec<SealInfo>),
 }
 
 /// A reply: the answer, or one refusal for the whole request.
@@ -534,6 +570,7 @@ const REPLY_REFUSAL: u8 = 2;
 const REPLY_CREDENTIALS: u8 = 3;
 const REPLY_USAGE: u8 = 4;
 const REPLY_RESPONSE: u8 = 5;
+const REPLY_SEALS: u8 = 6;
 
 /// Appends a reply payload.
 pub fn encode_reply(out: &mut Vec<u8>, request: u64, result: &Result<Answer, Refusal>) {
@@ -557,6 +594,10 @@ fn write_reply(e: &mut Encoder<&mut Vec<u8>>, request: u64, result: &Result<Answ
         }
         Ok(Answer::Response(der)) => {
             e.u8(REPLY_RESPONSE)?.bytes(der)?;
+            Ok(())
+        }
+        Ok(Answer::Seals(list)) => {
+            e.u8(REPLY_SEALS)?.encode(list)?;
             Ok(())
         }
         Err(refusal) => {
@@ -657,6 +698,7 @@ fn read_reply(d: &mut Decoder<'_>) -> Result<Reply, minicbor::decode::Error> {
             }
             REPLY_USAGE => result = Some(Ok(Answer::Usage(read_usage(d)?))),
             REPLY_RESPONSE => result = Some(Ok(Answer::Response(d.bytes()?.to_vec()))),
+            REPLY_SEALS => result = Some(Ok(Answer::Seals(read_list(d, |d| d.decode())?))),
             REPLY_REFUSAL => result = Some(Err(d.decode::<WireRefusal<'_>>()?.owned()?)),
             _ => d.skip()?,
         }
@@ -752,9 +794,15 @@ pub fn algorithm_and_format(sign: &Sign<'_>) -> Result<(Algorithm, Format), Code
     Ok((algorithm, format))
 }
 
+/// The kind of document of a signing request that names a seal, if it is known.
+pub fn document_kind(sign: &Sign<'_>) -> Option<DocumentKind> {
+    DocumentKind::from_wire(sign.document.unwrap_or(0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seal::{DocumentKinds, GrantInfo, SealState};
 
     fn sign<'b>(inputs: &[&'b [u8]]) -> Sign<'b> {
         Sign {
@@ -767,7 +815,65 @@ mod tests {
             deadline_ms: Some(500),
             format: None,
             user_id: None,
+            seal: None,
+            document: None,
+            agent: None,
         }
+    }
+
+    fn seal() -> SealInfo {
+        SealInfo {
+            id: "contracts".into(),
+            name: "合同专用章".into(),
+            state: SealState::Active,
+            credential: "seal-key".into(),
+            width_mm: 42,
+            height_mm: 42,
+            from_ms: 1,
+            to_ms: 2,
+            grants: vec![GrantInfo {
+                id: "g-1".into(),
+                active: true,
+                agent: None,
+                documents: DocumentKinds::EVERY.bits(),
+                from_ms: 1,
+                to_ms: 2,
+                uses_max: Some(9),
+                uses: 3,
+            }],
+            picture: Some(vec![0x89, 0x50].into()),
+            ses: None,
+        }
+    }
+
+    #[test]
+    fn a_seal_is_named_in_a_request_and_costs_nothing_where_it_is_not() {
+        let digest = [5; 32];
+        let (mut plain, mut sealed) = (Vec::new(), Vec::new());
+        Request::Sign(sign(&[&digest])).encode(&mut plain);
+        let request = Request::Sign(Sign {
+            credential: "",
+            seal: Some("contracts"),
+            document: Some(DocumentKind::Pdf.wire()),
+            agent: Some("li-lei"),
+            ..sign(&[&digest])
+        });
+        request.encode(&mut sealed);
+        assert_eq!(Request::decode(&sealed).unwrap(), request);
+        // A map of seven, as before there were seals.
+        assert_eq!(plain[2], 0xa7);
+        for end in 0..sealed.len() {
+            assert!(Request::decode(&sealed[..end]).is_err(), "cut at {end}");
+        }
+        let mut asked = Vec::new();
+        let ask = Request::Seals(AskSeals {
+            request: 7,
+            app: "demo-app",
+            after: None,
+            only: Some("contracts"),
+        });
+        ask.encode(&mut asked);
+        assert_eq!(Request::decode(&asked).unwrap(), ask);
     }
 
     #[test]
@@ -858,6 +964,7 @@ mod tests {
                 by_month: vec![("2026-11".into(), 5)],
             })),
             Ok(Answer::Response(vec![0x30, 0])),
+            Ok(Answer::Seals(vec![seal()])),
             Err(refusal),
         ];
         for result in answers {

@@ -86,7 +86,7 @@ impl BackupError {
 type Result<T> = std::result::Result<T, BackupError>;
 
 /// Seals bytes with the master key.
-pub type Seal<'a> = dyn Fn(&[u8]) -> std::result::Result<Vec<u8>, Refusal> + 'a;
+pub type SealManifest<'a> = dyn Fn(&[u8]) -> std::result::Result<Vec<u8>, Refusal> + 'a;
 /// Whether bytes and their seal belong together under the master key.
 pub type OpenSeal<'a> = dyn Fn(&[u8], &[u8]) -> std::result::Result<(), Refusal> + 'a;
 
@@ -101,7 +101,7 @@ pub struct BackupRequest<'a> {
     /// Now.
     pub now: UnixMillis,
     /// Seals the manifest's bytes with the master key.
-    pub seal: &'a Seal<'a>,
+    pub seal: &'a SealManifest<'a>,
 }
 
 /// Makes a backup. It has its name only when it is complete and on the disk.

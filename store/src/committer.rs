@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use protocol::clock::{self, UnixMillis};
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::{Sequence, TenantRow};
+use protocol::seal::SealState;
 use protocol::stages::{Mark, Marks};
 use rusqlite::Connection;
 
@@ -31,6 +32,8 @@ use crate::operations::{self, OperationWrite};
 use crate::outbox::{self, OutboxWrite};
 use crate::record::{DiscardReason, Fingerprint, Item, ItemRecord, Record, Released};
 use crate::registry::{self, Change, Effect};
+use crate::seals::SealUse;
+use crate::seals::uses::SealTally;
 use crate::space::Reserve;
 use crate::stamps::StampDraft;
 use crate::tail::{ChainPoint, Tail};
@@ -48,6 +51,8 @@ pub struct Attempt {
     pub app: (Arc<App>, Epoch),
     /// With which credential, and the epoch under which that was allowed.
     pub credential: (Arc<Credential>, Epoch),
+    /// Under which seal, if under one.
+    pub seal: Option<Box<SealUse>>,
     /// When a unit was held for it.
     pub held: HoldTime,
     /// How far it has come, and when.
@@ -227,6 +232,7 @@ struct Plan {
     at: UnixMillis,
     batch: Batch,
     tally: Tally,
+    seals: SealTally,
     written: Vec<Written>,
 }
 
@@ -347,6 +353,7 @@ impl<W: Clone> Committer<W> {
             Ok(()) => self.settle(plan, drafts, point),
             Err(error) if error.is_full() => {
                 self.books.revert();
+                plan.seals.revert();
                 self.give_back(&drafts, &error.refusal());
             }
             Err(error) => (self.fatal)(&error),
@@ -358,6 +365,7 @@ impl<W: Clone> Committer<W> {
             at: (self.clock)(),
             batch: Batch::starting_at(self.end.sequence + 1),
             tally: Tally::default(),
+            seals: SealTally::default(),
             written: Vec::with_capacity(drafts.len()),
         };
         for (place, draft) in drafts.iter().enumerate() {
@@ -427,6 +435,7 @@ impl<W: Clone> Committer<W> {
         let change = self.db.transaction()?;
         plan.batch.insert(&change, plan.at, &point.chain)?;
         plan.tally.write(&change, plan.at)?;
+        plan.seals.write(&change, plan.at)?;
         rows::post(&change, plan.batch.first(), plan.at, self.books.moved())?;
         for written in &plan.written {
             write_pending(&change, written, drafts[written.place].attempt())?;
@@ -725,12 +734,16 @@ impl Plan {
         match (verdict, draft) {
             (Verdict::Sign(package), Draft::Signed(_, released)) => {
                 self.tally.count(item.app, item.credential);
-                self.batch.push(&ItemRecord::Signature {
+                let sequence = self.batch.push(&ItemRecord::Signature {
                     item,
                     sealed: &released.sealed,
                     package: package.map(|package| package.0),
                     sha256: released.sha256,
-                })
+                });
+                if let Some(used) = &attempt.seal {
+                    self.seals.count(used, item, sequence);
+                }
+                sequence
             }
             (Verdict::Discard(reason), _) => self.batch.push(&ItemRecord::Discarded {
                 item,
@@ -759,8 +772,10 @@ fn revoked(attempt: &Attempt, now: UnixMillis) -> Option<DiscardReason> {
     if !credential.fence.holds(*credential_epoch) {
         return Some(DiscardReason::Credential);
     }
-    let valid = credential.certificate.check(now);
-    valid.is_err().then_some(DiscardReason::Certificate)
+    if credential.certificate.check(now).is_err() {
+        return Some(DiscardReason::Certificate);
+    }
+    attempt.seal.as_ref()?.lost(now)
 }
 
 /// Keeps the table of pending items in step: what a crash leaves in it is failed at the next start.
@@ -828,6 +843,25 @@ fn discarded(reason: DiscardReason, attempt: &Attempt) -> Refusal {
             ),
         },
         DiscardReason::Balance => attempt.app.0.tenant.account.exhausted(),
+        DiscardReason::Seal => {
+            let revoked = attempt.seal.as_ref().map(|used| used.seal.0.state()) == Some(SealState::Revoked);
+            let (code, text) = match revoked {
+                true => (Code::SealRevoked, "the seal was revoked while the request ran"),
+                false => (Code::SealFrozen, "the seal was frozen while the request ran"),
+            };
+            Refusal::new(code, text)
+        }
+        DiscardReason::Grant => {
+            Refusal::new(Code::GrantRevoked, "the grant was revoked while the request ran")
+        }
+        DiscardReason::SealTime => Refusal::new(
+            Code::GrantExpired,
+            "the seal or its grant did not count any more when the signature was recorded",
+        ),
+        DiscardReason::GrantUses => Refusal::new(
+            Code::GrantUsedUp,
+            "others have used the grant up while the request ran",
+        ),
     }
 }
 

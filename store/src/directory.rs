@@ -11,12 +11,13 @@ use parking_lot::RwLock;
 use protocol::algorithm::KeyKind;
 use protocol::clock::UnixMillis;
 use protocol::error_code::{Code, Refusal};
-use protocol::ids::{AppId, AppRow, CredentialId, CredentialRow, KeyRow, TenantName, TenantRow};
+use protocol::ids::{AppId, AppRow, CredentialId, CredentialRow, KeyRow, SealId, TenantName, TenantRow};
 use protocol::verify::PublicKey;
 
 use crate::fence::Fence;
 use crate::ledger::book::Standing;
 use crate::operators::Operators;
+use crate::seals::Seal;
 use crate::standings::Standings;
 use crate::tenancy::{self, Allowance, Environment, SecretCell};
 
@@ -112,6 +113,7 @@ pub struct Tenant {
     credentials: RwLock<HashMap<CredentialId, Arc<Credential>>>,
     /// The same by id, for lists that are read page by page.
     by_id: RwLock<BTreeMap<CredentialId, Arc<Credential>>>,
+    seals: RwLock<BTreeMap<SealId, Arc<Seal>>>,
 }
 
 impl Tenant {
@@ -130,6 +132,7 @@ impl Tenant {
             data_key: RwLock::new(data_key.map(Arc::from)),
             credentials: RwLock::default(),
             by_id: RwLock::default(),
+            seals: RwLock::default(),
         }
     }
 
@@ -152,7 +155,40 @@ impl Tenant {
         self.by_id.read().values().cloned().collect()
     }
 
-    /// At most so many of its credentials in an environment, by id, after this id or from the first on.
+    /// One of its seals.
+    pub fn seal(&self, id: &str) -> Option<Arc<Seal>> {
+        self.seals.read().get(id).cloned()
+    }
+
+    /// All of its seals, by id.
+    pub fn seals(&self) -> Vec<Arc<Seal>> {
+        self.seals.read().values().cloned().collect()
+    }
+
+    /// At most so many of its seals in an environment, or in all, by id, after this id or from the first on.
+    pub fn seals_after(
+        &self,
+        after: Option<&str>,
+        environment: Option<Environment>,
+        count: usize,
+    ) -> Vec<Arc<Seal>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let seals = self.seals.read();
+        let all = seals
+            .range::<str, _>((from, Bound::Unbounded))
+            .map(|(_, seal)| seal);
+        all.filter(|one| environment.is_none_or(|wanted| one.environment == wanted))
+            .take(count)
+            .cloned()
+            .collect()
+    }
+
+    pub(crate) fn add_seal(&self, seal: Arc<Seal>) {
+        self.seals.write().insert(seal.id.clone(), seal);
+    }
+
+    /// At most so many of its credentials in an environment, by id, after this id or from the first on; those that sign
+    /// only under seals are not among them.
     pub fn credentials_after(
         &self,
         after: Option<&str>,
@@ -164,7 +200,7 @@ impl Tenant {
         let all = by_id
             .range::<str, _>((from, Bound::Unbounded))
             .map(|(_, credential)| credential);
-        all.filter(|one| one.environment == environment)
+        all.filter(|one| one.environment == environment && !one.is_reserved())
             .take(count)
             .cloned()
             .collect()
@@ -333,6 +369,7 @@ pub struct Credential {
     pub fence: Arc<Fence>,
     /// Until when its certificate is valid.
     pub certificate: Arc<CertificateCell>,
+    reserved: Arc<AtomicBool>,
 }
 
 impl Credential {
@@ -354,6 +391,7 @@ impl Credential {
             environment,
             fence: Arc::new(fence),
             certificate: Arc::new(CertificateCell::new(validity)),
+            reserved: Arc::default(),
         }
     }
 
@@ -369,7 +407,17 @@ impl Credential {
             environment: self.environment,
             fence: Arc::clone(&self.fence),
             certificate: Arc::clone(&self.certificate),
+            reserved: Arc::clone(&self.reserved),
         }
+    }
+
+    /// Whether it signs under seals only.
+    pub fn is_reserved(&self) -> bool {
+        self.reserved.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn reserve(&self) {
+        self.reserved.store(true, Ordering::Release);
     }
 
     pub(crate) fn take_certificate(&self, validity: Validity) {

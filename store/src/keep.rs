@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::open::read_pending;
 use crate::operations;
 use crate::registry::{Effect, refuse};
+use crate::seals;
 use crate::tenancy::TenantState;
 
 pub(crate) const SCHEMA: &str = "
@@ -75,6 +76,8 @@ pub struct Holdings {
     pub messages: u64,
     /// Operations on documents, with the documents that are kept of them.
     pub operations: u64,
+    /// Pictures of seals.
+    pub seals: u64,
     /// Whether the tenant has a key of its own.
     pub data_key: bool,
 }
@@ -94,6 +97,7 @@ pub(crate) fn holdings(db: &Connection, tenant: TenantRow) -> Result<Holdings> {
         webhooks: count("SELECT count(*) FROM webhook WHERE owner = ?")?,
         messages: count("SELECT count(*) FROM outbox WHERE owner = ?")?,
         operations: count("SELECT count(*) FROM operation WHERE tenant = ?")?,
+        seals: count("SELECT count(picture) FROM seal WHERE tenant = ?")?,
         data_key: count("SELECT count(data_key) FROM tenant WHERE row = ?")? > 0,
     })
 }
@@ -211,6 +215,7 @@ fn destroy(db: &Connection, directory: &Directory, name: &TenantName, order: &st
         "UPDATE credential SET active = FALSE, epoch = epoch + 1 WHERE tenant = ?",
         [row],
     )?;
+    seals::rows::destroy(db, tenant.row)?;
     db.execute("DELETE FROM webhook WHERE owner = ?", [row])?;
     db.execute("DELETE FROM outbox WHERE owner = ?", [row])?;
     operations::destroy(db, tenant.row)?;
@@ -228,6 +233,7 @@ pub(crate) fn forget(directory: &Directory, tenant: &Tenant) {
         credential.fence.turn(false);
         credential.set_place(Place::Destroyed);
     }
+    tenant.seals().iter().for_each(|seal| seal.forget());
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //! - [`outbox`]: messages to the outside, until they have arrived. [`operations`]: documents on their way.
 //! - [`certificates`] is what authorities have issued, revoked and published; [`renewal`] what a credential gets anew;
 //!   [`subjects`] whose identities were checked.
+//! - [`seals`]: who may sign under which seal, how often, and how a freeze wins over them.
 //! - [`certificates`] is what authorities have issued, revoked and published; [`standings`] tells whose answers are out of
 //!   date; [`stamps`] records and charges time stamps.
 //! - [`audit`] is a Merkle tree over the journal: tiles, signed checkpoints, proofs.
@@ -48,6 +49,7 @@ mod reader;
 mod record;
 mod registry;
 mod renewal;
+mod seals;
 mod space;
 mod sqlite;
 mod stamps;
@@ -62,7 +64,7 @@ pub use approvals::{ApprovalChange, ApprovalError, Decision, Proposal, ProposalS
 pub use archive::{Archived, check_file as check_archive};
 pub use backup::{
     BackupError, BackupRequest, Depth, ENTRIES_SKIPPED, Manifest, OpenSeal, RestoreReport, RestoreRequest,
-    Seal, Verified, backup, restore, verify,
+    SealManifest, Verified, backup, restore, verify,
 };
 pub use certificates::{
     Asked, AuthorityKey, AuthorityRow, By, CertificateChange, CertificateNumber, CertificateRow,
@@ -93,10 +95,15 @@ pub use outbox::{Channel, Message, MessageState, NewMessage, OutboxChange, Outbo
 pub use reader::Reader;
 pub use record::{
     DiscardReason, Fingerprint, Item, Proof, ProofKind, Record, Released, RequestHash, Stamped, TIME_STAMP,
-    month_of, sha256, tenant_of,
+    UnderSeal, month_of, sha256, tenant_of,
 };
 pub use registry::{Change, NewApp, NewCredential, SpareKey, SpareRow, StoredKey};
 pub use renewal::{Renewal, RenewedKey};
+pub use seals::rows::{SealRecord, SealStepRow, SealUseRow};
+pub use seals::{
+    Grant, GrantTerms, NewGrant, NewSeal, NotSealed, Seal, SealChange, SealError, SealKind, SealStep,
+    SealUse, step as seal_step,
+};
 pub use stamps::StampDraft;
 pub use standings::Standings;
 pub use statement::{Difference, Reconciliation, Statement, StatementItem, StatementKey};

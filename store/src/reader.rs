@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use protocol::algorithm::KeyKind;
 use protocol::clock::UnixMillis;
 use protocol::ids::{
-    AppId, AppRow, AuthorityName, CredentialId, CredentialRow, KeyRow, Sequence, SubjectId, TenantName,
-    TenantRow,
+    AppId, AppRow, AuthorityName, CredentialId, CredentialRow, GrantRow, KeyRow, SealRow, Sequence,
+    SubjectId, TenantName, TenantRow,
 };
 use rusqlite::{Connection, OptionalExtension};
 
@@ -26,6 +26,7 @@ use crate::minutes::{self, DayRecord, MinuteRecord};
 use crate::operations::{self, ItemName, OperationCounts, OperationItem, OperationRow};
 use crate::outbox::{self, Message, Owner, Webhook};
 use crate::registry::{self, SpareKey, SpareRow, StoredKey};
+use crate::seals::rows::{self as seal_rows, SealRecord, SealStepRow, SealUseRow};
 use crate::sqlite;
 use crate::statement::{self, Reconciliation, Statement, StatementItem};
 use crate::subjects::{self, Challenge, SubjectRow};
@@ -500,6 +501,26 @@ impl Reader {
     /// A question to a verification service.
     pub fn challenge(&self, nonce: &str) -> Result<Option<Challenge>> {
         subjects::read_challenge(&self.0, nonce)
+    }
+
+    /// What the registry keeps of a seal; without its pictures where only a list is made.
+    pub fn seal(&self, seal: SealRow, whole: bool) -> Result<SealRecord> {
+        seal_rows::read(&self.0, seal, whole)
+    }
+
+    /// What was done with a seal and its grants, the first first.
+    pub fn seal_steps(&self, seal: SealRow) -> Result<Vec<SealStepRow>> {
+        seal_rows::steps(&self.0, seal)
+    }
+
+    /// At most `count` uses of a seal, or of one of its grants, after a journal entry.
+    pub fn seal_uses(
+        &self,
+        of: (SealRow, Option<GrantRow>),
+        after: Sequence,
+        count: u32,
+    ) -> Result<Vec<SealUseRow>> {
+        seal_rows::uses(&self.0, of, after, count)
     }
 
     /// Who of an issuer's certificates is revoked or suspended, of those that are not expired at `now`.

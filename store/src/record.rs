@@ -4,7 +4,7 @@ use aws_lc_rs::digest;
 use minicbor::{Decode, Encode};
 use protocol::algorithm::{Algorithm, Format};
 use protocol::clock::UnixMillis;
-use protocol::ids::{AppRow, CredentialRow, TenantRow};
+use protocol::ids::{AppRow, CredentialRow, GrantRow, SealRow, TenantRow};
 use protocol::verify::SignatureBytes;
 use smallvec::SmallVec;
 
@@ -87,6 +87,23 @@ impl Proof {
     }
 }
 
+/// Under which seal an item is signed, and by which grant.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct UnderSeal {
+    /// The seal.
+    #[cbor(n(0), with = "rows::seal")]
+    pub seal: SealRow,
+    /// The grant.
+    #[cbor(n(1), with = "rows::grant")]
+    pub grant: GrantRow,
+    /// On what: the number of a [`protocol::seal::DocumentKind`].
+    #[n(2)]
+    pub document: u8,
+    /// The agent to whom it is granted, by subject id.
+    #[n(3)]
+    pub agent: Option<Box<str>>,
+}
+
 /// What is known of an item whatever became of it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Item {
@@ -123,6 +140,9 @@ pub struct Item {
     /// Who asked.
     #[n(10)]
     pub proof: Proof,
+    /// Under which seal, if under one.
+    #[n(11)]
+    pub seal: Option<UnderSeal>,
 }
 
 /// Why a finished signature was not released.
@@ -144,6 +164,18 @@ pub enum DiscardReason {
     /// The credential's certificate was not valid when the signature was recorded.
     #[n(4)]
     Certificate,
+    /// The seal was frozen or revoked meanwhile.
+    #[n(5)]
+    Seal,
+    /// The grant was revoked meanwhile.
+    #[n(6)]
+    Grant,
+    /// The seal or the grant did not count any more when the signature was recorded.
+    #[n(7)]
+    SealTime,
+    /// The grant was used up meanwhile.
+    #[n(8)]
+    GrantUses,
 }
 
 /// The number in place of a result's format in statements: the operation was a time stamp.
@@ -335,6 +367,8 @@ pub(crate) struct Signed<'b> {
     pub(crate) algorithm: u8,
     pub(crate) format: u8,
     pub(crate) package: Option<u32>,
+    /// Under which seal, and by which grant.
+    pub(crate) seal: Option<(u32, u32)>,
 }
 
 impl<'b> Signed<'b> {
@@ -358,14 +392,18 @@ impl<'b> Signed<'b> {
             algorithm: 0,
             format: 0,
             package: None,
+            seal: None,
         };
         // Items in the call, and the request's hash.
         d.skip()?;
         d.skip()?;
         signed.algorithm = d.u8()?;
         signed.format = d.u8()?;
-        for _ in 9..item_fields {
-            d.skip()?;
+        for field in 9..item_fields {
+            match field {
+                11 => signed.seal = read_seal(&mut d)?,
+                _ => d.skip()?,
+            }
         }
         // The signature.
         d.skip()?;
@@ -388,6 +426,7 @@ impl<'b> Signed<'b> {
             algorithm: d.u8()?,
             format: TIME_STAMP,
             package: None,
+            seal: None,
         };
         for _ in 4..stamp_fields {
             d.skip()?;
@@ -407,6 +446,12 @@ impl<'b> Signed<'b> {
             Unit::Signature
         }
     }
+}
+
+/// Seal and grant of an item, without the rest.
+fn read_seal(d: &mut minicbor::Decoder<'_>) -> Result<Option<(u32, u32)>, minicbor::decode::Error> {
+    let seal: Option<UnderSeal> = d.decode()?;
+    Ok(seal.map(|under| (under.seal.0, under.grant.0)))
 }
 
 /// A [`Record`] about an item, borrowed: what the committing thread writes without copying the item.
@@ -533,6 +578,8 @@ mod rows {
     row!(tenant, TenantRow);
     row!(app, AppRow);
     row!(credential, CredentialRow);
+    row!(seal, SealRow);
+    row!(grant, GrantRow);
 }
 
 mod names {
@@ -589,7 +636,44 @@ pub(crate) mod tests {
                 bytes: SmallVec::from_slice(&[1; 32]),
                 base: None,
             },
+            seal: None,
         }
+    }
+
+    #[test]
+    fn an_entry_names_seal_and_grant_and_grows_only_then() {
+        let plain = item(1, "k", 0);
+        let under = |agent: Option<&str>| UnderSeal {
+            seal: SealRow(7),
+            grant: GrantRow(70_000),
+            document: 1,
+            agent: agent.map(Into::into),
+        };
+        let encoded = |item: &Item| {
+            minicbor::to_vec(ItemRecord::Signature {
+                item,
+                sealed: &[3; 100],
+                package: Some(9),
+                sha256: [4; 32],
+            })
+            .unwrap()
+        };
+        let without = encoded(&plain);
+        for agent in [None, Some("li-lei")] {
+            let sealed = Item {
+                seal: Some(under(agent)),
+                ..plain.clone()
+            };
+            let bytes = encoded(&sealed);
+            let signed = Signed::read(&bytes).unwrap().unwrap();
+            assert_eq!((signed.seal, signed.package), (Some((7, 70_000)), Some(9)));
+            assert_eq!(Record::decode_from(&bytes).unwrap().item(), Some(&sealed));
+            assert!(bytes.len() > without.len());
+        }
+        let signed = Signed::read(&without).unwrap().unwrap();
+        assert_eq!(signed.seal, None);
+        // An array of eleven, as before there were seals.
+        assert_eq!(minicbor::to_vec(&plain).unwrap()[0], 0x8b);
     }
 
     #[test]

@@ -26,6 +26,8 @@ use crate::ledger::{book, kind, rows};
 use crate::operators::{self, OperatorChange, OperatorEffect};
 use crate::outbox::{self, OutboxChange};
 use crate::renewal::{self, Renewal};
+use crate::seals::rows::SealEffect;
+use crate::seals::{self, SealChange};
 use crate::subjects::{self, SubjectChange};
 use crate::tenancy::{
     self, Allowance, Contract, Environment, SecretCell, Secrets, TenancyChange, TenancyEffect,
@@ -189,6 +191,8 @@ pub enum Change {
     Renew(Renewal),
     /// Those whose identities are checked.
     Subjects(SubjectChange),
+    /// Seals and their grants.
+    Seals(SealChange),
     /// Something done with the audit log.
     Audit(AuditChange),
     /// Operators.
@@ -231,6 +235,7 @@ impl Change {
             Self::Certificates(change) => change.describe(),
             Self::Renew(renewal) => renewal.describe(),
             Self::Subjects(change) => change.describe(),
+            Self::Seals(change) => change.describe(),
             Self::Audit(change) => change.describe(),
             Self::Operators(change) => change.describe(),
             Self::Approvals(change) => change.describe(),
@@ -266,6 +271,7 @@ pub(crate) enum Effect {
     TurnCredential(Arc<Credential>, bool),
     Place(Arc<Credential>, Place),
     Destroyed(Arc<Credential>),
+    Seal(SealEffect),
     /// The journal is archived up to here.
     Archived(u64),
     DestroyedTenant(Arc<Tenant>),
@@ -297,6 +303,7 @@ impl Effect {
                 credential.fence.turn(false);
                 credential.set_place(Place::Destroyed);
             }
+            Self::Seal(effect) => effect.take(),
             Self::DestroyedTenant(tenant) => keep::forget(directory, &tenant),
             Self::Several(effects) => effects.into_iter().for_each(|effect| effect.take(directory)),
             Self::Standing(issuer, serial, effect) => {
@@ -317,8 +324,11 @@ impl Effect {
     }
 
     /// Whether something was destroyed that must not be found on the disk any more.
-    pub(crate) const fn destroys(&self) -> bool {
-        matches!(self, Self::DestroyedTenant(_) | Self::Erased)
+    pub(crate) fn destroys(&self) -> bool {
+        match self {
+            Self::Several(effects) => effects.iter().any(Self::destroys),
+            other => matches!(other, Self::DestroyedTenant(_) | Self::Erased),
+        }
     }
 
     /// Up to where the journal is archived.
@@ -405,6 +415,7 @@ pub(crate) fn apply(
         Change::Certificates(change) => certificates::apply(db, directory, moment, change),
         Change::Renew(renewal) => renewal::apply(db, directory, at, renewal),
         Change::Subjects(change) => subjects::apply(db, directory, moment, change),
+        Change::Seals(change) => seals::rows::apply(db, directory, moment, change),
         Change::Operators(change) => operators::apply(db, directory, at, change).map(Effect::Operator),
         Change::Approvals(change) => approvals::apply(db, at, change).map(|()| Effect::None),
         Change::Incidents(change) => incidents::apply(db, at, change).map(|()| Effect::None),
@@ -785,6 +796,7 @@ pub(crate) fn load(db: &Connection, now: UnixMillis) -> Result<Directory> {
     let tenants = load_tenants(db, &directory, now)?;
     load_apps(db, &directory, &tenants)?;
     load_credentials(db, &directory, &tenants)?;
+    seals::rows::load(db, &tenants)?;
     operators::load(db, &directory)?;
     Ok(directory)
 }
@@ -876,7 +888,7 @@ fn load_homes(db: &Connection) -> Result<Homes> {
 
 fn load_credentials(db: &Connection, directory: &Directory, tenants: &Tenants) -> Result<()> {
     let sql = "SELECT c.row, c.tenant, c.id, c.key, c.active, c.epoch, k.kind, k.object, k.kek, k.destroyed, c.sandbox, \
-               c.not_before_ms, c.not_after_ms FROM credential c JOIN key k ON k.row = c.key";
+               c.not_before_ms, c.not_after_ms, c.reserved FROM credential c JOIN key k ON k.row = c.key";
     let mut homes = load_homes(db)?;
     let mut keks: HashMap<Vec<u8>, Arc<[u8]>> = HashMap::new();
     let mut statement = db.prepare(sql)?;
@@ -919,6 +931,9 @@ fn load_credentials(db: &Connection, directory: &Directory, tenants: &Tenants) -
             life,
             validity,
         );
+        if row.get(13)? {
+            credential.reserve();
+        }
         directory.add_credential(tenant, Arc::new(credential));
     }
     Ok(())

@@ -7,11 +7,12 @@ use rusqlite::{Connection, OpenFlags};
 use crate::error::{Result, StoreError};
 use crate::ledger::rows;
 use crate::{
-    approvals, archive, incidents, keep, minutes, operations, operators, outbox, statement, subjects, tenancy,
+    approvals, archive, incidents, keep, minutes, operations, operators, outbox, seals, statement, subjects,
+    tenancy,
 };
 
 /// What this version reads and writes (`docs/store-format.md`).
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 
 /// The WAL-reset corruption bug is in every SQLite before this one.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -101,6 +102,7 @@ const SCHEMA: &str = "
         chain   BLOB NOT NULL,        -- CBOR array of certificates, DER, the credential's own first
         not_before_ms INTEGER,        -- when they are valid; NULL: no certificate
         not_after_ms INTEGER,
+        reserved INTEGER NOT NULL DEFAULT FALSE, -- whether it signs under seals only
         created_ms INTEGER NOT NULL,
         UNIQUE (tenant, id)
     );
@@ -109,7 +111,7 @@ const SCHEMA: &str = "
 ";
 
 /// Tables that chapters of their own describe.
-const PARTS: [&str; 12] = [
+const PARTS: [&str; 13] = [
     rows::SCHEMA,
     tenancy::SCHEMA,
     minutes::SCHEMA,
@@ -122,6 +124,7 @@ const PARTS: [&str; 12] = [
     keep::SCHEMA,
     subjects::SCHEMA,
     operations::SCHEMA,
+    seals::rows::SCHEMA,
 ];
 
 /// Opens the database for the one writer, and makes it if it is new.

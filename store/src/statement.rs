@@ -16,6 +16,7 @@ use crate::error::{Result, StoreError};
 use crate::journal;
 use crate::ledger::{LedgerAccount, PackageRow, Unit};
 use crate::record::{Signed, month_of};
+use crate::seals;
 use crate::usage;
 
 pub(crate) const SCHEMA: &str = "
@@ -278,9 +279,13 @@ pub(crate) fn reconcile(db: &Connection, months: &[u32]) -> Result<Reconciliatio
     };
     let mut paid = Booked::new();
     let mut counted = Counted::new();
+    let mut sealed = Counted::new();
     for &month in months {
         signatures(&snapshot, month, |_, _, signed| {
             found.signatures += 1;
+            if let Some((seal, grant)) = signed.seal {
+                *sealed.entry((month, seal, grant)).or_default() += 1;
+            }
             *counted.entry((month, signed.app, signed.credential)).or_default() += 1;
             if let Some(package) = signed.package {
                 found.charged += 1;
@@ -308,6 +313,16 @@ pub(crate) fn reconcile(db: &Connection, months: &[u32]) -> Result<Reconciliatio
         &counters,
         |key| key.0,
         usage,
+        &mut found.differences,
+    );
+    let uses: Counted = seals::rows::counted(&snapshot, months)?.into_iter().collect();
+    let grant = |(_, seal, grant): &(u32, u32, u32)| format!("seal {seal}, grant {grant}");
+    compare(
+        "journal = uses of seals",
+        &sealed,
+        &uses,
+        |key| key.0,
+        grant,
         &mut found.differences,
     );
     check_balances(&snapshot, &posted.accounts, &mut found.differences)?;

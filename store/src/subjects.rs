@@ -13,6 +13,7 @@ use crate::error::{Result, StoreError};
 use crate::ledger::Unit;
 use crate::ledger::change::{self, Moment};
 use crate::registry::{Effect, corrupt, exists, refuse, tenant_of};
+use crate::seals;
 use crate::tenancy::Environment;
 
 pub(crate) const SCHEMA: &str = "
@@ -462,6 +463,12 @@ fn take_step(
             db.execute(sql, [key.0, key.1])?;
             Ok(Effect::Books(tenant))
         }
+        SubjectState::Rejected => {
+            let of = (&row.tenant, &row.id);
+            Ok(Effect::Several(seals::rows::end_agent(
+                db, directory, moment.at, of, by,
+            )?))
+        }
         SubjectState::Erased => {
             let sql = "UPDATE subject SET sealed = NULL, evidence = NULL WHERE tenant = ? AND id = ?";
             db.execute(sql, [key.0, key.1])?;
@@ -469,7 +476,10 @@ fn take_step(
                 "DELETE FROM challenge WHERE tenant = ? AND subject = ?",
                 [key.0, key.1],
             )?;
-            Ok(Effect::Erased)
+            let of = (&row.tenant, &row.id);
+            let mut effects = seals::rows::end_agent(db, directory, moment.at, of, by)?;
+            effects.push(Effect::Erased);
+            Ok(Effect::Several(effects))
         }
         _ => Ok(Effect::None),
     }

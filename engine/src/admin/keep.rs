@@ -212,6 +212,7 @@ impl Destruction<'_> {
                 "private_keys": destroyed.keys,
                 "secrets": destroyed.secrets,
                 "webhook_secrets": destroyed.webhooks,
+                "seal_pictures": destroyed.seals,
                 "messages": destroyed.messages,
                 "document_operations": destroyed.operations,
                 "signatures": erased.signatures,

@@ -8,6 +8,7 @@ use actors::bill;
 use actors::call::Ticket;
 use actors::outgoing::destination::Allowed;
 use actors::registrar::{self, AppProof, Ledger};
+use actors::seals::Seals;
 use actors::subjects::Subjects;
 use actors::vault::Vault;
 use base64::Engine as _;
@@ -32,6 +33,7 @@ use super::latency::{self, LatencyOrder};
 use super::ledger::{Clerk, LedgerOrder};
 use super::messages::{MessageOrder, Messages};
 use super::operators::{OperatorOrder, Operators};
+use super::seals::{self, SealOrder};
 use super::subjects::{self, SubjectOrder};
 use crate::alerts::Alarms;
 use crate::console::session::Sessions;
@@ -76,6 +78,8 @@ pub(crate) enum Order {
     Certificate(CertificateOrder),
     /// Those whose identities are checked.
     Subject(SubjectOrder),
+    /// Seals, and who may use them.
+    Seal(SealOrder),
     /// How long requests take, and where.
     Latency(LatencyOrder),
     /// Evidence out of the audit log.
@@ -261,6 +265,7 @@ impl Operator {
             Order::Ledger(order) => return self.book(ledger, order),
             Order::Certificate(order) => return self.certificates(ledger, actor).obey(order),
             Order::Subject(order) => return self.subject(ledger, actor, order),
+            Order::Seal(order) => return self.seal(ledger, actor, order),
             Order::Latency(order) => return self.latency(order),
             Order::Audit(order) => return self.audit(ledger, order),
             Order::Operators(order) => {
@@ -307,6 +312,15 @@ impl Operator {
             reader: &reader,
         };
         subjects::obey(&subjects, &self.pki.settings.verifiers, actor, order)
+    }
+
+    fn seal(&self, ledger: &dyn Ledger, actor: &str, order: SealOrder) -> Result<Value, Refusal> {
+        let office = self.pki.office(self.pool.as_deref())?;
+        let enrolment = office.enrolment(ledger);
+        let seals = Seals {
+            enrolment: &enrolment,
+        };
+        seals::obey(&seals, actor, order)
     }
 
     fn audit(&self, ledger: &dyn Ledger, order: AuditOrder) -> Result<Value, Refusal> {

@@ -33,8 +33,15 @@ pub(crate) struct SealOptions {
     #[command(flatten)]
     pub(crate) document: DocumentFile,
     /// The credential to seal with. Given twice, a PDF is signed by both, one after the other.
-    #[arg(long, value_name = "ID", required = true)]
+    #[arg(long, value_name = "ID", required_unless_present = "seal")]
     pub(crate) credential: Vec<String>,
+    /// The seal to put on it, with its picture, size and credential; it has to be granted to the app. Given twice, a PDF has
+    /// both, one after the other.
+    #[arg(long, value_name = "ID", conflicts_with = "credential")]
+    pub(crate) seal: Vec<String>,
+    /// The agent who uses the seal, by subject id, where it is granted to one.
+    #[arg(long, value_name = "SUBJECT", requires = "seal")]
+    pub(crate) agent: Option<String>,
     /// The electronic seal (GB/T 38540, DER) of the credential with an SM2 key.
     #[arg(long, value_name = "FILE")]
     pub(crate) esl: Option<PathBuf>,
@@ -58,7 +65,7 @@ pub(crate) struct SealOptions {
     /// Put the seal across the edges of all pages, a strip on each (骑缝章).
     #[arg(long)]
     pub(crate) paging: bool,
-    /// Width of the seal in millimetres with --keyword and --paging [default: 42].
+    /// Width of the seal in millimetres with --keyword and --paging [default: that of --seal, or 42].
     #[arg(long, value_name = "MM", value_parser = millimetres)]
     pub(crate) width: Option<f64>,
     /// The signature field: one that waits for a signature, or the name of a new one [default: a new one].

@@ -8,7 +8,7 @@ use protocol::client::{Client, SignRequest};
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::IdempotencyKey;
 
-use super::sign::sign_one;
+use super::seal_source::Signatory;
 use super::{evidence, tsa};
 use crate::args::documents::EvidenceOptions;
 
@@ -16,8 +16,8 @@ use crate::args::documents::EvidenceOptions;
 pub(super) struct Answerer<'a> {
     pub(super) client: &'a Client,
     pub(super) profile: &'a Path,
-    /// The credentials of the order's signers.
-    pub(super) credentials: &'a [String],
+    /// Those of the order's signers.
+    pub(super) signatories: &'a [Signatory],
     /// Names the calls: the first signature has it as it is.
     pub(super) key: &'a IdempotencyKey,
     pub(super) options: &'a EvidenceOptions,
@@ -36,8 +36,9 @@ impl Answerer<'_> {
                 input,
             } => {
                 let missing = || Refusal::new(Code::Usage, "a signer without a credential");
+                let signatory = self.signatories.get(*signer).ok_or_else(missing)?;
                 let request = SignRequest {
-                    credential: self.credentials.get(*signer).ok_or_else(missing)?.clone(),
+                    credential: signatory.credential().to_owned(),
                     algorithm: *algorithm,
                     format: Format::Raw,
                     key: self.key_of(*signer)?,
@@ -45,7 +46,7 @@ impl Answerer<'_> {
                     user_id: None,
                     deadline_ms: None,
                 };
-                let signature = sign_one(self.client, &request).await?;
+                let signature = signatory.sign(self.client, &request).await?;
                 Ok(Some(Answer::Signature(signature.into())))
             }
             Step::Stamp { hash, imprint } => {

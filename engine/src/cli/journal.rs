@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use protocol::error_code::{Code, Refusal};
 use protocol::ids::{AppRow, Sequence};
+use protocol::seal::DocumentKind;
 use serde_json::{Value, json};
 use store::{Entry, Item, Record, StoreError, StoreHandle};
 
@@ -160,7 +161,7 @@ pub(super) fn show(entry: &Entry) -> Value {
 }
 
 fn show_item(kind: &str, item: &Item) -> Value {
-    json!({
+    let mut value = json!({
         "kind": kind,
         "tenant": item.tenant,
         "app": item.app,
@@ -171,7 +172,14 @@ fn show_item(kind: &str, item: &Item) -> Value {
         "algorithm": item.algorithm,
         "format": item.format,
         "digest": STANDARD.encode(&item.digest),
-    })
+    });
+    if let Some(under) = &item.seal {
+        value["seal"] = json!(under.seal);
+        value["grant"] = json!(under.grant);
+        value["document"] = json!(DocumentKind::from_wire(under.document));
+        value["agent"] = json!(under.agent);
+    }
+    value
 }
 
 /// Opens a store whose last entries are missing.

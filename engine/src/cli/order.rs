@@ -3,15 +3,17 @@
 use std::path::Path;
 
 use documents::ofd::Coverage;
-use documents::pdf::{Keyword, Paging, Permission, Placement, Size, Unit};
+use documents::pdf::{Keyword, Paging, Permission, Placement, Position, Size, Unit};
 use documents::seal_image;
 use documents::sealing::{Appearance, Form, Octets, Order, Signer};
 use protocol::algorithm::{Algorithm, KeyKind};
 use protocol::client::Client;
 use protocol::clock::{self, UnixMillis};
 use protocol::error_code::{Code, Refusal};
+use protocol::seal::DocumentKind;
 
-use super::sign::{find, public_key};
+use super::seal_source::{Signatory, Source};
+use super::sign::public_key;
 use super::{content, read_file};
 use crate::args::documents::{DocumentFile, SealOptions};
 
@@ -48,13 +50,20 @@ impl DocumentFile {
     }
 }
 
-/// The order, with the certificates of the credentials.
-pub(super) async fn order(client: &Client, options: &SealOptions) -> Result<Order, Refusal> {
+/// The order, with the certificates of the credentials, and who signs.
+pub(super) async fn order(
+    client: &Client,
+    options: &SealOptions,
+) -> Result<(Order, Vec<Signatory>), Refusal> {
     let (form, _) = options.document.form();
+    let on = match form {
+        Form::Pdf => DocumentKind::Pdf,
+        Form::Ofd => DocumentKind::Ofd,
+    };
+    let sources = Source::all(client, options, on).await?;
     let mut signers = Vec::new();
-    for credential in &options.credential {
-        let is_first = signers.is_empty();
-        signers.push(signer(client, credential, options, is_first).await?);
+    for source in &sources {
+        signers.push(signer(source, options, signers.is_empty())?);
     }
     if options.esl.is_some() && signers.iter().all(|signer| signer.seal.is_none()) {
         return Err(Refusal::new(
@@ -69,7 +78,7 @@ pub(super) async fn order(client: &Client, options: &SealOptions) -> Result<Orde
     let mut order = Order::new(form, first, at);
     order.signers.extend(signers);
     order.level = options.level.into();
-    order.appearance = appearance(options)?;
+    order.appearance = appearance(options, sources.first())?;
     order.field.clone_from(&options.field);
     order.certify = options
         .certify
@@ -81,46 +90,41 @@ pub(super) async fn order(client: &Client, options: &SealOptions) -> Result<Orde
     if options.last {
         order.coverage = Coverage::Whole;
     }
-    Ok(order)
+    Ok((order, sources.iter().map(Source::signatory).collect()))
 }
 
-async fn signer(
-    client: &Client,
-    credential: &str,
-    options: &SealOptions,
-    is_first: bool,
-) -> Result<Signer, Refusal> {
-    let info = find(client, credential).await?;
+fn signer(source: &Source, options: &SealOptions, is_first: bool) -> Result<Signer, Refusal> {
+    let info = &source.info;
     let is_sm2 = info.kind == KeyKind::Sm2;
     let asked = options.algorithm.filter(|_| is_first);
     let algorithm = match asked {
         // In documents SM2 signs e, whatever comes first among its algorithms.
         None if is_sm2 => Algorithm::Sm2Sm3E,
-        asked => content::pick(&public_key(&info)?, asked)?,
+        asked => content::pick(&public_key(info)?, asked)?,
     };
-    let seal = options
-        .esl
-        .as_deref()
-        .filter(|_| is_sm2)
-        .map(read_file)
-        .transpose()?;
+    let given = options.esl.as_deref().filter(|_| is_sm2).map(read_file);
+    let seal = given.transpose()?.or_else(|| source.electronic());
     Ok(Signer {
         algorithm,
-        chain: info.chain.into_iter().map(Octets).collect(),
+        chain: info.chain.iter().cloned().map(Octets).collect(),
         seal: seal.map(Octets),
     })
 }
 
-/// Nothing is seen without picture and place.
-fn appearance(options: &SealOptions) -> Result<Option<Appearance>, Refusal> {
+/// Nothing is seen without picture and place. A seal brings its picture.
+fn appearance(options: &SealOptions, source: Option<&Source>) -> Result<Option<Appearance>, Refusal> {
     let has_place = options.at.is_some() || options.keyword.is_some() || options.paging;
-    if !has_place && options.image.is_none() {
+    let brought = match (&options.image, source) {
+        (None, Some(source)) => source.picture()?,
+        _ => None,
+    };
+    if !has_place && options.image.is_none() && (brought.is_none() || options.field.is_none()) {
         return Ok(None);
     }
-    let picture = options.image.as_deref().map(read_image).transpose()?;
+    let picture = options.image.as_deref().map(read_image).transpose()?.or(brought);
     Ok(Some(Appearance {
         picture: picture.map(Octets),
-        placement: placement(options),
+        placement: placement(options, source.and_then(Source::width_mm)),
     }))
 }
 
@@ -136,14 +140,14 @@ fn read_image(path: &Path) -> Result<Vec<u8>, Refusal> {
     accepted.map(|accepted| accepted.png).map_err(refuse)
 }
 
-fn placement(options: &SealOptions) -> Placement {
+fn placement(options: &SealOptions, width_mm: Option<f64>) -> Placement {
     let size = Size {
-        width: options.width,
+        width: options.width.or(width_mm),
         height: None,
     };
     let unit = Unit::Millimetre;
     match (options.at, &options.keyword) {
-        (Some(at), _) => Placement::At(at.page, at.position),
+        (Some(at), _) => Placement::At(at.page, sized(at.position, width_mm)),
         (None, Some(word)) => Placement::On(Keyword {
             text: word.clone(),
             which: options.which,
@@ -158,4 +162,17 @@ fn placement(options: &SealOptions) -> Placement {
         }),
         (None, None) => Placement::InField,
     }
+}
+
+/// A seal is as large as it was made, where the place does not say otherwise; fractions of a page have to.
+fn sized(mut position: Position, width_mm: Option<f64>) -> Position {
+    let width = match position.unit {
+        Unit::Point => width_mm.map(|width| width * 72.0 / 25.4),
+        Unit::Millimetre => width_mm,
+        Unit::Fraction => None,
+    };
+    if position.size == Size::default() {
+        position.size.width = width;
+    }
+    position
 }

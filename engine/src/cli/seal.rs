@@ -25,7 +25,7 @@ pub(super) async fn run(arguments: SealArguments) -> Result<(), Refusal> {
 /// The sealed document.
 async fn seal(client: &Client, arguments: &SealArguments, document: Vec<u8>) -> Result<Vec<u8>, Refusal> {
     let given = evidence::given(&arguments.evidence, &arguments.wanted.profile)?;
-    let order = order(client, &arguments.wanted).await?;
+    let (order, signatories) = order(client, &arguments.wanted).await?;
     let key = match &arguments.wanted.idempotency_key {
         Some(key) => key.clone(),
         None => fresh_key()?,
@@ -33,7 +33,7 @@ async fn seal(client: &Client, arguments: &SealArguments, document: Vec<u8>) -> 
     let answerer = Answerer {
         client,
         profile: &arguments.wanted.profile,
-        credentials: &arguments.wanted.credential,
+        signatories: &signatories,
         key: &key,
         options: &arguments.evidence,
         given,

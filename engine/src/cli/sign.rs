@@ -55,7 +55,12 @@ async fn sign(client: &Client, arguments: &SignArguments) -> Result<Vec<u8>, Ref
 
 /// The signature of a request with one item.
 pub(super) async fn sign_one(client: &Client, request: &SignRequest) -> Result<Vec<u8>, Refusal> {
-    match client.sign(request).await?.pop() {
+    only_signature(request, client.sign(request).await?)
+}
+
+/// The signature of the only item of an answer.
+pub(super) fn only_signature(request: &SignRequest, mut items: Vec<ItemOutcome>) -> Result<Vec<u8>, Refusal> {
+    match items.pop() {
         Some(ItemOutcome::Done { signature, .. }) => Ok(signature),
         Some(ItemOutcome::Pending) => {
             let text = format!(

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::answers::Answerer;
 use super::order::order;
+use super::seal_source::Signatory;
 use super::sign::fresh_key;
 use super::{evidence, print_line, read_file, seal};
 use crate::args::SignArguments;
@@ -19,8 +20,8 @@ use crate::args::documents::{AssembleArguments, PrepareArguments};
 /// What lies between the steps.
 #[derive(Serialize, Deserialize)]
 struct State {
-    /// The credentials of the signers, in order.
-    credentials: Vec<String>,
+    /// Who signs, in order.
+    signatories: Vec<Signatory>,
     /// Names the calls for good, so that a step can be taken again.
     idempotency_key: String,
     sealing: Paused,
@@ -60,13 +61,14 @@ pub(super) async fn prepare(arguments: PrepareArguments) -> Result<(), Refusal> 
     .await?;
     let order = order(&client, &arguments.wanted).await;
     client.close().await;
-    let (sealing, _) = Paused::start(document, &order?).map_err(|error| refusal(&error))?;
+    let (order, signatories) = order?;
+    let (sealing, _) = Paused::start(document, &order).map_err(|error| refusal(&error))?;
     let key = match &arguments.wanted.idempotency_key {
         Some(key) => key.clone(),
         None => fresh_key()?,
     };
     let state = State {
-        credentials: arguments.wanted.credential,
+        signatories,
         idempotency_key: key.to_string(),
         sealing,
     };
@@ -93,7 +95,7 @@ pub(super) async fn answer(arguments: &SignArguments, path: &Path) -> Result<(),
     let answerer = Answerer {
         client: &client,
         profile: &arguments.profile,
-        credentials: &state.credentials,
+        signatories: &state.signatories,
         key: &key,
         options: &arguments.evidence,
         given: evidence::given(&arguments.evidence, &arguments.profile)?,

@@ -8,7 +8,8 @@ use utoipa::OpenApi;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 
 use super::{
-    Console, approvals, books, dashboard, enrolment, entrance, guard, messages, people, registry, service,
+    Console, approvals, books, dashboard, enrolment, entrance, guard, messages, people, registry, seals,
+    service,
 };
 
 #[derive(OpenApi)]
@@ -29,6 +30,8 @@ use super::{
         registry::rotate_secret,
         enrolment::ending, enrolment::issue, enrolment::renew, enrolment::request, enrolment::import, enrolment::set, enrolment::set_by_serial,
         enrolment::subjects, enrolment::submit, enrolment::step, enrolment::challenge,
+        seals::list, seals::show, seals::files, seals::uses, seals::create, seals::step, seals::grants, seals::grant,
+        seals::revoke,
         books::packages, books::grant, books::kinds, books::correct, books::statement, books::agreement, books::notices, books::announce,
         dashboard::watch, service::devices, service::incidents, service::open, service::step,
         approvals::list, approvals::decide, approvals::actions,

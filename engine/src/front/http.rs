@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use actors::call::{Arrival, Ask, Call, Page, ReplyTo};
 use actors::core::Core;
-use actors::gate::{self, SignFields};
+use actors::gate::{self, SealFields, SignFields};
 use actors::latency::{Operation, Transport};
 use actors::services::Services;
 use axum::body::{Body, HttpBody};
@@ -42,7 +42,7 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use super::proof::{self, PeerCertificate};
-use super::{FrontContext, Phase, audit, documents, location, openapi, registration, reports};
+use super::{FrontContext, Phase, audit, documents, location, openapi, registration, reports, seals};
 use crate::config::Location;
 use crate::registration::Registration;
 use crate::sealing::Sealer;
@@ -62,6 +62,9 @@ pub(crate) fn router(
         .route("/v1/signatures", post(sign))
         .route("/v1/signatures/{idempotency_key}", get(look_up))
         .route("/v1/credentials", get(credentials))
+        .route("/v1/seals", get(seals::seals))
+        .route("/v1/seals/{id}", get(seals::seal))
+        .route("/v1/grants", get(seals::grants))
         .route("/v1/usage", get(usage))
         .route("/v1/packages", get(reports::packages))
         .route("/v1/statements/{month}", get(reports::statement))
@@ -371,6 +374,7 @@ fn admit(proved: &Proved) -> Result<Admitted, Refusal> {
         .transpose()?;
     let fields = SignFields {
         credential: &body.credential,
+        seal: SealFields::of(body.seal.as_deref(), body.document, body.agent.as_deref())?,
         algorithm: body.algorithm,
         format: body.format,
         key: proof::idempotency_key(&proved.head)?,
@@ -524,7 +528,7 @@ pub(crate) async fn usage(State(services): Shared, request: Request<Body>) -> Re
     }
 }
 
-async fn ask_about_app(
+pub(super) async fn ask_about_app(
     services: &Services,
     request: Request<Body>,
     question: impl FnOnce(Arc<store::App>) -> Ask,

@@ -14,6 +14,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
             Binary fields are base64. Errors are problem documents (RFC 9457) with a stable `code`."
     ),
     paths(super::http::sign, super::http::look_up, super::http::credentials, super::http::usage,
+        super::seals::seals, super::seals::seal, super::seals::grants,
         super::reports::packages, super::reports::statement, super::reports::agreement, super::reports::notices,
         super::registration::certificates, super::registration::certificate, super::registration::issue,
         super::registration::renew, super::registration::revoke, super::registration::suspend, super::registration::resume,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use actors::call::{Arrival, Ask, Call, Page, ReplyTo, Stream};
 use actors::core::Core;
-use actors::gate::{self, SignFields};
+use actors::gate::{self, SealFields, SignFields};
 use actors::latency::{Operation, Transport};
 use actors::minutes;
 use actors::questions::{Question, QuestionReply};
@@ -342,7 +342,7 @@ const fn operation(request: &Request<'_>) -> Operation {
     match request {
         Request::Sign(_) => Operation::Sign,
         Request::Lookup(_) => Operation::Lookup,
-        Request::Credentials(_) => Operation::Credentials,
+        Request::Credentials(_) | Request::Seals(_) => Operation::Credentials,
         // The others do not come here.
         Request::Usage(_) | Request::Stamp(_) | Request::Status(_) => Operation::Usage,
     }
@@ -358,6 +358,13 @@ fn admit(app: &Arc<App>, request: Request<'_>, proof: Proof) -> Result<(Ask, Opt
     let ask = match request {
         Request::Lookup(lookup) => Ask::Lookup(app, gate::idempotency_key(lookup.key)?),
         Request::Credentials(ask) => Ask::Credentials(
+            app,
+            Page {
+                after: ask.after.map(Into::into),
+                only: ask.only.map(Into::into),
+            },
+        ),
+        Request::Seals(ask) => Ask::Seals(
             app,
             Page {
                 after: ask.after.map(Into::into),
@@ -381,6 +388,7 @@ fn admit_sign(app: &Arc<App>, sign: &Sign<'_>, proof: Proof) -> Result<actors::c
     let (algorithm, format) = message::algorithm_and_format(sign).map_err(unknown)?;
     let fields = SignFields {
         credential: sign.credential,
+        seal: seal_fields(sign)?,
         algorithm: Some(algorithm),
         format,
         key: sign.key,
@@ -388,4 +396,13 @@ fn admit_sign(app: &Arc<App>, sign: &Sign<'_>, proof: Proof) -> Result<actors::c
         user_id: sign.user_id.map(|id| &**id),
     };
     gate::admit_sign(app, fields, proof, clock::wall())
+}
+
+fn seal_fields<'b>(sign: &Sign<'b>) -> Result<Option<SealFields<'b>>, Refusal> {
+    let unknown = || Refusal::new(Code::MalformedRequest, "unknown number of a kind of document");
+    let document = match sign.document {
+        Some(_) => Some(message::document_kind(sign).ok_or_else(unknown)?),
+        None => None,
+    };
+    SealFields::of(sign.seal, document, sign.agent)
 }

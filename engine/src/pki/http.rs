@@ -372,7 +372,10 @@ async fn stamp(
     let basic = head.headers.get(header::AUTHORIZATION);
     let caller = desk.caller(token, basic.map(HeaderValue::as_bytes))?;
     let (stamped, outcome) = match tsp::Request::parse(body) {
-        Ok(request) => desk.stamp(caller, &request, named(head.uri.query()), None).await?,
+        Ok(request) => {
+            desk.stamp(caller, &request, named(head.uri.query()), None)
+                .await?
+        }
         Err(failure) => desk::reject(failure),
     };
     Ok((der(tsp::REPLY_TYPE, stamped.into()), outcome))

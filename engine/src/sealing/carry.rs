@@ -215,6 +215,7 @@ impl Sealer {
         input: &[u8],
     ) -> Result<Vec<u8>, Refusal> {
         let fields = SignFields {
+            seal: None,
             credential: &item.order.signers[signer].credential,
             algorithm: Some(algorithm),
             format: Format::Raw,

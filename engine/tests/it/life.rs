@@ -773,7 +773,7 @@ fn an_app_enrols_renews_and_revokes_for_itself() {
     assert_eq!(counted(&engine, "demo", "counted-certificates"), before + 2);
     // Its list has them all, and one can be asked for.
     let (_, list) = call(&profile, "GET /v1/certificates", None, None);
-    assert_eq!(list["certificates"].as_array().unwrap().len(), 6, "{list}");
+    assert_eq!(list["certificates"].as_array().unwrap().len(), 7, "{list}");
     let one = format!("/v1/certificates/{}", renewed["serial"].as_str().unwrap());
     assert_eq!(
         call(&profile, &format!("GET {one}"), None, None).1["serial"],

@@ -34,6 +34,7 @@ mod prepaid;
 mod registration;
 mod seal;
 mod sealing;
+mod seals;
 mod signing;
 mod stalls;
 mod status;

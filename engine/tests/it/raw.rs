@@ -318,6 +318,9 @@ impl Native {
             deadline_ms: None,
             format: None,
             user_id: None,
+            seal: None,
+            document: None,
+            agent: None,
         };
         let mut body = Vec::new();
         Request::Sign(sign).encode(&mut body);

@@ -17,15 +17,17 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 
 use super::profile::{Profile, ProfileError};
-use super::{Page, SignRequest, bad_answer, connection_error, tls};
+use super::{Page, SignRequest, UnderSeal, bad_answer, connection_error, tls};
 use crate::clock;
 use crate::error_code::{Code, Refusal};
 use crate::http_proof::{self, Parts, SignKey};
 use crate::ids::IdempotencyKey;
 use crate::json::{
-    CredentialBody, CredentialsBody, ItemBody, ItemsBody, Problem, SignBody, UsageBody, operation_path,
+    CredentialBody, CredentialsBody, ItemBody, ItemsBody, Problem, SealBody, SealsBody, SignBody, UsageBody,
+    operation_path,
 };
 use crate::message::{CredentialInfo, ItemOutcome, UsageInfo};
+use crate::seal::SealInfo;
 
 type Connection = SendRequest<Full<Bytes>>;
 
@@ -182,6 +184,15 @@ impl HttpsClient {
 
     /// Signs.
     pub async fn sign(&self, wanted: &SignRequest) -> Result<Vec<ItemOutcome>, Refusal> {
+        self.sign_under(wanted, None).await
+    }
+
+    /// Signs, under a seal if one is given.
+    pub async fn sign_under(
+        &self,
+        wanted: &SignRequest,
+        under: Option<&UnderSeal>,
+    ) -> Result<Vec<ItemOutcome>, Refusal> {
         let encode = |bytes: &Vec<u8>| STANDARD.encode(bytes);
         let (digest, digests) = match &wanted.inputs[..] {
             [one] => (Some(encode(one)), None),
@@ -195,6 +206,9 @@ impl HttpsClient {
             digests,
             user_id: wanted.user_id.as_ref().map(encode),
             deadline_ms: wanted.deadline_ms,
+            seal: under.map(|under| under.seal.clone()),
+            document: under.map(|under| under.document),
+            agent: under.and_then(|under| under.agent.clone()),
         };
         let body = serde_json::to_vec(&body).map_err(bad_answer)?.into();
         let path = "/v1/signatures";
@@ -246,6 +260,25 @@ impl HttpsClient {
             .map(CredentialBody::info)
             .collect::<Option<_>>();
         infos.ok_or_else(|| bad_answer("a key or certificate is not PEM"))
+    }
+
+    /// Some of the seals of the app's tenant: those that fit into one answer.
+    pub async fn seals_page(&self, page: Page<'_>) -> Result<Vec<SealInfo>, Refusal> {
+        // Ids need no escaping in paths and queries.
+        let bodies = match page {
+            Page { only: Some(id), .. } => match self.get::<SealBody>(&format!("/v1/seals/{id}")).await {
+                Err(refusal) if refusal.code == Code::UnknownSeal => Vec::new(),
+                found => vec![found?],
+            },
+            Page { after: Some(id), .. } => {
+                self.get::<SealsBody>(&format!("/v1/seals?after={id}"))
+                    .await?
+                    .seals
+            }
+            _ => self.get::<SealsBody>("/v1/seals").await?.seals,
+        };
+        let infos = bodies.into_iter().map(SealBody::info).collect::<Option<_>>();
+        infos.ok_or_else(|| bad_answer("a picture or a seal is not base64"))
     }
 
     /// The app's usage.

@@ -12,15 +12,16 @@ use quinn::{Connection, Endpoint, RecvStream, SendStream, TransportConfig, VarIn
 use tokio::sync::{Notify, oneshot};
 
 use super::profile::Profile;
-use super::{Page, SignRequest, bad_answer, connection_error, tls};
+use super::{Page, SignRequest, UnderSeal, bad_answer, connection_error, tls};
 use crate::error_code::{Code, Refusal};
 use crate::frame::{self, FrameReader};
 use crate::ids::IdempotencyKey;
 use crate::limits::FRAME_BYTES_MAX;
 use crate::message::{
-    self, ALPN, Answer, Ask, AskCredentials, Binding, CredentialInfo, Hello, Inputs, ItemOutcome, Lookup,
-    Proof, Query, Request, ServerFrame, Sign, UsageInfo,
+    self, ALPN, Answer, Ask, AskCredentials, AskSeals, Binding, CredentialInfo, Hello, Inputs, ItemOutcome,
+    Lookup, Proof, Query, Request, ServerFrame, Sign, UsageInfo,
 };
+use crate::seal::SealInfo;
 use crate::session::{Context, EXPORTER_LABEL, SessionKey, certificate_hash, transcript};
 
 type Waiting = oneshot::Sender<Result<Answer, Refusal>>;
@@ -290,6 +291,15 @@ impl QuicClient {
 
     /// Signs.
     pub async fn sign(&self, wanted: &SignRequest) -> Result<Vec<ItemOutcome>, Refusal> {
+        self.sign_under(wanted, None).await
+    }
+
+    /// Signs, under a seal if one is given.
+    pub async fn sign_under(
+        &self,
+        wanted: &SignRequest,
+        under: Option<&UnderSeal>,
+    ) -> Result<Vec<ItemOutcome>, Refusal> {
         let request = self.next();
         let sign = Sign {
             request,
@@ -301,6 +311,9 @@ impl QuicClient {
             deadline_ms: wanted.deadline_ms,
             format: Some(wanted.format.wire()).filter(|format| *format != 0),
             user_id: wanted.user_id.as_deref().map(Into::into),
+            seal: under.map(|under| under.seal.as_str()),
+            document: under.map(|under| under.document.wire()),
+            agent: under.and_then(|under| under.agent.as_deref()),
         };
         match self.ask(request, &Request::Sign(sign)).await? {
             Answer::Items(items) if items.len() == wanted.inputs.len() => Ok(items),
@@ -334,6 +347,21 @@ impl QuicClient {
         match self.ask(request, &Request::Credentials(ask)).await? {
             Answer::Credentials(list) => Ok(list),
             _ => Err(bad_answer("no credentials")),
+        }
+    }
+
+    /// Some of the seals of the app's tenant: those that fit into one answer.
+    pub async fn seals_page(&self, page: Page<'_>) -> Result<Vec<SealInfo>, Refusal> {
+        let request = self.next();
+        let ask = AskSeals {
+            request,
+            app: &self.app,
+            after: page.after,
+            only: page.only,
+        };
+        match self.ask(request, &Request::Seals(ask)).await? {
+            Answer::Seals(list) => Ok(list),
+            _ => Err(bad_answer("no seals")),
         }
     }
 

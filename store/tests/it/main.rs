@@ -12,4 +12,5 @@ mod backup;
 mod durability;
 mod judgement;
 mod life;
+mod seals;
 mod trouble;

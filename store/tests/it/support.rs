@@ -93,6 +93,7 @@ impl World {
                 bytes: SmallVec::from_slice(&[2; 32]),
                 base: None,
             },
+            seal: None,
         };
         let (app_epoch, credential_epoch) = (app.fence.pass().unwrap(), credential.fence.pass().unwrap());
         Arc::new(Attempt {
@@ -100,6 +101,7 @@ impl World {
             item,
             app: (app, app_epoch),
             credential: (credential, credential_epoch),
+            seal: None,
             held: HoldTime::default(),
             marks: protocol::stages::Marks::new(protocol::clock::monotonic()),
         })
