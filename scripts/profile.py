@@ -9,8 +9,11 @@ import re
 import sys
 
 RULES = [
-    ("sign: the library", r"mbx_|_mb8|ifma|l9_|k1_|aws_lc|ec_GFp|RSA_|bn_"),
-    ("sign: nonces, encoding", r"rfc6979|hmac|sha2::|finish_|der::|hsm_pool::(nonce|multi|sm2_key|soft)"),
+    ("sign: eight at a time", r"libcrypto_mb|mbx_"),
+    ("sign: nonces", r"rfc6979|hsm_pool::nonce|rand"),
+    ("sign: verify one in 64", r"Lane.*::check|SoftKey::check|verify"),
+    ("sign: seal for the journal", r"vault|seal_signature|aes_gcm|aead"),
+    ("sign: the rest", r"hsm_pool::(multi|sm2_key|soft)|ecp_nistz|aws_lc.*(rsa|ecdsa|bn_)"),
     ("commit: SQLite", r"sqlite3|pager|btree"),
     ("commit: sync", r"fdatasync|fsync|vfs_fsync"),
     ("commit: our part", r"store::(committer|journal|record|ledger|usage|index)"),
@@ -39,7 +42,7 @@ def main(path, microseconds):
         for line in file:
             stack, _, count = line.rstrip().rpartition(" ")
             thread, *frames = stack.split(";")
-            threads[re.sub(r"-?\d+$", "", thread)][kind(frames)] += int(count)
+            threads[re.sub(r"[-\s\d:]+$", "", thread)][kind(frames)] += int(count)
     all_samples = sum(sum(kinds.values()) for kinds in threads.values())
     each = float(microseconds) / all_samples
     for thread, kinds in sorted(threads.items(), key=lambda item: -sum(item[1].values())):

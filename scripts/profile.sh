@@ -21,7 +21,7 @@ recording=$!
 load --profile var/dev/app.toml --credential "${CREDENTIAL:-demo-p256}" --rate "${RATE:-25000}" --duration "$((seconds + 4))s" "${more[@]}"
 wait "$recording"
 json '"{:,.0f} signatures/s, {:.1f} µs of CPU each; client {:.1f} µs".format(r["signatures_per_second"], r["server_cpu_us"], r["client_cpu_us"])'
-perf script -i stacks --no-inline 2>/dev/null | "$top/target/profile-tools/bin/inferno-collapse-perf" --skip-after start_thread >folded
+perf script -i stacks --no-inline 2>/dev/null | "$top/target/profile-tools/bin/inferno-collapse-perf" >folded
 python3 "$top/scripts/profile.py" folded "$(json 'r["server_cpu_us"]')"
 "$top/target/profile-tools/bin/inferno-flamegraph" --title "cinnabar under load" --hash <folded >"$out"
 echo "$out"
