@@ -171,7 +171,7 @@ impl Sealing {
         let state = std::mem::replace(&mut self.state, State::Done);
         match (state, answer) {
             (State::Sign { nth, work }, Answer::Signature(signature)) => {
-                self.signed(nth, work, &signature.0)?
+                self.signed(nth, work, &signature.0)?;
             }
             (
                 State::Stamp {

@@ -130,7 +130,7 @@ async fn add_standing(
                 last = Err(Refusal::new(
                     Code::BadAnswer,
                     format!("{url}: no revocation list in DER"),
-                ))
+                ));
             }
             Err(refusal) => last = Err(refusal),
         }
@@ -163,7 +163,7 @@ async fn status(client: Option<&Client>, asked: &Asked, issuer: &[u8]) -> Result
                 last = Err(Refusal::new(
                     Code::BadAnswer,
                     format!("{url}: no response about the certificate"),
-                ))
+                ));
             }
             Err(refusal) => last = Err(refusal),
         }

@@ -181,11 +181,11 @@ fn asked_time(report: &Value) -> u64 {
 /// Passes every connection on to an address that is known later.
 fn relay() -> (
     std::net::SocketAddr,
-    std::sync::mpsc::Sender<std::net::SocketAddr>,
+    std::sync::mpsc::SyncSender<std::net::SocketAddr>,
 ) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let (sender, receiver) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::sync_channel(1);
     std::thread::spawn(move || {
         let Ok(to) = receiver.recv() else { return };
         for from in listener.incoming() {
