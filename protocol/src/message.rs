@@ -698,7 +698,7 @@ fn read_reply(d: &mut Decoder<'_>) -> Result<Reply, minicbor::decode::Error> {
             }
             REPLY_USAGE => result = Some(Ok(Answer::Usage(read_usage(d)?))),
             REPLY_RESPONSE => result = Some(Ok(Answer::Response(d.bytes()?.to_vec()))),
-            REPLY_SEALS => result = Some(Ok(Answer::Seals(read_list(d, |d| d.decode())?))),
+            REPLY_SEALS => result = Some(Ok(Answer::Seals(read_list(d, read_seal)?))),
             REPLY_REFUSAL => result = Some(Err(d.decode::<WireRefusal<'_>>()?.owned()?)),
             _ => d.skip()?,
         }
@@ -767,6 +767,10 @@ fn read_credential(d: &mut Decoder<'_>) -> Result<CredentialInfo, minicbor::deco
         public_key,
         chain,
     })
+}
+
+fn read_seal(d: &mut Decoder<'_>) -> Result<SealInfo, minicbor::decode::Error> {
+    d.decode()
 }
 
 fn read_usage(d: &mut Decoder<'_>) -> Result<UsageInfo, minicbor::decode::Error> {

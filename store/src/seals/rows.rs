@@ -687,8 +687,11 @@ pub(crate) fn uses(
     Ok(list)
 }
 
+/// Uses by month, seal and grant.
+pub(crate) type Counts = Vec<((u32, u32, u32), i64)>;
+
 /// How often seals were used in some months, by month, seal and grant.
-pub(crate) fn counted(db: &Connection, months: &[u32]) -> Result<Vec<((u32, u32, u32), i64)>> {
+pub(crate) fn counted(db: &Connection, months: &[u32]) -> Result<Counts> {
     let sql =
         "SELECT month, seal, grant_row, count(*) FROM seal_use WHERE month = ? GROUP BY seal, grant_row";
     let mut statement = db.prepare_cached(sql)?;
