@@ -321,8 +321,11 @@ fn signature_of(answer: Answer) -> Result<Vec<u8>, Refusal> {
     }
 }
 
+/// Certificates of issuers, and OCSP requests.
+type Queries = (Vec<Vec<u8>>, Vec<Vec<u8>>);
+
 /// What to ask about certificates (RFC 6960 4.1.1), and the certificates above them.
-fn queries(desk: &Desk, wanted: &Wanted) -> Result<(Vec<Vec<u8>>, Vec<Vec<u8>>), Refusal> {
+fn queries(desk: &Desk, wanted: &Wanted) -> Result<Queries, Refusal> {
     let known: Vec<Vec<u8>> = desk.pki.certificates();
     let (mut issuers, mut queries): (Vec<Vec<u8>>, Vec<Vec<u8>>) = Default::default();
     for asked in wanted.sources(&known) {
