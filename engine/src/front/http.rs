@@ -96,6 +96,23 @@ pub(crate) fn router(
         .route("/v1/subjects/{id}/challenge", post(registration::challenge))
         .route("/v1/subjects/{id}/erasure", post(registration::erase))
         .route("/v1/verifications", post(registration::verify))
+        .merge(document_routes())
+        .route("/audit/checkpoint", get(audit::checkpoint))
+        .route("/audit/cosigned", get(audit::cosigned))
+        .route("/audit/tile/{*path}", get(audit::tile))
+        .route("/v1/data-location", get(location::data_location))
+        .route("/openapi.json", get(openapi::document))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(Extension(locations))
+        .layer(Extension(registration_desk))
+        .layer(Extension(sealer))
+        .with_state(services)
+}
+
+/// What is done with whole documents.
+fn document_routes() -> Router<Arc<Services>> {
+    Router::new()
         .route("/v1/documents/seal", post(documents::seal))
         .route("/v1/documents/verify", post(documents::verify))
         .route("/v1/documents/jobs", post(documents::new_job))
@@ -113,17 +130,6 @@ pub(crate) fn router(
             "/v1/operations/{id}/documents/{number}",
             put(documents::put_document).get(documents::fetch_document),
         )
-        .route("/audit/checkpoint", get(audit::checkpoint))
-        .route("/audit/cosigned", get(audit::cosigned))
-        .route("/audit/tile/{*path}", get(audit::tile))
-        .route("/v1/data-location", get(location::data_location))
-        .route("/openapi.json", get(openapi::document))
-        .fallback(unknown_path)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(Extension(locations))
-        .layer(Extension(registration_desk))
-        .layer(Extension(sealer))
-        .with_state(services)
 }
 
 /// Serves a core's listener until it is told to stop.

@@ -20,7 +20,7 @@ pub(crate) struct VerifyOrder {
     /// `pdf`, `ofd`, `cms` (a detached CMS signature over the document) or `seal` (an electronic seal, GB/T 38540); PDF and
     /// OFD are told by their first bytes if absent.
     #[serde(default)]
-    pub(crate) form: Option<VerifyForm>,
+    pub(crate) form: Option<VerifiedForm>,
     /// The CMS signature, DER, base64; the document is what it is over.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
@@ -41,7 +41,7 @@ pub(crate) struct VerifyOrder {
 /// What is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum VerifyForm {
+pub(crate) enum VerifiedForm {
     Pdf,
     Ofd,
     Cms,
@@ -52,7 +52,7 @@ pub(crate) enum VerifyForm {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct VerifyAnswer {
     /// What was verified.
-    form: VerifyForm,
+    form: VerifiedForm,
     /// `valid`, `indeterminate` (something that would have to be known is not), `invalid`, or `unsigned`.
     verdict: &'static str,
     /// Everything that was found, by signature: who signed, what is covered, what came later, and the reasons.
@@ -74,7 +74,7 @@ impl VerifyOrder {
                 "the order: at most {ANCHORS_MAX} trust anchors"
             )));
         }
-        if order.signature.is_some() != (order.form == Some(VerifyForm::Cms)) {
+        if order.signature.is_some() != (order.form == Some(VerifiedForm::Cms)) {
             return Err(malformed(
                 "the order: a signature belongs to the form cms, and that to it".into(),
             ));
@@ -82,11 +82,11 @@ impl VerifyOrder {
         Ok(order)
     }
 
-    fn form_of(&self, document: &[u8]) -> Result<VerifyForm, Refusal> {
+    fn form_of(&self, document: &[u8]) -> Result<VerifiedForm, Refusal> {
         use documents::sealing::Form;
         let told = || match order::form_of(document)? {
-            Form::Pdf => Some(VerifyForm::Pdf),
-            Form::Ofd => Some(VerifyForm::Ofd),
+            Form::Pdf => Some(VerifiedForm::Pdf),
+            Form::Ofd => Some(VerifiedForm::Ofd),
         };
         let unknown = || Refusal::new(Code::DocumentUnreadable, "neither a PDF nor an OFD file");
         self.form.or_else(told).ok_or_else(unknown)
@@ -123,10 +123,10 @@ pub(crate) fn verify(
     let form = order.form_of(document)?;
     let known = order.known(platform)?;
     let (verdict, report) = match form {
-        VerifyForm::Pdf => verify_pdf(document, &known, now)?,
-        VerifyForm::Ofd => verify_ofd(document, &known, now)?,
-        VerifyForm::Cms => verify_cms(order, document, &known.anchors)?,
-        VerifyForm::Seal => verify_seal(document, &known, now)?,
+        VerifiedForm::Pdf => verify_pdf(document, &known, now)?,
+        VerifiedForm::Ofd => verify_ofd(document, &known, now)?,
+        VerifiedForm::Cms => verify_cms(order, document, &known.anchors)?,
+        VerifiedForm::Seal => verify_seal(document, &known, now)?,
     };
     Ok(VerifyAnswer {
         form,

@@ -50,7 +50,7 @@ fn a_difference_in_the_books_reaches_the_operators_webhook() {
 }
 
 /// The library that tells a process another wall clock.
-const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+pub(crate) const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 
 #[test]
 fn a_minute_in_which_nobody_was_there_reaches_the_operators_webhook() {

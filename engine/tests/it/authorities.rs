@@ -5,6 +5,7 @@ use std::path::Path;
 use protocol::client::{Client, Transport};
 use protocol::error_code::Code;
 
+use crate::alerts::FAKETIME;
 use crate::devices_support::{Site, cinnabar, json};
 use crate::pki::{fetch_list, folder, openssl};
 use crate::support::{Engine, Ran, Setup, block_on, request, run_in, sign_one, wait_until};
@@ -272,4 +273,28 @@ fn what_the_configuration_says_of_authorities_is_what_they_get() {
         "ca create none --role issuing --kind p256 --issuer top --transcript none.json",
     )
     .refused(2, "usage");
+}
+
+#[test]
+fn an_authority_that_has_expired_certifies_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = folder.path().join("clock");
+    std::fs::write(&clock, "+0").unwrap();
+    let engine = Setup::default()
+        .environment("LD_PRELOAD", FAKETIME)
+        .environment("FAKETIME_TIMESTAMP_FILE", &clock)
+        .environment("FAKETIME_NO_CACHE", Path::new("1"))
+        .environment("FAKETIME_DONT_FAKE_MONOTONIC", Path::new("1"))
+        .start_in(folder);
+    cinnabar(
+        &engine,
+        "ca create short --role root --kind p256 --days 1 --transcript short.json",
+    )
+    .ok();
+    let below = "ca create NAME --role intermediate --kind p256 --issuer short --transcript NAME.json";
+    cinnabar(&engine, &below.replace("NAME", "in-time")).ok();
+    std::fs::write(&clock, "+172800").unwrap();
+    cinnabar(&engine, &below.replace("NAME", "too-late")).refused(4, "authority_unavailable");
+    // The engine does not outlive the file that its clock reads.
+    drop(engine);
 }

@@ -33,6 +33,8 @@ enum Thing {
     Seal,
     /// A seal after which a list goes on.
     SealCursor,
+    /// An operation on documents.
+    Operation,
     /// A subject after which a list goes on, or a name that each tenant can give to its own.
     SubjectCursor,
 }
@@ -45,6 +47,7 @@ impl Thing {
             Self::Call => "theirs-1",
             Self::Recorded => "theirs-2",
             Self::Certificate => THEIR_SERIAL,
+            Self::Operation => THEIR_OPERATION,
             Self::Subject | Self::SubjectCursor => "theirs-3",
             Self::Seal | Self::SealCursor => "their-seal",
         }
@@ -57,6 +60,7 @@ impl Thing {
             Self::Call => "nobody-1",
             Self::Recorded => "nobody-2",
             Self::Certificate => "40000000000000000000000000000000",
+            Self::Operation => NOBODYS_OPERATION,
             Self::Subject | Self::SubjectCursor => "nobody-3",
             Self::Seal | Self::SealCursor => "their-sea1",
         }
@@ -75,6 +79,9 @@ use Place::{Names, Plain};
 
 /// Stands for the serial number of acme's certificate, which is another one in each engine.
 const THEIR_SERIAL: &str = "THEIR-SERIAL";
+/// Stands for the name of acme's job, which is another one in each engine.
+const THEIR_OPERATION: &str = "THEIR-OPERATION";
+const NOBODYS_OPERATION: &str = "0000000000000001";
 /// Stands for the month in which the test runs.
 const THIS_MONTH: &str = "YYYY-MM";
 
@@ -246,6 +253,69 @@ const CASES: &[(&str, &[(&str, Place)])] = &[
             ),
         ],
     ),
+    (
+        "post /v1/documents/seal",
+        &[
+            ("header Idempotency-Key", Plain(Some("document-1"))),
+            ("body order", Plain(Some("nonsense"))),
+            ("body document", Plain(Some("nonsense"))),
+        ],
+    ),
+    (
+        "post /v1/documents/verify",
+        &[
+            ("body order", Plain(None)),
+            ("body document", Plain(Some("nonsense"))),
+        ],
+    ),
+    // Whose credentials its order names shows when documents are sealed: they are looked for at the app's own tenant.
+    (
+        "post /v1/documents/jobs",
+        &[
+            ("header Idempotency-Key", Plain(Some("job-1"))),
+            ("body order", Plain(Some("nonsense"))),
+            ("body documents", Plain(None)),
+        ],
+    ),
+    (
+        "get /v1/operations/{id}",
+        &[("path id", Names(Thing::Operation, Some("0000000000000002")))],
+    ),
+    (
+        "get /v1/operations/{id}/documents",
+        &[
+            ("path id", Names(Thing::Operation, Some("0000000000000002"))),
+            ("query from", Plain(None)),
+        ],
+    ),
+    (
+        "put /v1/operations/{id}/documents/{number}",
+        &[
+            ("path id", Names(Thing::Operation, Some("0000000000000002"))),
+            ("path number", Plain(Some("0"))),
+            ("body document", Plain(Some("nonsense"))),
+        ],
+    ),
+    (
+        "get /v1/operations/{id}/documents/{number}",
+        &[
+            ("path id", Names(Thing::Operation, Some("0000000000000002"))),
+            ("path number", Plain(Some("0"))),
+        ],
+    ),
+    (
+        "post /v1/operations/{id}/start",
+        &[("path id", Names(Thing::Operation, Some("0000000000000002")))],
+    ),
+    (
+        "post /v1/operations/{id}/cancellation",
+        &[("path id", Names(Thing::Operation, Some("0000000000000002")))],
+    ),
+    // The last of them: it is gone then.
+    (
+        "delete /v1/operations/{id}",
+        &[("path id", Names(Thing::Operation, Some("0000000000000002")))],
+    ),
     // Its signature is its proof, and it names what its question was about.
     (
         "post /v1/verifications",
@@ -282,8 +352,11 @@ fn places(document: &Value, operation: &Value) -> BTreeSet<String> {
     let bodies = operation["requestBody"]["content"].as_object();
     for body in bodies.into_iter().flat_map(Map::values) {
         let schema = resolve(document, &body["schema"]);
-        let fields = schema["properties"].as_object().unwrap();
-        places.extend(fields.keys().map(|name| format!("body {name}")));
+        match schema["properties"].as_object() {
+            Some(fields) => places.extend(fields.keys().map(|name| format!("body {name}"))),
+            // All of it is a document.
+            None => places.extend(["body document".to_owned()]),
+        }
     }
     places
 }
@@ -464,6 +537,27 @@ fn their_serial(engine: &Engine) -> String {
     list[0]["serial"].as_str().unwrap().to_owned()
 }
 
+/// The name of a job of acme's.
+async fn their_operation(engine: &Engine) -> String {
+    let body =
+        json!({ "order": { "signers": [{ "credential": Thing::Credential.theirs() }] }, "documents": 1 });
+    let asked = Asked {
+        method: "POST".into(),
+        path: "/v1/documents/jobs".into(),
+        key: Some("their-job".into()),
+        body: body.as_object().unwrap().clone(),
+        ..Asked::default()
+    };
+    let profile = engine.prepaid_profile();
+    let heard = asked.send(&profile, profile.app_id.as_str()).await;
+    assert_eq!(heard.status, 202, "{}", String::from_utf8_lossy(&heard.body));
+    let location = heard
+        .head
+        .iter()
+        .find(|line| line.to_lowercase().starts_with("location:"));
+    location.unwrap().rsplit('/').next().unwrap().trim().to_owned()
+}
+
 async fn document(profile: &Profile) -> Value {
     let authority = format!("{}:{}", profile.server_name, profile.address.port());
     let text = format!("GET /openapi.json HTTP/1.1\r\nhost: {authority}\r\n\r\n");
@@ -495,6 +589,7 @@ fn the_name_of_another_tenants_thing_is_like_a_name_of_nobody() {
         let engine = engine_with_acme().await;
         let (demo, acme) = (engine.profile(), engine.prepaid_profile());
         let serial = their_serial(&engine);
+        let operation_name = their_operation(&engine).await;
         // The call that demo asks for again.
         let (operation, places) = &CASES[0];
         ask(operation, places, None)
@@ -509,6 +604,7 @@ fn the_name_of_another_tenants_thing_is_like_a_name_of_nobody() {
                 };
                 let their_name = match thing {
                     Thing::Certificate => &serial,
+                    Thing::Operation => &operation_name,
                     thing => thing.theirs(),
                 };
                 let theirs = hear(&demo, their_name).await;
