@@ -59,7 +59,7 @@ const SEALS: [(&str, &str, Option<&str>, &str); 2] = [
     ("demo-seal", "demo-p256", None, "demo-grant"),
     ("demo-seal-sm2", "demo-sm2", Some(MAKER), "demo-grant-sm2"),
 ];
-/// What both look like: made by `seals create --template`, kept here because not every machine has a font for it.
+/// What both look like: a ring and a star, kept here because not every machine has a font for words in it.
 const SEAL_PICTURE: &[u8] = include_bytes!("dev/demo-seal.png");
 const DAY_MS: u64 = 24 * 3_600_000;
 const ROOT_DAYS: u64 = 3650;
